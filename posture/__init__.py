@@ -1,0 +1,1 @@
+"""Posture Farm: what the scripts share."""
