@@ -1,0 +1,501 @@
+"""cluster.yaml and the environment become validated settings.
+
+One table of dataclasses says everything about a setting: its key (section and field name), default, what
+is accepted, its environment variable (``POSTURE_<SECTION>_<FIELD>`` unless named otherwise) and why one
+would change it. docs/operations.md is checked against the same table.
+
+The environment wins over the file. Secrets come from the environment only: the variable itself, or the
+variable with ``_FILE`` appended, which names a file that holds the value. All mistakes are reported at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import yaml
+
+from posture.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The folder of the scripts: files are found from here, never from the working directory."""
+
+PI_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+"""A stream's name: also part of topics, file names and Kubernetes names."""
+
+Parser = Callable[[Any], Any]
+
+
+class _NotAcceptedError(Exception):
+    """Raised by a parser; the caller knows the file, key and line."""
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise _NotAcceptedError
+    return value
+
+
+def _url(*schemes: str) -> Parser:
+    def parse(value: Any) -> str:
+        text = _text(value)
+        if not any(text.startswith(scheme) for scheme in schemes):
+            raise _NotAcceptedError
+        return text
+
+    return parse
+
+
+def _path(value: Any) -> str:
+    if not _text(value):
+        raise _NotAcceptedError
+    return str(value)
+
+
+def _choice(*names: str) -> Parser:
+    def parse(value: Any) -> str:
+        if str(value) not in names:
+            raise _NotAcceptedError
+        return str(value)
+
+    return parse
+
+
+def _number(low: float, high: float = math.inf, *, whole: bool = False) -> Parser:
+    def parse(value: Any) -> float | int:
+        if isinstance(value, bool):
+            raise _NotAcceptedError
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise _NotAcceptedError from None
+        if not math.isfinite(number) or not low <= number <= high or (whole and number != int(number)):
+            raise _NotAcceptedError
+        return int(number) if whole else number
+
+    return parse
+
+
+def _flag(value: Any) -> bool:
+    known = {
+        "true": True,
+        "yes": True,
+        "on": True,
+        "1": True,
+        "false": False,
+        "no": False,
+        "off": False,
+        "0": False,
+    }
+    if str(value).lower() not in known:
+        raise _NotAcceptedError
+    return known[str(value).lower()]
+
+
+def _prefix(value: Any) -> str:
+    text = _text(value).strip("/")
+    if not re.fullmatch(r"[A-Za-z0-9_-]*(/[A-Za-z0-9_-]+)*", text):
+        raise _NotAcceptedError
+    return text
+
+
+def _setting(
+    default: Any,
+    parse: Parser,
+    accepted: str,
+    why: str,
+    *,
+    unit: str = "",
+    env: str = "",
+    secret: bool = False,
+) -> Any:
+    metadata = {"parse": parse, "accepted": accepted, "why": why, "unit": unit, "env": env, "secret": secret}
+    return field(default=default, metadata=metadata, repr=not secret)
+
+
+def _bytes(default: int, why: str, low: int = 1024) -> Any:
+    return _setting(default, _number(low, whole=True), f"a whole number of at least {low}", why, unit="bytes")
+
+
+def _seconds(default: float, why: str, low: float = 0.0) -> Any:
+    return _setting(default, _number(low), f"a number of at least {low:g}", why, unit="s")
+
+
+def _count(default: int, why: str, low: int = 0) -> Any:
+    return _setting(default, _number(low, whole=True), f"a whole number of at least {low}", why)
+
+
+def _file(default: str, why: str) -> Any:
+    return _setting(default, _path, "a path", why)
+
+
+@dataclass(frozen=True)
+class Mqtt:
+    """The broker between cameras and analyzers."""
+
+    url: str = _setting(
+        "mqtt://127.0.0.1:1883",
+        _url("mqtt://", "mqtts://"),
+        "mqtt://host:port or mqtts://host:port (TLS)",
+        "where the broker listens",
+    )
+    username: str = _setting("", _text, "text", "empty: the broker lets anyone in")
+    password: str = _setting("", _text, "text", "the broker's password for that user", secret=True)
+    ca_file: str = _setting("", _text, "a path", "the authority that signed the broker's certificate")
+    cert_file: str = _setting("", _text, "a path", "our client certificate, where the broker asks for one")
+    key_file: str = _setting("", _text, "a path", "its private key")
+    prefix: str = _setting(
+        "", _prefix, "letters, digits, - and _, parts joined by /", "lets two farms share a broker"
+    )
+    protocol: str = _setting(
+        "auto", _choice("auto", "5", "3.1.1"), "auto, 5 or 3.1.1", "auto falls back from MQTT 5 to 3.1.1"
+    )
+    keepalive_s: int = _setting(
+        30, _number(5, 3600, whole=True), "5 to 3600", "how soon a broker that is gone is noticed", unit="s"
+    )
+    session_expiry_s: int = _setting(
+        604_800,
+        _number(60, 4_294_967_295, whole=True),
+        "60 to 4294967295",
+        "how long the broker keeps frames for an analyzer that is away (MQTT 5)",
+        unit="s",
+    )
+
+
+@dataclass(frozen=True)
+class Database:
+    """Where rows go."""
+
+    url: str = _setting(
+        "sqlite:///posture.db",
+        _url("sqlite:///", "postgresql://", "postgres://", "https://", "http://"),
+        "sqlite:///path, postgresql://user@host/database, or https://project (Supabase)",
+        "a relative SQLite path starts at the scripts' folder; a URL with a password belongs into the environment",
+        env="POSTURE_DATABASE_URL",
+    )
+    supabase_key: str = _setting(
+        "",
+        _text,
+        "text",
+        "Supabase's secret key; the public one can't write",
+        env="POSTURE_SUPABASE_KEY",
+        secret=True,
+    )
+    shared: bool = _setting(
+        False,
+        _flag,
+        "true or false",
+        "says that an SQLite path inside a cluster is on storage that all nodes share",
+    )
+    timeout_s: float = _seconds(10.0, "how long one write may take before it is tried again", 0.1)
+    batch_rows: int = _count(16, "a commit holds at most this many rows", 1)
+    batch_s: float = _seconds(0.1, "a row waits at most this long for its commit", 0.0)
+    keep_days: float = _setting(
+        0.0, _number(0), "a number of at least 0", "0 keeps rows for ever", unit="days"
+    )
+
+
+RULE_SET_NAMES = ("upright", "tutorial", "first-deployment", "iso11226", "baseline")
+
+
+@dataclass(frozen=True)
+class Analyzer:
+    """How a stream is analysed. Each key may also stand under ``streams: <pi_id>:`` for that stream alone."""
+
+    rule_set: str = _setting(
+        "upright", _choice(*RULE_SET_NAMES), "one of " + ", ".join(RULE_SET_NAMES), "see docs/operations.md"
+    )
+    camera_roll_deg: float = _setting(
+        0.0,
+        _number(-180, 180),
+        "-180 to 180",
+        "a camera that hangs tilted, clockwise positive",
+        unit="degrees",
+    )
+    baseline_neck_deg: float = _setting(
+        0.0,
+        _number(-180, 180),
+        "-180 to 180",
+        "printed by --calibrate; used by rule set baseline",
+        unit="degrees",
+    )
+    baseline_body_deg: float = _setting(
+        0.0,
+        _number(-180, 180),
+        "-180 to 180",
+        "printed by --calibrate; used by rule set baseline",
+        unit="degrees",
+    )
+    pictures: str = _setting(
+        "photo",
+        _choice("photo", "blurred_face", "skeleton", "none"),
+        "photo, blurred_face, skeleton or none",
+        "privacy: what of the camera's picture reaches the disk",
+    )
+    keep: str = _setting(
+        "all",
+        _choice("all", "changes", "none"),
+        "all, changes or none",
+        "privacy: which frames leave a picture",
+    )
+    pictures_dir: str = _file("analyzed_images", "annotated pictures, one folder a stream")
+    pictures_max_bytes: int = _count(0, "oldest pictures go beyond this many bytes a stream; 0 keeps all")
+    pictures_keep_days: float = _setting(
+        0.0, _number(0), "a number of at least 0", "0 keeps for ever", unit="days"
+    )
+    picture_max_width: int = _setting(
+        960, _number(64, 8192, whole=True), "64 to 8192", "wider pictures are reduced", unit="pixels"
+    )
+    jpeg_quality: int = _setting(85, _number(30, 100, whole=True), "30 to 100", "of annotated pictures")
+    quarantine: bool = _setting(
+        True, _flag, "true or false", "keep the bytes of frames that can't be decoded"
+    )
+    quarantine_dir: str = _file("quarantine", "where those bytes go, one folder a stream")
+    quarantine_max_count: int = _count(100, "oldest go first", 1)
+    quarantine_max_bytes: int = _bytes(50_000_000, "oldest go first")
+    model: str = _file(
+        "models/pose_landmarker_full.task", "another .task file: lite is faster, heavy is finer"
+    )
+    delegate: str = _setting(
+        "auto",
+        _choice("auto", "cpu", "gpu"),
+        "auto, cpu or gpu",
+        "auto tries the GPU and falls back to the CPU",
+    )
+    landmarks: bool = _setting(
+        True, _flag, "true or false", "store the 33 landmarks, so that rules can be scored again"
+    )
+    buffer_frames: int = _count(32, "frames held in memory that are not yet committed", 2)
+    buffer_bytes: int = _bytes(64_000_000, "the same, in bytes")
+    max_payload_bytes: int = _bytes(20_000_000, "a larger payload is rejected")
+    max_pixels: int = _count(
+        50_000_000, "a larger picture is rejected by its header, before it is decoded", 1
+    )
+    expire_after_s: float = _seconds(
+        0.0, "a frame that waited longer than this in the analyzer is not analysed; 0: never"
+    )
+    silent_after_s: float = _seconds(10.0, "a camera without a frame for this long is called silent", 0.1)
+    frozen_after: int = _count(5, "this many equal pictures in a row are called a frozen camera", 2)
+    bad_for_s: float = _seconds(60.0, "an alert comes after this long in Bad")
+    alert_cooldown_s: float = _seconds(300.0, "at most one alert in this time")
+    away_after_s: float = _seconds(15.0, "no person for this long is away")
+    backlog_after_s: float = _seconds(5.0, "a frame that is later than this raises no alert")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of one run, and where they came from."""
+
+    mqtt: Mqtt = Mqtt()
+    database: Database = Database()
+    analyzer: Analyzer = Analyzer()
+    streams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def for_stream(self, pi_id: str) -> Analyzer:
+        """Return the analyzer's settings with what ``streams: <pi_id>:`` overrides."""
+        return replace(self.analyzer, **self.streams.get(pi_id, {}))
+
+
+SECTIONS: dict[str, type[Any]] = {"mqtt": Mqtt, "database": Database, "analyzer": Analyzer}
+
+Section = TypeVar("Section", Mqtt, Database, Analyzer)
+
+
+def environment_name(section: str, name: str) -> str:
+    """Return the environment variable of a setting."""
+    for entry in fields(SECTIONS[section]):
+        if entry.name == name and entry.metadata["env"]:
+            return str(entry.metadata["env"])
+    return f"POSTURE_{section}_{name}".upper()
+
+
+def all_settings() -> Iterator[tuple[str, str, Any]]:
+    """Yield (section, field name, dataclass field) of every setting, in the order of the table."""
+    for section, cls in SECTIONS.items():
+        for entry in fields(cls):
+            yield section, entry.name, entry
+
+
+def path_of(text: str) -> Path:
+    """Return a path from a setting; a relative one is relative to the scripts' folder."""
+    path = Path(text).expanduser()
+    return path if path.is_absolute() else ROOT / path
+
+
+def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read cluster.yaml and the environment.
+
+    Args:
+        path: the file; None means cluster.yaml beside the scripts, which may be absent.
+        environ: environment variables; None reads none.
+
+    Raises:
+        UserError: every mistake found, one a line, each with file, line, key, value and what is accepted.
+    """
+    mistakes: list[str] = []
+    given = _read_file(path, mistakes)
+    environ = environ or {}
+    _check_environment_names(environ, mistakes)
+    values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    streams: dict[str, dict[str, Any]] = {}
+    for where, key, value in given:
+        _take_from_file(where, key, value, values, streams, mistakes)
+    for section, name, entry in all_settings():
+        _take_from_environment(section, name, entry, environ, values, mistakes)
+    if mistakes:
+        raise UserError("\n".join(mistakes))
+    return Settings(
+        Mqtt(**values["mqtt"]), Database(**values["database"]), Analyzer(**values["analyzer"]), streams
+    )
+
+
+def _read_file(path: Path | None, mistakes: list[str]) -> list[tuple[str, tuple[str, ...], Any]]:
+    """Return (file:line, key path, value) of each leaf of the file."""
+    if path is None:
+        path = ROOT / "cluster.yaml"
+        if not path.exists():
+            return []
+    try:
+        text = path.read_text(encoding="utf-8")
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except OSError as error:
+        mistakes.append(f"{path}: can't be read: {error.strerror}")
+        return []
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        mistakes.append(f"{path}: is not YAML: {' '.join(str(error).split())}")
+        return []
+    leaves: list[tuple[str, tuple[str, ...], Any]] = []
+    if root is not None:
+        _collect(root, (), path, leaves, mistakes)
+    return leaves
+
+
+def _collect(
+    node: yaml.Node,
+    key: tuple[str, ...],
+    path: Path,
+    leaves: list[tuple[str, tuple[str, ...], Any]],
+    mistakes: list[str],
+) -> None:
+    where = f"{path}:{node.start_mark.line + 1}"
+    if not isinstance(node, yaml.MappingNode) or not node.value:
+        leaves.append((where, key, yaml.SafeLoader("").construct_object(node, deep=True)))
+        return
+    seen: set[str] = set()
+    for name_node, value_node in node.value:
+        name = str(name_node.value)
+        if name in seen:
+            mistakes.append(
+                f"{path}:{name_node.start_mark.line + 1}: {'.'.join((*key, name))} stands there twice"
+            )
+        seen.add(name)
+        _collect(value_node, (*key, name), path, leaves, mistakes)
+
+
+def _take_from_file(
+    where: str,
+    key: tuple[str, ...],
+    value: Any,
+    values: dict[str, dict[str, Any]],
+    streams: dict[str, dict[str, Any]],
+    mistakes: list[str],
+) -> None:
+    dotted = ".".join(key)
+    section = key[0] if key else ""
+    if section == "streams" and len(key) in (2, 3):
+        pi_id = key[1]
+        if not PI_ID.fullmatch(pi_id):
+            mistakes.append(
+                f"{where}: streams: {pi_id!r} is no stream's name; accepted: a-z, 0-9 and -, up to 32"
+            )
+            return
+        target = streams.setdefault(pi_id, {})
+        if len(key) == 2:
+            if value:
+                mistakes.append(f"{where}: {dotted}: {value!r} is not accepted; accepted: keys of analyzer")
+            return
+        owner, name = "analyzer", key[2]
+    elif section in SECTIONS and len(key) == 2:
+        target, owner, name = values[section], section, key[1]
+    elif section in (*SECTIONS, "streams") and len(key) == 1 and not value:
+        return
+    else:
+        names = [*SECTIONS, "streams"]
+        names += [f"{part}.{entry}" for part, entry, _ in all_settings()]
+        mistakes.append(f"{where}: {dotted or 'the file'}: unknown key{_did_you_mean(dotted, names)}")
+        return
+    known = {entry.name: entry for entry in fields(SECTIONS[owner])}
+    if name not in known:
+        mistakes.append(f"{where}: {dotted}: unknown key{_did_you_mean(name, list(known))}")
+        return
+    entry = known[name]
+    if entry.metadata["secret"] or (dotted == "database.url" and urlsplit(str(value)).password):
+        variable = environment_name(owner, name)
+        mistakes.append(
+            f"{where}: {dotted}: secrets don't belong into this file; set {variable} or {variable}_FILE"
+        )
+        return
+    _parse_into(target, name, entry, value, f"{where}: {dotted}", mistakes)
+
+
+def _take_from_environment(
+    section: str,
+    name: str,
+    entry: Any,
+    environ: Mapping[str, str],
+    values: dict[str, dict[str, Any]],
+    mistakes: list[str],
+) -> None:
+    variable = environment_name(section, name)
+    by_file = environ.get(variable + "_FILE")
+    if by_file and _may_be_secret(section, name, entry):
+        try:
+            value = Path(by_file).read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            mistakes.append(f"environment: {variable}_FILE: {by_file} can't be read: {error}")
+            return
+        _parse_into(values[section], name, entry, value, f"environment: {variable}_FILE", mistakes)
+    elif variable in environ:
+        _parse_into(values[section], name, entry, environ[variable], f"environment: {variable}", mistakes)
+
+
+def _may_be_secret(section: str, name: str, entry: Any) -> bool:
+    return bool(entry.metadata["secret"]) or (section, name) == ("database", "url")
+
+
+def _parse_into(
+    target: dict[str, Any], name: str, entry: Any, value: Any, where: str, mistakes: list[str]
+) -> None:
+    try:
+        target[name] = entry.metadata["parse"](value)
+    except _NotAcceptedError:
+        # a URL may carry a password, so its value is not repeated
+        hidden = entry.metadata["secret"] or name == "url"
+        shown = "the value" if hidden else repr(value)
+        mistakes.append(f"{where}: {shown} is not accepted; accepted: {entry.metadata['accepted']}")
+
+
+def _check_environment_names(environ: Mapping[str, str], mistakes: list[str]) -> None:
+    known = {environment_name(section, name) for section, name, _ in all_settings()}
+    files = {
+        environment_name(section, name) + "_FILE"
+        for section, name, entry in all_settings()
+        if _may_be_secret(section, name, entry)
+    }
+    prefixes = tuple(f"POSTURE_{section}_".upper() for section in SECTIONS)
+    mistakes.extend(
+        f"environment: {variable}: unknown setting{_did_you_mean(variable, sorted(known))}"
+        for variable in sorted(environ)
+        if variable.startswith(prefixes) and variable not in known | files
+    )
+
+
+def _did_you_mean(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(known[:12])}"
