@@ -1,0 +1,87 @@
+"""What all scripts share: how they are started, how they log, how they are asked to stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+from posture.errors import UserError
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USER_ERROR = 2
+
+
+def run_script(main: Callable[[Sequence[str] | None], int]) -> None:
+    """Run a script's ``main`` and end the process with its exit status.
+
+    A user's mistake becomes one line on standard error and status 2, never a traceback.
+    """
+    try:
+        status = main(None)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        status = 128 + signal.SIGINT
+    sys.exit(status)
+
+
+def setup_logging(debug: bool = False) -> None:
+    """Log to standard error, one line an event, times in UTC."""
+    formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+    formatter.converter = time.gmtime
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler], force=True)
+    # libraries that say at INFO what only their authors need
+    for chatty in ("httpx", "httpx2", "httpcore", "httpcore2", "hpack", "h2", "amqtt", "transitions", "absl"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+class Stop:
+    """SIGTERM and SIGINT as a state that can be polled, and as a socket that select() can wait for."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._receiver, self._sender = socket.socketpair()
+        self._receiver.setblocking(False)
+        self._sender.setblocking(False)
+
+    def install(self) -> None:
+        """Take SIGTERM and SIGINT from now on (main thread only)."""
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+
+    def request(self) -> None:
+        """Ask for the stop; safe from any thread and from a signal handler."""
+        self.requested = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Make a select() on this object return; safe from any thread."""
+        try:
+            self._sender.send(b"w")
+        except BlockingIOError:
+            pass  # full of wake-ups already: the select() returns anyway
+
+    def clear_wakeups(self) -> None:
+        """Swallow the wake-ups that select() has reported."""
+        try:
+            while self._receiver.recv(4096):
+                pass
+        except BlockingIOError:
+            pass
+
+    def fileno(self) -> int:
+        """Return the descriptor for select()."""
+        return self._receiver.fileno()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self.request()
