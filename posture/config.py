@@ -176,7 +176,7 @@ class Database:
         "sqlite:///posture.db",
         _url("sqlite:///", "postgresql://", "postgres://", "https://", "http://"),
         "sqlite:///path, postgresql://user@host/database, or https://project (Supabase)",
-        "a relative SQLite path starts at the scripts' folder; a URL with a password belongs into the environment",
+        "a relative SQLite path starts at the scripts' folder; a password belongs into the environment",
         env="POSTURE_DATABASE_URL",
     )
     supabase_key: str = _setting(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import select
 import signal
 import socket
 import sys
@@ -65,18 +67,20 @@ class Stop:
 
     def wake(self) -> None:
         """Make a select() on this object return; safe from any thread."""
-        try:
+        # full of wake-ups already: the select() returns anyway
+        with contextlib.suppress(BlockingIOError):
             self._sender.send(b"w")
-        except BlockingIOError:
-            pass  # full of wake-ups already: the select() returns anyway
 
     def clear_wakeups(self) -> None:
         """Swallow the wake-ups that select() has reported."""
-        try:
+        with contextlib.suppress(BlockingIOError):
             while self._receiver.recv(4096):
                 pass
-        except BlockingIOError:
-            pass
+
+    def wait(self, seconds: float) -> None:
+        """Return after so many seconds, or sooner when woken."""
+        if select.select([self], [], [], seconds)[0]:
+            self.clear_wakeups()
 
     def fileno(self) -> int:
         """Return the descriptor for select()."""

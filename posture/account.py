@@ -1,0 +1,106 @@
+"""The account of one stream: what became of every frame.
+
+published = rows + missing, and rows = analyzed + rejected (with reason) + expired.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from posture.store import Row
+
+NOT_REJECTED = {"no_person", "partial_landmarks", "not_side_view"}
+"""Reasons of an Unknown that an analysis came to; every other reason is a frame that was not analysed."""
+SAY_EVERY_S = 1.0
+RATE_OVER_S = 5.0
+
+
+@dataclass
+class Account:
+    """Counts since this analyzer started; ``missing`` is of every boot of the camera that it has met."""
+
+    received: int = 0
+    duplicate: int = 0
+    rows: int = 0
+    analyzed: int = 0
+    expired: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    verdicts: Counter[str] = field(default_factory=Counter)
+    _last_row: Row | None = None
+    _highest: dict[str, int] = field(default_factory=dict)
+    _distinct: dict[str, int] = field(default_factory=dict)
+    _said: dict[str, Any] = field(default_factory=dict)
+    _said_at: float = 0.0
+    _finished: list[float] = field(default_factory=list)
+
+    def follow(self, boot_id: str, highest: int | None, distinct: int) -> None:
+        """Take up a boot of the camera, with what the database has of it.
+
+        Args:
+            boot_id: the camera's boot.
+            highest: its highest sequence number with a row, if there is one.
+            distinct: how many sequence numbers have a row.
+        """
+        self._highest[boot_id] = -1 if highest is None else highest
+        self._distinct[boot_id] = distinct
+
+    def count(self, row: Row) -> None:
+        """Count a row that was newly inserted."""
+        self.rows += 1
+        self.verdicts[row.posture_status] += 1
+        if row.reason == "expired":
+            self.expired += 1
+        elif row.posture_status == "Unknown" and row.reason not in NOT_REJECTED:
+            self.rejected[row.reason] += 1
+        else:
+            self.analyzed += 1
+        if row.seq is not None and row.boot_id in self._highest:
+            self._highest[row.boot_id] = max(self._highest[row.boot_id], row.seq)
+            self._distinct[row.boot_id] += 1
+        self._last_row = row
+        self._finished.append(time.monotonic())
+
+    @property
+    def missing(self) -> int:
+        """Frames that the camera numbered and that have no row: cameras count from 0 within one boot."""
+        return sum(highest + 1 - self._distinct[boot] for boot, highest in self._highest.items())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the account as published on ``account/<pi_id>``; fps is of the last five seconds."""
+        now = time.monotonic()
+        self._finished = [at for at in self._finished if now - at < RATE_OVER_S]
+        last = self._last_row
+        return {
+            "received": self.received,
+            "duplicate": self.duplicate,
+            "rows": self.rows,
+            "analyzed": self.analyzed,
+            "rejected": dict(self.rejected),
+            "expired": self.expired,
+            "missing": self.missing,
+            "good": self.verdicts["Good"],
+            "bad": self.verdicts["Bad"],
+            "unknown": self.verdicts["Unknown"],
+            "status": last.posture_status if last else "",
+            "neck": _rounded(last.neck_angle) if last else None,
+            "body": _rounded(last.body_angle) if last else None,
+            "fps": round(len(self._finished) / RATE_OVER_S, 1),
+        }
+
+    def changed(self) -> dict[str, Any] | None:
+        """Return the account if it has changed since it was last asked for; at most once a second."""
+        now = time.monotonic()
+        if now - self._said_at < SAY_EVERY_S:
+            return None
+        account = self.as_dict()
+        if account == self._said:
+            return None
+        self._said, self._said_at = account, now
+        return account
+
+
+def _rounded(angle: float | None) -> float | None:
+    return None if angle is None else round(angle, 1)

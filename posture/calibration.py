@@ -1,0 +1,85 @@
+"""``--calibrate``: six seconds of sitting straight become the baseline of a stream."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+
+from paho.mqtt import client as paho
+
+from posture import frame, mqtt, rules
+from posture.config import Settings, path_of
+from posture.errors import UserError
+from posture.pose import PoseEstimator
+from posture.rules import Landmarks
+from posture.runtime import EXIT_OK, Stop
+
+log = logging.getLogger("calibrate")
+
+SECONDS = 6.0
+WAIT_S = 60.0
+"""How long the first frame may take."""
+
+
+def calibrate(settings: Settings, pi_id: str, stop: Stop) -> int:
+    """Watch the live stream, print the baseline to put into cluster.yaml. The analyzer's session is not touched.
+
+    Raises:
+        UserError: no frame came, or too few show a person from the side.
+    """
+    options = settings.for_stream(pi_id)
+    limits = frame.Limits(options.max_payload_bytes, options.max_pixels)
+    pictures = _record(settings, pi_id, stop)
+    seen: list[Landmarks] = []
+    with PoseEstimator(path_of(options.model), options.delegate) as pose:
+        for index, payload in enumerate(pictures):
+            try:
+                picture = frame.decode(frame.unwrap(payload), limits, options.picture_max_width)
+            except frame.Undecodable as error:
+                log.warning("a frame was passed over: %s", error.reason)
+                continue
+            landmarks = pose.detect(picture, index * 100 + 1)
+            if landmarks is not None:
+                seen.append(landmarks)
+    baseline = rules.calibrate(seen, options.camera_roll_deg)
+    print(f"{len(pictures)} frames, {len(seen)} with a person. Put this into cluster.yaml:\n")
+    print(f"streams:\n  {pi_id}:\n    rule_set: baseline")
+    print(f"    baseline_neck_deg: {baseline.neck:.1f}\n    baseline_body_deg: {baseline.body:.1f}")
+    return EXIT_OK
+
+
+def _record(settings: Settings, pi_id: str, stop: Stop) -> list[bytes]:
+    """Return the payloads of six seconds of the live stream."""
+    prefix = f"{settings.mqtt.prefix}/" if settings.mqtt.prefix else ""
+    pictures: list[bytes] = []
+    first_at: list[float] = []
+
+    def on_message(_client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
+        if not message.retain:
+            first_at.append(time.monotonic())
+            pictures.append(bytes(message.payload))
+
+    broker = mqtt.parse_broker(settings.mqtt.url)
+    protocol = "5" if settings.mqtt.protocol == "5" else "3.1.1"
+    client_id = f"posture-{pi_id}-calibrate-{random.randrange(1 << 32):08x}"  # noqa: S311 - only to be unique
+    client = mqtt.make_client(client_id, protocol, settings.mqtt, keep_session=False)
+    client.on_connect = lambda c, *_: c.subscribe(f"{prefix}images/{pi_id}", qos=0)
+    client.on_message = on_message
+    try:
+        mqtt.connect(client, settings.mqtt, session_expiry_s=0)
+    except OSError as error:
+        raise UserError(f"broker {broker}: {error}") from None
+    print(f"Sit straight, seen from the side; recording {SECONDS:g} s of {pi_id}.")
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline and not stop.requested:
+        if client.loop(timeout=0.1) != 0:
+            raise UserError(
+                f"broker {broker}: closed the connection, check POSTURE_MQTT_USERNAME and its password"
+            )
+        if first_at and time.monotonic() > first_at[0] + SECONDS:
+            break
+    mqtt.abandon(client)
+    if not pictures:
+        raise UserError(f"stream {pi_id}: no frame came within {WAIT_S:g} s on {prefix}images/{pi_id}")
+    return pictures

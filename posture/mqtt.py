@@ -1,0 +1,134 @@
+"""MQTT clients as this project makes them: one place for addresses, sessions, credentials and TLS."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from posture.config import Mqtt
+from posture.errors import UserError
+
+ANSWER_S = 5.0
+"""How long a broker may take to answer; one that is silent for longer is asked again with MQTT 3.1.1."""
+RECEIVE_MAXIMUM = 64
+"""Frames the broker may send ahead of acknowledgements over MQTT 5."""
+DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
+
+
+@dataclass(frozen=True)
+class Broker:
+    """Where a broker listens."""
+
+    host: str
+    port: int
+    tls: bool
+
+    def __str__(self) -> str:
+        return f"{'mqtts' if self.tls else 'mqtt'}://{self.host}:{self.port}"
+
+
+def parse_broker(url: str) -> Broker:
+    """Return the broker of ``mqtt://host[:port]``, ``mqtts://host[:port]`` or ``host[:port]``.
+
+    Raises:
+        UserError: the address is none of these.
+    """
+    parts = urlsplit(url if "://" in url else f"mqtt://{url}")
+    accepted = "accepted: mqtt://host:port, mqtts://host:port (TLS) or host:port"
+    try:
+        port = parts.port
+    except ValueError:
+        raise UserError(f"broker address: the port must be a number from 1 to 65535; {accepted}") from None
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname or parts.path not in ("", "/"):
+        raise UserError(
+            f"broker address: {parts.scheme}://{parts.hostname}{parts.path} is not one; {accepted}"
+        )
+    if parts.username or parts.password:
+        raise UserError(
+            "broker address: credentials belong into POSTURE_MQTT_USERNAME and POSTURE_MQTT_PASSWORD"
+        )
+    return Broker(parts.hostname, port or DEFAULT_PORTS[parts.scheme], parts.scheme == "mqtts")
+
+
+def make_client(client_id: str, protocol: str, settings: Mqtt, *, keep_session: bool) -> paho.Client:
+    """Return a client that is not yet connected.
+
+    Args:
+        client_id: the broker keeps sessions by it.
+        protocol: "5" or "3.1.1".
+        settings: credentials and TLS files.
+        keep_session: whether the broker keeps the session while the client is away.
+
+    Raises:
+        UserError: a TLS file can't be read.
+    """
+    version = MQTTProtocolVersion.MQTTv5 if protocol == "5" else MQTTProtocolVersion.MQTTv311
+    clean = None if protocol == "5" else not keep_session
+    client = paho.Client(
+        CallbackAPIVersion.VERSION2, client_id=client_id, protocol=version, clean_session=clean,
+        reconnect_on_failure=False,
+    )  # fmt: skip
+    client.connect_timeout = ANSWER_S
+    if settings.username:
+        client.username_pw_set(settings.username, settings.password or None)
+    if parse_broker(settings.url).tls:
+        client.tls_set_context(_tls_context(settings))
+    return client
+
+
+def _tls_context(settings: Mqtt) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file or None)
+        if settings.cert_file:
+            context.load_cert_chain(settings.cert_file, settings.key_file or None)
+    except OSError as error:  # ssl.SSLError is one, too
+        files = ", ".join(name for name in (settings.ca_file, settings.cert_file, settings.key_file) if name)
+        raise UserError(
+            f"mqtt.ca_file, mqtt.cert_file, mqtt.key_file: {files}: {error}; accepted: PEM files that can be read"
+        ) from None
+    return context
+
+
+def connect(client: paho.Client, settings: Mqtt, *, session_expiry_s: int) -> None:
+    """Open the connection and send CONNECT; the answer comes by the client's loop.
+
+    Args:
+        client: from ``make_client``.
+        settings: address and keepalive.
+        session_expiry_s: how long an MQTT 5 broker keeps the session; 0 starts a clean one that ends at once.
+
+    Raises:
+        OSError: the broker can't be reached.
+    """
+    broker = parse_broker(settings.url)
+    if client.protocol != MQTTProtocolVersion.MQTTv5:
+        client.connect(broker.host, broker.port, settings.keepalive_s)
+        return
+    properties = Properties(PacketTypes.CONNECT)
+    properties.SessionExpiryInterval = session_expiry_s
+    properties.ReceiveMaximum = RECEIVE_MAXIMUM
+    # paho's default would be a clean start at the first connect, which drops the waiting frames
+    clean_start = session_expiry_s == 0
+    client.connect(
+        broker.host, broker.port, settings.keepalive_s, clean_start=clean_start, properties=properties
+    )
+
+
+def abandon(client: paho.Client) -> None:
+    """Disconnect a client that is of no more use; its callbacks are silent from here on."""
+    client.on_disconnect = None
+    client.on_message = None
+    client.disconnect()
+    client.loop(timeout=0)
+
+
+def refuses_credentials(reason: ReasonCode) -> bool:
+    """Return True for a CONNACK that no retry will change: bad user name or password, not authorised."""
+    return reason.value in (0x86, 0x87)

@@ -1,0 +1,484 @@
+"""MQTT in, acknowledgement out: one stream's frames, none lost.
+
+The loop here owns the network: it reads only while there is room for another frame (the broker's in-flight
+window does not bound our memory while a backlog is delivered), acknowledges a frame late (after its row and
+picture are on disk), in order of arrival, and only on the connection that delivered it: a late
+acknowledgement of an old packet id could discard a new, unprocessed frame.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import select
+import socket
+import ssl
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from enum import Enum
+from typing import Any
+
+from paho.mqtt import client as paho
+from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from posture import mqtt
+from posture.config import Mqtt
+from posture.errors import UserError
+from posture.runtime import Stop
+
+log = logging.getLogger("stream")
+
+HOLD_S = 5.0
+"""A store that is away for longer than this makes us disconnect, so that the broker needn't time us out."""
+DRAIN_S = 15.0
+"""A stop waits at most this long for the frames in hand; half a pod's default grace period."""
+TAKEOVER_WATCH_S = 1.5
+"""How long a newer instance may take, after it has our session, to say so in the status topic."""
+FIRST_RETRY_S, LAST_RETRY_S = 0.5, 10.0
+RECEIPTS_KEPT = 1000
+"""Messages not yet taken by the broker; beyond it the oldest go: a lost receipt costs a re-sent frame."""
+
+
+class Ending(Enum):
+    """Why a stream's loop ended."""
+
+    STOPPED = "stopped"
+    SUPERSEDED = "superseded"
+    """A newer analyzer of the same stream has taken over."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A frame as the broker gave it to us."""
+
+    payload: bytes
+    properties: Mapping[str, str]
+    received_at: datetime
+    monotonic: float
+    packet_id: int
+    """0: sent with QoS 0, needs no acknowledgement."""
+    connection: int
+    """The number of the connection that delivered it."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """Something that we publish, with QoS 1."""
+
+    topic: str
+    payload: bytes
+    retain: bool = False
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The instance that a status message speaks of."""
+
+    instance: str
+    started: str
+    online: bool
+
+    @classmethod
+    def parse(cls, payload: bytes) -> Owner | None:
+        """Return the owner, or None for anything that is not a status message of ours."""
+        try:
+            status = json.loads(payload)
+            return cls(str(status["instance"]), str(status["started"]), status["state"] == "online")
+        except (ValueError, KeyError, TypeError):
+            return None
+
+
+@dataclass
+class _Connection:
+    client: paho.Client
+    number: int
+    accepted: bool = False
+    refused: str = ""
+    credentials_refused: bool = False
+    closed: str = ""
+    in_flight: dict[int, Message] = field(default_factory=dict)
+
+
+class Stream:
+    """One stream's connection to the broker, for as long as the analyzer lives.
+
+    Args:
+        settings: broker and session.
+        pi_id: the stream's name.
+        stop: asks the loop to end.
+        deliver: takes each frame, in order of arrival, in the loop's thread; must not block.
+        max_frames, max_bytes: bounds of what is delivered and not yet settled.
+        silent_after_s: a camera without a frame for this long is called silent.
+        about: what the status topic says of this instance beside its id and start.
+        fail_fast: give up when the broker can't be reached.
+    """
+
+    def __init__(
+        self,
+        settings: Mqtt,
+        pi_id: str,
+        stop: Stop,
+        deliver: Callable[[Delivery], None],
+        *,
+        max_frames: int,
+        max_bytes: int,
+        silent_after_s: float,
+        about: Mapping[str, str],
+        fail_fast: bool = False,
+    ) -> None:
+        self.pi_id = pi_id
+        self.instance = uuid.uuid4().hex
+        self.started = datetime.now(timezone.utc).isoformat(timespec="microseconds")
+        self.camera_frozen = False
+        self.session_present = False
+        self.connects = 0
+        self._settings = settings
+        self._broker = mqtt.parse_broker(settings.url)
+        self._protocol = settings.protocol
+        self._stop = stop
+        self._deliver = deliver
+        self._max_frames, self._max_bytes = max_frames, max_bytes
+        self._silent_after_s = silent_after_s
+        self._about = dict(about)
+        self._fail_fast = fail_fast
+        self._lock = threading.Lock()
+        self._outstanding_frames = self._outstanding_bytes = 0
+        self._acknowledge: deque[Delivery] = deque()
+        self._outbox: deque[Message] = deque(maxlen=RECEIPTS_KEPT)
+        self._held_since: float | None = None
+        self._last_frame = time.monotonic()
+        self._frame_seen = False
+        self._camera_said = ""
+
+    # Called by the pipeline, from any thread.
+
+    def settled(self, delivery: Delivery) -> None:
+        """Say that a frame's row and picture are on disk. Frames are settled in order of arrival."""
+        with self._lock:
+            self._outstanding_frames -= 1
+            self._outstanding_bytes -= len(delivery.payload)
+            self._acknowledge.append(delivery)
+
+    def publish(self, topic: str, payload: Mapping[str, Any], *, retain: bool = False) -> None:
+        """Send JSON to ``topic`` (without the farm's prefix) now, or with the next connection."""
+        data = json.dumps(payload, separators=(",", ":")).encode()
+        with self._lock:
+            self._outbox.append(Message(self.topic(topic), data, retain))
+        self._stop.wake()
+
+    def hold(self, held: bool) -> None:
+        """Say that the store is away (True) or back (False)."""
+        with self._lock:
+            if held != (self._held_since is not None):
+                self._held_since = time.monotonic() if held else None
+        self._stop.wake()
+
+    @property
+    def outstanding(self) -> int:
+        """Frames delivered and not yet settled."""
+        with self._lock:
+            return self._outstanding_frames
+
+    def topic(self, name: str) -> str:
+        """Return a topic with the farm's prefix."""
+        return f"{self._settings.prefix}/{name}" if self._settings.prefix else name
+
+    # The loop.
+
+    def run(self, check: Callable[[], None], drain: Callable[[], bool]) -> Ending:
+        """Serve until the stop is asked for, or a newer instance takes over.
+
+        Args:
+            check: called often; raises what should end the loop (a failed pipeline).
+            drain: called often once the loop is to end; starts to finish what is in hand, and returns True
+                when that is done.
+
+        Raises:
+            UserError: the broker refuses our credentials, or can't be reached and ``fail_fast`` is set.
+        """
+        retry_s = FIRST_RETRY_S
+        while not self._stop.requested:
+            check()
+            if self._held_since is not None:
+                self._stop.wait(1.0)
+                continue
+            try:
+                if self.connects and self._superseded():
+                    log.info("a newer analyzer has stream %s; this one ends", self.pi_id)
+                    self._drain(None, check, drain)
+                    return Ending.SUPERSEDED
+                connection = self._connect()
+            except OSError as error:
+                if self._fail_fast:
+                    raise UserError(f"broker {self._broker}: {_reason(error)}") from None
+                log.warning("broker %s: %s; next try in %.1f s", self._broker, _reason(error), retry_s)
+                self._stop.wait(retry_s * random.uniform(0.8, 1.2))  # noqa: S311 - spreads retries, no secret
+                retry_s = min(2 * retry_s, LAST_RETRY_S)
+                continue
+            retry_s = FIRST_RETRY_S
+            self._serve(connection, check)
+            if self._stop.requested and not connection.closed:
+                self._drain(connection, check, drain)
+                self._say_offline(connection, "stopped")
+                return Ending.STOPPED
+        self._drain(None, check, drain)
+        return Ending.STOPPED
+
+    def _serve(self, connection: _Connection, check: Callable[[], None]) -> None:
+        """Read, acknowledge and publish until the connection ends, the stop comes, or the store stays away."""
+        while not connection.closed and not self._stop.requested:
+            check()
+            held_since = self._held_since
+            if held_since is not None and time.monotonic() - held_since > HOLD_S:
+                log.warning("the store stays away: disconnecting; frames wait in the broker")
+                self._say_offline(connection, "waiting for the store")
+                return
+            self._say_camera()
+            self._pump(connection, read=self._has_room(), timeout_s=0.5)
+        if connection.closed:
+            log.warning("connection to %s lost: %s", self._broker, connection.closed)
+
+    def _pump(self, connection: _Connection, *, read: bool, timeout_s: float) -> None:
+        """One turn of the network loop."""
+        client = connection.client
+        self._flush(connection)
+        sock = client.socket()
+        if sock is None:
+            connection.closed = connection.closed or "closed"
+            return
+        buffered = read and isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+        readers: list[Any] = [self._stop, sock] if read else [self._stop]
+        writers = [sock] if client.want_write() else []
+        readable, writable, _ = select.select(readers, writers, [], 0 if buffered else timeout_s)
+        if self._stop in readable:
+            self._stop.clear_wakeups()
+        if writable:
+            client.loop_write()
+        if sock in readable or buffered:
+            client.loop_read()
+        client.loop_misc()
+
+    def _flush(self, connection: _Connection) -> None:
+        with self._lock:
+            acknowledge, self._acknowledge = self._acknowledge, deque()
+            messages = list(self._outbox)
+            self._outbox.clear()
+        for delivery in acknowledge:
+            if delivery.packet_id and delivery.connection == connection.number:
+                connection.client.ack(delivery.packet_id, 1)
+        for message in messages:
+            sent = connection.client.publish(message.topic, message.payload, qos=1, retain=message.retain)
+            connection.in_flight[sent.mid] = message
+
+    def _has_room(self) -> bool:
+        with self._lock:
+            return self._outstanding_frames < self._max_frames and self._outstanding_bytes < self._max_bytes
+
+    def _drain(
+        self, connection: _Connection | None, check: Callable[[], None], drain: Callable[[], bool]
+    ) -> None:
+        deadline = time.monotonic() + DRAIN_S
+        while not drain() and time.monotonic() < deadline:
+            check()
+            if connection is None or connection.closed:
+                self._stop.wait(0.1)
+            else:
+                self._pump(connection, read=False, timeout_s=0.1)
+        left = self.outstanding
+        if left:
+            log.info("%d frames in hand are left to the broker, unacknowledged", left)
+
+    def _say_offline(self, connection: _Connection, why: str) -> None:
+        """Say goodbye and disconnect; what is in the socket's buffer still goes out."""
+        self.publish(f"status/{self.pi_id}", self._status("offline", why), retain=True)
+        self._flush(connection)
+        connection.client.disconnect()
+        deadline = time.monotonic() + 2.0
+        while (sock := connection.client.socket()) is not None and time.monotonic() < deadline:
+            if not connection.client.want_write():
+                break
+            if select.select([], [sock], [], 0.2)[1]:
+                connection.client.loop_write()
+        connection.closed = why
+
+    # Connecting.
+
+    def _connect(self) -> _Connection:
+        """Return an accepted and subscribed connection.
+
+        Raises:
+            OSError: the broker can't be reached or doesn't take us now.
+            UserError: it refuses our credentials.
+        """
+        protocols = ("5", "3.1.1") if self._protocol == "auto" else (self._protocol,)
+        for protocol in protocols:
+            connection = self._try_connect(protocol)
+            if connection.accepted:
+                self._protocol = protocol
+                return connection
+            if connection.credentials_refused:
+                raise UserError(
+                    f"broker {self._broker} refuses the credentials ({connection.refused}): "
+                    "check POSTURE_MQTT_USERNAME and POSTURE_MQTT_PASSWORD (or POSTURE_MQTT_PASSWORD_FILE)"
+                )
+        raise ConnectionError(connection.refused or connection.closed or "no answer")
+
+    def _try_connect(self, protocol: str) -> _Connection:
+        client = mqtt.make_client(self.client_id, protocol, self._settings, keep_session=True)
+        client.manual_ack_set(True)
+        offline = json.dumps(self._status("offline", "connection lost"), separators=(",", ":"))
+        client.will_set(self.topic(f"status/{self.pi_id}"), offline, qos=1, retain=True)
+        connection = _Connection(client, self.connects + 1)
+        client.on_connect = lambda *args: self._on_connect(connection, args[3], args[2])
+        client.on_disconnect = lambda *args: self._on_disconnect(connection, args[3])
+        client.on_message = lambda _c, _u, message: self._on_message(connection, message)
+        client.on_publish = lambda _c, _u, mid, *_: connection.in_flight.pop(mid, None)
+        mqtt.connect(client, self._settings, session_expiry_s=self._settings.session_expiry_s)
+        deadline = time.monotonic() + mqtt.ANSWER_S
+        while not (connection.accepted or connection.closed or connection.refused):
+            if time.monotonic() > deadline or self._stop.requested:
+                connection.refused = "no answer to CONNECT"
+                break
+            self._pump_handshake(client)
+        if not connection.accepted:
+            mqtt.abandon(client)
+            return connection
+        self.connects += 1
+        log.info(
+            "connected to %s with MQTT %s as %s, session %s",
+            self._broker, protocol, self.client_id, "resumed" if self.session_present else "new",
+        )  # fmt: skip
+        client.subscribe(self.topic(f"images/{self.pi_id}"), **_subscription(protocol))
+        self.publish(f"status/{self.pi_id}", self._status("online"), retain=True)
+        self._camera_said = ""
+        return connection
+
+    @staticmethod
+    def _pump_handshake(client: paho.Client) -> None:
+        client.loop(timeout=0.1)
+
+    @property
+    def client_id(self) -> str:
+        """Stable, so that the broker keeps the session; with the farm's prefix."""
+        prefix = self._settings.prefix.replace("/", "-")
+        return f"{prefix}-posture-{self.pi_id}" if prefix else f"posture-{self.pi_id}"
+
+    def _status(self, state: str, why: str = "") -> dict[str, str]:
+        status = {"state": state, "instance": self.instance, "started": self.started, **self._about}
+        return {**status, "why": why} if why else status
+
+    def _on_connect(self, connection: _Connection, reason: ReasonCode, flags: Any) -> None:
+        if reason.is_failure:
+            connection.refused = str(reason)
+            connection.credentials_refused = mqtt.refuses_credentials(reason)
+        else:
+            connection.accepted = True
+            self.session_present = bool(flags.session_present)
+
+    def _on_disconnect(self, connection: _Connection, reason: ReasonCode) -> None:
+        connection.closed = connection.closed or str(reason)
+        # the broker may not have taken these: they go out again with the next connection
+        with self._lock:
+            self._outbox.extendleft(reversed(connection.in_flight.values()))
+        connection.in_flight.clear()
+
+    def _on_message(self, connection: _Connection, message: paho.MQTTMessage) -> None:
+        payload = bytes(message.payload)
+        delivery = Delivery(
+            payload=payload,
+            properties=_user_properties(message.properties),
+            received_at=datetime.now(timezone.utc),
+            monotonic=time.monotonic(),
+            packet_id=message.mid if message.qos else 0,
+            connection=connection.number,
+        )
+        with self._lock:
+            self._outstanding_frames += 1
+            self._outstanding_bytes += len(payload)
+        self._last_frame = delivery.monotonic
+        self._frame_seen = True
+        self._deliver(delivery)
+
+    # Two analyzers of one stream.
+
+    def _superseded(self) -> bool:
+        """Return True if a newer instance, alive, has this stream.
+
+        Brokers don't tell a client of MQTT 3.1.1 that its session was taken over (Mosquitto before 2.0.15
+        not over MQTT 5 either), so the retained status topic is asked, under a throw-away client id.
+        """
+        if self._held_since is not None:
+            return False
+        seen: list[Owner] = []
+
+        def take(owner: Owner | None) -> bool:
+            if owner is not None and owner.instance != self.instance and owner.online:
+                seen.append(owner)
+                return True
+            return False
+
+        self._watch_status(take)
+        return any((owner.started, owner.instance) > (self.started, self.instance) for owner in seen)
+
+    def _watch_status(self, take: Callable[[Owner | None], bool]) -> None:
+        """Show status messages to ``take`` until it returns True or the watch is over."""
+        done = threading.Event()
+        topic = self.topic(f"status/{self.pi_id}")
+        protocol = "3.1.1" if self._protocol == "auto" else self._protocol
+        look_id = f"{self.client_id}-look-{os.getpid()}-{random.randrange(1 << 32):08x}"  # noqa: S311
+        client = mqtt.make_client(look_id, protocol, self._settings, keep_session=False)
+
+        def on_message(_client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
+            if take(Owner.parse(message.payload)):
+                done.set()
+
+        client.on_connect = lambda c, *_: c.subscribe(topic, qos=1)
+        client.on_message = on_message
+        mqtt.connect(client, self._settings, session_expiry_s=0)
+        deadline = time.monotonic() + TAKEOVER_WATCH_S
+        while time.monotonic() < deadline and not done.is_set() and not self._stop.requested:
+            if client.loop(timeout=0.1) is not MQTTErrorCode.MQTT_ERR_SUCCESS:
+                raise ConnectionError("closed while asking who has the stream")
+        mqtt.abandon(client)
+
+    def _say_camera(self) -> None:
+        """Publish ``camera/<pi_id>`` when it changes: a silent camera is not an analyzer that is offline."""
+        if time.monotonic() - self._last_frame > self._silent_after_s:
+            state = "silent" if self._has_room() else self._camera_said
+        elif not self._frame_seen:
+            return
+        else:
+            state = "frozen" if self.camera_frozen else "live"
+        if state and state != self._camera_said:
+            self._camera_said = state
+            since = datetime.now(timezone.utc).isoformat(timespec="seconds")
+            self.publish(f"camera/{self.pi_id}", {"state": state, "since": since}, retain=True)
+
+
+def _subscription(protocol: str) -> dict[str, Any]:
+    if protocol != "5":
+        return {"qos": 1}
+    # a retained picture is given once, with the session's first subscription, not at every reconnect
+    return {"options": SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)}
+
+
+def _user_properties(properties: Properties | None) -> dict[str, str]:
+    return dict(getattr(properties, "UserProperty", None) or [])
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, socket.gaierror):
+        return "no such host"
+    if isinstance(error, TimeoutError):
+        return "no answer"
+    return error.strerror or str(error) or type(error).__name__
