@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from posture.errors import UserError
-from posture.rules import Landmarks
+from posture.rules import SIDES, Landmarks
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,10 @@ DELEGATES = ("auto", "cpu", "gpu")
 APT_LINE = "sudo apt-get install --no-install-recommends libegl1 libgles2 libgl1 libglib2.0-0"
 
 _MAX_STEP_MS = 3_600_000  # a camera's clock may jump by years; the model's filters need no more than an hour
+_STALE_MS = 1_000  # a region tracked for longer than this without a look says nothing about where people are
+_THUMBNAIL = 16  # pixels a side
+_CUT = 30.0  # mean grey difference of thumbnails: a moving camera or person < 20, another scene > 40
+_SURE = 0.5  # presence of ear and shoulder below this: tracking has lost the person and is guessing
 # what the libraries beneath say in English to their authors, on the way to every first detection
 _LIBRARY_NOISE = re.compile(
     r"(INFO: |WARNING: Logging before|[WIE]\d{4} \d|Stack trace:|\s+@ |libEGL warning|MESA)"
@@ -41,9 +45,11 @@ _LIBRARY_NOISE = re.compile(
 class PoseEstimator:
     """One stream's pose model: tracks one person from frame to frame.
 
-    A frame in which tracking found nobody is looked at once more on its own, because at low frame rates the
-    tracked region is stale. Use it as a context manager, or call close(): the model's own destructor fails
-    when the interpreter exits. Not for use from several threads at once.
+    A frame in which tracking found nobody, or isn't sure, is looked at once more on its own, because at low
+    frame rates the tracked region is stale; so is one that comes late or shows another scene.
+
+    Use it as a context manager, or call close(): the model's own destructor fails when the interpreter
+    exits. Not for use from several threads at once.
     """
 
     def __init__(self, model: Path, delegate: str = "auto") -> None:
@@ -64,13 +70,14 @@ class PoseEstimator:
                 f"model: {model} is not there; it is part of the repository as "
                 "models/pose_landmarker_full.task, and models/make_model.py makes it again"
             )
-        self._mediapipe = _import_mediapipe()
+        self._mediapipe, self._cv2 = _import_libraries()
         self._model = model
         self._clock_ms = 0
         self._last_timestamp_ms: int | None = None
+        self._last_thumbnail: npt.NDArray[np.float64] | None = None
         self._single: Any = None  # made when first needed: each landmarker takes more than 100 MB
         self.delegate = "cpu"
-        self._tracking = self._open_tracking(delegate)
+        self._tracking: Any = self._open_tracking(delegate)
 
     def detect(self, bgr: npt.NDArray[np.uint8], timestamp_ms: int) -> Landmarks | None:
         """Find the person.
@@ -83,16 +90,21 @@ class PoseEstimator:
         Returns:
             Landmarks in pixels of this picture, or None when nobody is in it.
         """
+        step_ms = self._step_ms(timestamp_ms)
         image = self._image(bgr)
-        found = self._tracking.detect_for_video(image, self._next_clock_ms(timestamp_ms)).pose_landmarks
-        if not found:
-            if self._single is None:
-                self._single = self._create("IMAGE", self.delegate)
-            found = self._single.detect(image).pose_landmarks
-        if not found:
+        found = None
+        if self._same_scene(bgr) and step_ms <= _STALE_MS:
+            found = self._track(image, step_ms)
+        if found is None or not _sure(found):
+            found = self._look_afresh(image)
+        if found is None:
             return None
         height, width = bgr.shape[:2]
-        points = np.array([(point.x * width, point.y * height, point.visibility) for point in found[0]])
+        # In VIDEO mode the library smooths visibility over some ten frames, whoever is in them, but not
+        # presence: a hip that has just left the picture would otherwise count as seen.
+        points = np.array(
+            [(point.x * width, point.y * height, min(point.visibility, point.presence)) for point in found]
+        )
         return Landmarks(points=points, width=width, height=height)
 
     def close(self) -> None:
@@ -114,16 +126,39 @@ class PoseEstimator:
         self.close()
 
     def _image(self, bgr: npt.NDArray[np.uint8]) -> Any:
-        return self._mediapipe.Image(
-            image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(bgr[:, :, ::-1])
-        )
+        rgb = self._cv2.cvtColor(bgr, self._cv2.COLOR_BGR2RGB)
+        return self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=rgb)
 
-    def _next_clock_ms(self, timestamp_ms: int) -> int:
-        """The model's own time, which always goes forward, by the camera's steps where those make sense."""
+    def _step_ms(self, timestamp_ms: int) -> int:
+        """Milliseconds since the last frame; 1 for the first, and where time stands still or goes back."""
         step = 1 if self._last_timestamp_ms is None else timestamp_ms - self._last_timestamp_ms
         self._last_timestamp_ms = timestamp_ms
-        self._clock_ms += min(max(step, 1), _MAX_STEP_MS)
-        return self._clock_ms
+        return min(max(step, 1), _MAX_STEP_MS)
+
+    def _same_scene(self, bgr: npt.NDArray[np.uint8]) -> bool:
+        """Whether this picture may continue the last one. After a cut, tracking starts anew.
+
+        Its memory would make about ten frames of the new scene wrong (measured).
+        """
+        thumbnail = _thumbnail(bgr)
+        last, self._last_thumbnail = self._last_thumbnail, thumbnail
+        if last is None or float(np.abs(thumbnail - last).mean()) < _CUT:
+            return True
+        if self._tracking is not None:
+            self._tracking.close()
+            self._tracking = None
+        return False
+
+    def _track(self, image: Any, step_ms: int) -> Any | None:
+        if self._tracking is None:
+            self._tracking = self._create("VIDEO", self.delegate)
+        self._clock_ms += step_ms
+        return _only_person(self._tracking.detect_for_video(image, self._clock_ms))
+
+    def _look_afresh(self, image: Any) -> Any | None:
+        if self._single is None:
+            self._single = self._create("IMAGE", self.delegate)
+        return _only_person(self._single.detect(image))
 
     def _open_tracking(self, delegate: str) -> Any:
         if delegate != "cpu":
@@ -147,9 +182,7 @@ class PoseEstimator:
         tasks = self._mediapipe.tasks
         base = tasks.BaseOptions
         options = tasks.vision.PoseLandmarkerOptions(
-            base_options=base(
-                model_asset_path=str(self._model), delegate=getattr(base.Delegate, delegate.upper())
-            ),
+            base_options=base(model_asset_path=str(self._model), delegate=getattr(base.Delegate, delegate.upper())),
             running_mode=getattr(tasks.vision.RunningMode, mode),
             num_poses=1,  # more than the people present would run the detector on every frame
         )
@@ -158,8 +191,7 @@ class PoseEstimator:
             landmarker = tasks.vision.PoseLandmarker.create_from_options(options)
             try:
                 if mode == "VIDEO":
-                    landmarker.detect_for_video(blank, self._next_clock_ms(0))
-                    self._last_timestamp_ms = None
+                    landmarker.detect_for_video(blank, self._clock_ms)
                 else:
                     landmarker.detect(blank)
             except RuntimeError:
@@ -168,8 +200,8 @@ class PoseEstimator:
         return landmarker
 
 
-def _import_mediapipe() -> Any:
-    """Import mediapipe, whose import reads a font cache and loads graphics libraries.
+def _import_libraries() -> tuple[Any, Any]:
+    """Import mediapipe and the cv2 that it brings; both load graphics libraries.
 
     Raises:
         UserError: with the line that installs what is missing.
@@ -178,6 +210,7 @@ def _import_mediapipe() -> Any:
         # Its matplotlib wants to write a cache; on a read-only root it needs another place.
         os.environ["MPLCONFIGDIR"] = tempfile.gettempdir()
     try:
+        import cv2  # noqa: PLC0415
         import mediapipe  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise UserError(f"{error}; install it with: pip install 'posture-farm[analyzer]'") from error
@@ -185,7 +218,23 @@ def _import_mediapipe() -> Any:
         raise UserError(
             f"mediapipe can't be loaded ({error}); on Debian or Ubuntu install its libraries: {APT_LINE}"
         ) from error
-    return mediapipe
+    return mediapipe, cv2
+
+
+def _only_person(result: Any) -> Any | None:
+    return result.pose_landmarks[0] if result.pose_landmarks else None
+
+
+def _sure(person: Any) -> bool:
+    """Whether ear and shoulder of either side are there, by the model's own unsmoothed estimate."""
+    return any(min(person[ear].presence, person[shoulder].presence) >= _SURE for ear, shoulder, _ in SIDES.values())
+
+
+def _thumbnail(bgr: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """The picture in grey, _THUMBNAIL pixels a side, each the mean of 4 x 4 samples."""
+    rows, columns = (np.linspace(0, side - 1, 4 * _THUMBNAIL).astype(int) for side in bgr.shape[:2])
+    samples = bgr[np.ix_(rows, columns)].mean(axis=2)
+    return np.asarray(samples.reshape(_THUMBNAIL, 4, _THUMBNAIL, 4).mean(axis=(1, 3)))
 
 
 @contextmanager
