@@ -38,7 +38,7 @@ from posture.rules import Baseline, Judge, Landmarks, Verdict
 from posture.runtime import EXIT_OK, Stop, setup_logging
 from posture.state import StateTracker
 from posture.store import Row, Store, StoreRefused, StoreUnavailable, open_store
-from posture.stream import Delivery, Ending, Stream
+from posture.stream import Delivery, Stream
 
 log = logging.getLogger("analyzer")
 
@@ -312,9 +312,7 @@ class Pipeline:
             ids = [item.identity.frame_id for item in batch]
             self.stream.publish(f"committed/{self.pi_id}", {"ids": ids})
         if (account := self.account.changed()) is not None:
-            self.stream.publish(
-                f"account/{self.pi_id}", {**account, "delegate": self.pose.delegate}, retain=True
-            )
+            self.stream.publish(f"account/{self.pi_id}", {**account, "delegate": self.pose.delegate}, retain=True)
         if time.monotonic() >= self._next_prune:
             self._prune()
 
@@ -347,11 +345,7 @@ class Pipeline:
 
     def _write_files(self, batch: Sequence[Item]) -> None:
         self._pictures.write_many(
-            [
-                (item.row.filename, item.jpeg)
-                for item in batch
-                if item.row is not None and item.jpeg is not None
-            ]
+            [(item.row.filename, item.jpeg) for item in batch if item.row is not None and item.jpeg is not None]
         )
         for item in batch:
             if item.quarantine is not None:
@@ -404,6 +398,7 @@ def main(pi_id: str, argv: Sequence[str] | None = None) -> int:
 
 def analyse(settings: Settings, pi_id: str, stop: Stop, *, fail_fast: bool) -> int:
     """Open the store, load the model, serve the stream."""
+    started = datetime.now(timezone.utc)
     store = _open_store(settings.database, stop, pi_id, fail_fast)
     if store is None:
         return EXIT_OK
@@ -423,6 +418,7 @@ def analyse(settings: Settings, pi_id: str, stop: Stop, *, fail_fast: bool) -> i
         max_frames=options.buffer_frames,
         max_bytes=options.buffer_bytes,
         silent_after_s=options.silent_after_s,
+        started=started,
         about=about,
         fail_fast=fail_fast,
     )

@@ -74,9 +74,7 @@ def _record(settings: Settings, pi_id: str, stop: Stop) -> list[bytes]:
     deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline and not stop.requested:
         if client.loop(timeout=0.1) != 0:
-            raise UserError(
-                f"broker {broker}: closed the connection, check POSTURE_MQTT_USERNAME and its password"
-            )
+            raise UserError(f"broker {broker}: closed the connection, check POSTURE_MQTT_USERNAME and its password")
         if first_at and time.monotonic() > first_at[0] + SECONDS:
             break
     mqtt.abandon(client)

@@ -119,6 +119,7 @@ class Stream:
         deliver: takes each frame, in order of arrival, in the loop's thread; must not block.
         max_frames, max_bytes: bounds of what is delivered and not yet settled.
         silent_after_s: a camera without a frame for this long is called silent.
+        started: when this analyzer started, UTC: of two, the newer one has the stream.
         about: what the status topic says of this instance beside its id and start.
         fail_fast: give up when the broker can't be reached.
     """
@@ -133,12 +134,13 @@ class Stream:
         max_frames: int,
         max_bytes: int,
         silent_after_s: float,
+        started: datetime,
         about: Mapping[str, str],
         fail_fast: bool = False,
     ) -> None:
         self.pi_id = pi_id
         self.instance = uuid.uuid4().hex
-        self.started = datetime.now(timezone.utc).isoformat(timespec="microseconds")
+        self.started = started.isoformat(timespec="microseconds")
         self.camera_frozen = False
         self.session_present = False
         self.connects = 0
@@ -284,9 +286,7 @@ class Stream:
         with self._lock:
             return self._outstanding_frames < self._max_frames and self._outstanding_bytes < self._max_bytes
 
-    def _drain(
-        self, connection: _Connection | None, check: Callable[[], None], drain: Callable[[], bool]
-    ) -> None:
+    def _drain(self, connection: _Connection | None, check: Callable[[], None], drain: Callable[[], bool]) -> None:
         deadline = time.monotonic() + DRAIN_S
         while not drain() and time.monotonic() < deadline:
             check()

@@ -133,9 +133,7 @@ class Analyzer:
 
     def start(self, *flags: str) -> Analyzer:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*self.command, *flags], env=self.env, stderr=log, stdout=log, cwd="/"
-            )
+            self.process = subprocess.Popen([*self.command, *flags], env=self.env, stderr=log, stdout=log, cwd="/")
         return self
 
     def wait_online(self, watcher: Watcher, pi_id: str = "pi1") -> Analyzer:
@@ -154,6 +152,17 @@ class Analyzer:
                 )
                 return self
         raise AssertionError(f"the analyzer is not online:\n{self.log.read_text()[-3000:]}")
+
+    def wait_for_log(self, text: str, timeout_s: float = 30.0) -> None:
+        """Wait until the process has logged ``text``. A log file tells nobody that it has grown, so it is polled."""
+        assert self.process is not None
+        deadline = time.monotonic() + timeout_s
+        while text not in self.log.read_text():
+            assert time.monotonic() < deadline, f"{text!r} was not logged:\n{self.log.read_text()[-3000:]}"
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.05)
+                break
+        assert text in self.log.read_text()
 
     def kill(self) -> None:
         assert self.process is not None

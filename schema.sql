@@ -1,0 +1,48 @@
+-- The table of Posture Farm, for PostgreSQL 15+ and Supabase. May be applied again at any time: a table of the
+-- first deployments gets the columns that it lacks, and its rows stay as they are.
+--   psql "$POSTURE_DATABASE_URL" -v ON_ERROR_STOP=1 -f schema.sql
+
+BEGIN;
+
+CREATE TABLE IF NOT EXISTS posture_log (
+    pi_id text,
+    filename text,
+    received_time timestamptz,
+    analyzed_time timestamptz,
+    neck_angle double precision,
+    body_angle double precision,
+    posture_status text,
+    landmarks_detected boolean,
+    processed_by text
+);
+
+ALTER TABLE posture_log
+    ADD COLUMN IF NOT EXISTS frame_id text,
+    ADD COLUMN IF NOT EXISTS captured_time timestamptz,
+    ADD COLUMN IF NOT EXISTS side text,
+    ADD COLUMN IF NOT EXISTS reason text,
+    ADD COLUMN IF NOT EXISTS rule_set text,
+    ADD COLUMN IF NOT EXISTS landmarks text,
+    ADD COLUMN IF NOT EXISTS schema_version integer,
+    ADD COLUMN IF NOT EXISTS seq bigint,
+    ADD COLUMN IF NOT EXISTS boot_id text;
+
+-- Old rows have no frame_id; nulls are distinct, so a plain index does (a partial one would not serve ON CONFLICT
+-- over REST).
+CREATE UNIQUE INDEX IF NOT EXISTS posture_log_frame ON posture_log (pi_id, frame_id);
+CREATE INDEX IF NOT EXISTS posture_log_boot ON posture_log (pi_id, boot_id, seq);
+CREATE INDEX IF NOT EXISTS posture_log_received ON posture_log (received_time);
+
+-- Without row level security anyone with Supabase's public key reads everybody's rows. No policy is made: the
+-- analyzer uses the secret key (service_role), which row level security does not bind; the table's owner neither.
+ALTER TABLE posture_log ENABLE ROW LEVEL SECURITY;
+
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'service_role') THEN
+        GRANT SELECT, INSERT, UPDATE, DELETE ON posture_log TO service_role;
+    END IF;
+END
+$$;
+
+COMMIT;

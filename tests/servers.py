@@ -1,0 +1,145 @@
+"""Real servers on free loopback ports, for the tests. They end with the test run, also when it is killed."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+PR_SET_PDEATHSIG = 1
+START_S = 30.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def find_program(name: str, package: str, *folders: str) -> str:
+    """The program's path; without it the test is skipped with the reason, or fails in CI."""
+    found = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), *folders]))
+    if found:
+        return found
+    reason = f"{name} is not installed: apt-get install {package}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def die_with_parent() -> None:
+    """Run in the child: the kernel ends it when the test run ends, however that ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def wait_until_accepting(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait for a server's port. There is no event to wait for, so the port is asked."""
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return
+    raise AssertionError(f"no server on port {port}:\n{log.read_text(errors='replace')[-2000:]}")
+
+
+class Server:
+    """A process that can be stopped, killed and started again on the same port and data."""
+
+    command: list[str]
+    log: Path
+    port: int
+    stop_signal = signal.SIGTERM
+    user: int | None = None
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, stdout=log, stderr=log, preexec_fn=die_with_parent, user=self.user
+            )
+        wait_until_accepting(self.port, self.process, self.log)
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(self.stop_signal)
+            self.process.wait(30)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+
+class Mosquitto(Server):
+    """A broker with the settings that docs/operations.md asks for."""
+
+    def __init__(self, folder: Path, **extra: str) -> None:
+        super().__init__()
+        program = find_program("mosquitto", "mosquitto", "/usr/sbin")
+        folder.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self.log = folder / "mosquitto.log"
+        settings = {
+            "listener": f"{self.port} 127.0.0.1",
+            "allow_anonymous": "true",
+            "persistence": "true",
+            "persistence_location": f"{folder}/",
+            "max_queued_messages": "1000000",
+            "max_queued_bytes": "2000000000",
+            "max_packet_size": "30000000",
+            **({"user": "root"} if os.geteuid() == 0 else {}),
+            **extra,
+        }
+        config = folder / "mosquitto.conf"
+        config.write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
+        self.command = [program, "-c", str(config), "-v"]
+
+
+class Postgres(Server):
+    """A PostgreSQL of its own; schema.sql is applied by the fixture."""
+
+    stop_signal = signal.SIGINT  # a fast shutdown
+
+    def __init__(self, data: Path, binaries: str, user: int | None) -> None:
+        super().__init__()
+        self.user = user
+        self.port = free_port()
+        self.log = data.parent / f"{data.name}.log"
+        self.command = [
+            f"{binaries}/postgres", "-D", str(data), "-p", str(self.port),
+            "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
+        ]  # fmt: skip
+        self.url = f"postgresql://farm@127.0.0.1:{self.port}/postgres"
+
+
+def postgres_binaries() -> str:
+    newest = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    return str(Path(find_program("initdb", "postgresql", *(str(path) for path in reversed(newest)))).parent)
+
+
+def server_user() -> int | None:
+    """PostgreSQL refuses to run as root."""
+    return pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
+
+
+def make_cluster(data: Path, binaries: str, user: int | None) -> None:
+    data.mkdir(mode=0o700)
+    if user is not None:
+        os.chown(data, user, -1)
+    command = [f"{binaries}/initdb", "-D", str(data), "-U", "farm", "-A", "trust", "--no-sync", "-E", "UTF8"]
+    subprocess.run(command, check=True, capture_output=True, user=user)
