@@ -153,9 +153,7 @@ cross-validation. Of 90 upright side views 35 % read neck <= 10, which ``first-d
 DEFAULT_RULE_SET = "upright"
 
 
-def loads(
-    rule_set: str, neck: float, body: float, baseline: Baseline | None = None
-) -> tuple[float, float] | None:
+def loads(rule_set: str, neck: float, body: float, baseline: Baseline | None = None) -> tuple[float, float] | None:
     """How much of the rule set's limits these signed angles use, for neck and body; 1 is the limit.
 
     Returns:
@@ -181,9 +179,7 @@ def check_rule_set(rule_set: str, baseline: Baseline | None) -> None:
     if rule_set not in RULE_SETS:
         raise UserError(f"rule_set: {rule_set!r} is unknown; accepted: {', '.join(RULE_SETS)}")
     if rule_set == "baseline" and baseline is None:
-        raise UserError(
-            "rule_set: 'baseline' needs this stream's calibrated pose; record one with --calibrate"
-        )
+        raise UserError("rule_set: 'baseline' needs this stream's calibrated pose; record one with --calibrate")
 
 
 class Judge:
@@ -308,15 +304,18 @@ def signed_angles(points: npt.NDArray[np.float64], side: str, roll: float = 0.0)
     return forward * _from_vertical(ear - shoulder, roll), forward * _from_vertical(shoulder - hip, roll)
 
 
-def calibrate(verdicts: Sequence[Verdict]) -> Baseline:
+def calibrate(landmarks: Sequence[Landmarks | None], camera_roll_deg: float = 0.0) -> Baseline:
     """The median of both signed angles over a sitting-straight pose of CALIBRATION_S seconds.
 
     Args:
-        verdicts: of every frame of that time, under any rule set.
+        landmarks: of every frame of that time.
+        camera_roll_deg: as in Judge.
 
     Raises:
-        UserError: fewer than MIN_CALIBRATION_FRAMES frames, or fewer than half of them, could be measured.
+        UserError: fewer than MIN_CALIBRATION_FRAMES frames, or fewer than half of them, can be measured.
     """
+    judge = Judge(camera_roll_deg=camera_roll_deg)
+    verdicts = [judge.judge(pose, 0.0) for pose in landmarks]
     pairs = [
         (verdict.neck_angle, verdict.body_angle)
         for verdict in verdicts

@@ -16,7 +16,6 @@ from posture.rules import Baseline, Verdict, check_rule_set, loads
 RELEASE = 0.85  # share of the limit that the angles must be under before Bad ends
 BAD_AFTER_S = 3.0
 GOOD_AFTER_S = 2.0
-AWAY_AFTER_S = 15.0
 LONGEST_STEP_S = 15.0  # a frame speaks for no more time than this, however long the camera was silent
 SOMEBODY = ("partial_landmarks", "not_side_view")  # no verdict, and still somebody is there
 REFRESH_S = 5.0  # an unchanged state is told again with its new angles this often
@@ -34,7 +33,7 @@ class StateChange:
     Attributes:
         state: for the retained state topic, JSON-able; None when there is nothing new to say. Keys: state
             (Good, Bad, Unknown), since and updated (ISO 8601, UTC, of the frames), neck and body (smoothed
-            degrees, one decimal, or null), away (nobody there for more than 15 s), reason (as in Verdict;
+            degrees, one decimal, or null), away (nobody there for more than away_after), reason (as in Verdict;
             ``settling`` while the first seconds are watched), rule_set.
         alert: likewise for the alert topic, or None. The same keys, and bad_for, in seconds.
     """
@@ -71,6 +70,7 @@ class StateTracker:
         *,
         bad_for: float = 60.0,
         cooldown: float = 300.0,
+        away_after: float = 15.0,
     ) -> None:
         """Choose the rules.
 
@@ -79,6 +79,8 @@ class StateTracker:
             baseline: the calibrated pose, for rule set ``baseline``.
             bad_for: seconds of Bad before an alert.
             cooldown: seconds before the next alert.
+            away_after: seconds without a person, or without a measurable one, after which the state is
+                Unknown.
 
         Raises:
             UserError: unknown rule set, or ``baseline`` without one.
@@ -88,6 +90,7 @@ class StateTracker:
         self._baseline = baseline
         self._bad_for = bad_for
         self._cooldown = cooldown
+        self._away_after = away_after
         self._clock = _Clock()
         self._state = "Unknown"
         self._since: float | None = None
@@ -103,16 +106,16 @@ class StateTracker:
         self._blind = _Stay()  # no angles
         self._absent = _Stay()  # nobody there
 
-    def update(self, verdict: Verdict, at: float, live: bool, clock_id: str = "") -> StateChange:
+    def update(self, verdict: Verdict, at: float, clock_id: str = "", live: bool = True) -> StateChange:
         """Take in one frame.
 
         Args:
             verdict: of this frame.
             at: when it was taken, in seconds since 1970, by the clock that clock_id names. Time that goes
                 back counts as no time passed.
+            clock_id: such as the camera's boot id, or empty for the time of arrival. Times of different
+                clocks are never compared.
             live: False for a frame from a backlog: it moves the state, but raises no alert.
-            clock_id: such as the camera's boot id, or ``arrival``. Times of different clocks are never
-                compared.
         """
         elapsed = self._clock.elapsed(at, clock_id)
         self._since_alert_s += elapsed
@@ -152,7 +155,7 @@ class StateTracker:
             self._absent.update(True, elapsed)
         elif reason in SOMEBODY:
             self._absent.end()
-        if self._blind.update(True, elapsed) > AWAY_AFTER_S:
+        if self._blind.update(True, elapsed) > self._away_after:
             self._neck, self._body = OneEuro(), OneEuro()
             self._over.end()
             self._under.end()
@@ -167,7 +170,7 @@ class StateTracker:
         self._bad_s = 0.0
 
     def _away(self) -> bool:
-        return (self._absent.seconds or 0.0) > AWAY_AFTER_S
+        return (self._absent.seconds or 0.0) > self._away_after
 
     def _news(self, at: float) -> dict[str, Any] | None:
         now = (self._state, self._away())
