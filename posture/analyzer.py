@@ -86,15 +86,17 @@ class Pipeline:
         self._stop = stop
         self._limits = frame.Limits(self.options.max_payload_bytes, self.options.max_pixels)
         self.pose = PoseEstimator(path_of(self.options.model), self.options.delegate)
-        baseline = Baseline(self.options.baseline_neck_deg, self.options.baseline_body_deg)
+        baseline = None
+        if self.options.rule_set == "baseline":
+            baseline = Baseline(self.options.baseline_neck_deg, self.options.baseline_body_deg)
         self._judge = Judge(self.options.rule_set, self.options.camera_roll_deg, baseline)
         self._tracker = StateTracker(
             self.options.rule_set,
             baseline=baseline,
             bad_for=self.options.bad_for_s,
             cooldown=self.options.alert_cooldown_s,
-            away_after=self.options.away_after_s,
         )
+        self._state = ""
         self._lateness = Lateness(self.options.backlog_after_s)
         folder = path_of(self.options.pictures_dir) / f"analyzed_images_from_{pi_id}"
         days = self.options.pictures_keep_days
@@ -212,9 +214,11 @@ class Pipeline:
             captured.timestamp() if captured else None,
             item.delivery.received_at.timestamp(),
         )
-        change = self._tracker.update(item.verdict, at, clock_id, live)
-        item.row = self._row(item, picture_kept=self._keeps_picture(item, change.state is not None))
+        change = self._tracker.update(item.verdict, at, clock_id=clock_id, live=live)
+        entered = change.state is not None and change.state["state"] != self._state
+        item.row = self._row(item, picture_kept=self._keeps_picture(item, entered))
         if change.state is not None:
+            self._state = change.state["state"]
             item.messages.append((f"posture/{self.pi_id}/state", change.state, True))
         if change.alert is not None:
             item.messages.append((f"posture/{self.pi_id}/alert", change.alert, False))
@@ -227,10 +231,10 @@ class Pipeline:
             return identity.captured_at.timestamp(), identity.boot_id
         return item.delivery.received_at.timestamp(), ""
 
-    def _keeps_picture(self, item: Item, state_changed: bool) -> bool:
+    def _keeps_picture(self, item: Item, entered: bool) -> bool:
         if item.picture is None or self.options.pictures == "none" or self.options.keep == "none":
             return False
-        return self.options.keep == "all" or state_changed
+        return self.options.keep == "all" or entered
 
     def _row(self, item: Item, picture_kept: bool) -> Row:
         identity, verdict = item.identity, item.verdict

@@ -31,7 +31,7 @@ def calibrate(settings: Settings, pi_id: str, stop: Stop) -> int:
     options = settings.for_stream(pi_id)
     limits = frame.Limits(options.max_payload_bytes, options.max_pixels)
     pictures = _record(settings, pi_id, stop)
-    seen: list[Landmarks] = []
+    seen: list[Landmarks | None] = []
     with PoseEstimator(path_of(options.model), options.delegate) as pose:
         for index, payload in enumerate(pictures):
             try:
@@ -39,11 +39,9 @@ def calibrate(settings: Settings, pi_id: str, stop: Stop) -> int:
             except frame.Undecodable as error:
                 log.warning("a frame was passed over: %s", error.reason)
                 continue
-            landmarks = pose.detect(picture, index * 100 + 1)
-            if landmarks is not None:
-                seen.append(landmarks)
+            seen.append(pose.detect(picture, index * 100 + 1))
     baseline = rules.calibrate(seen, options.camera_roll_deg)
-    print(f"{len(pictures)} frames, {len(seen)} with a person. Put this into cluster.yaml:\n")
+    print(f"{len(pictures)} frames. Put this into cluster.yaml:\n")
     print(f"streams:\n  {pi_id}:\n    rule_set: baseline")
     print(f"    baseline_neck_deg: {baseline.neck:.1f}\n    baseline_body_deg: {baseline.body:.1f}")
     return EXIT_OK

@@ -196,9 +196,7 @@ class Database:
     timeout_s: float = _seconds(10.0, "how long one write may take before it is tried again", 0.1)
     batch_rows: int = _count(16, "a commit holds at most this many rows", 1)
     batch_s: float = _seconds(0.1, "a row waits at most this long for its commit", 0.0)
-    keep_days: float = _setting(
-        0.0, _number(0), "a number of at least 0", "0 keeps rows for ever", unit="days"
-    )
+    keep_days: float = _setting(0.0, _number(0), "a number of at least 0", "0 keeps rows for ever", unit="days")
 
 
 RULE_SET_NAMES = ("upright", "tutorial", "first-deployment", "iso11226", "baseline")
@@ -246,22 +244,16 @@ class Analyzer:
     )
     pictures_dir: str = _file("analyzed_images", "annotated pictures, one folder a stream")
     pictures_max_bytes: int = _count(0, "oldest pictures go beyond this many bytes a stream; 0 keeps all")
-    pictures_keep_days: float = _setting(
-        0.0, _number(0), "a number of at least 0", "0 keeps for ever", unit="days"
-    )
+    pictures_keep_days: float = _setting(0.0, _number(0), "a number of at least 0", "0 keeps for ever", unit="days")
     picture_max_width: int = _setting(
         960, _number(64, 8192, whole=True), "64 to 8192", "wider pictures are reduced", unit="pixels"
     )
     jpeg_quality: int = _setting(85, _number(30, 100, whole=True), "30 to 100", "of annotated pictures")
-    quarantine: bool = _setting(
-        True, _flag, "true or false", "keep the bytes of frames that can't be decoded"
-    )
+    quarantine: bool = _setting(True, _flag, "true or false", "keep the bytes of frames that can't be decoded")
     quarantine_dir: str = _file("quarantine", "where those bytes go, one folder a stream")
     quarantine_max_count: int = _count(100, "oldest go first", 1)
     quarantine_max_bytes: int = _bytes(50_000_000, "oldest go first")
-    model: str = _file(
-        "models/pose_landmarker_full.task", "another .task file: lite is faster, heavy is finer"
-    )
+    model: str = _file("models/pose_landmarker_full.task", "another .task file: lite is faster, heavy is finer")
     delegate: str = _setting(
         "auto",
         _choice("auto", "cpu", "gpu"),
@@ -274,9 +266,7 @@ class Analyzer:
     buffer_frames: int = _count(32, "frames held in memory that are not yet committed", 2)
     buffer_bytes: int = _bytes(64_000_000, "the same, in bytes")
     max_payload_bytes: int = _bytes(20_000_000, "a larger payload is rejected")
-    max_pixels: int = _count(
-        50_000_000, "a larger picture is rejected by its header, before it is decoded", 1
-    )
+    max_pixels: int = _count(50_000_000, "a larger picture is rejected by its header, before it is decoded", 1)
     expire_after_s: float = _seconds(
         0.0, "a frame that waited longer than this in the analyzer is not analysed; 0: never"
     )
@@ -284,7 +274,6 @@ class Analyzer:
     frozen_after: int = _count(5, "this many equal pictures in a row are called a frozen camera", 2)
     bad_for_s: float = _seconds(60.0, "an alert comes after this long in Bad")
     alert_cooldown_s: float = _seconds(300.0, "at most one alert in this time")
-    away_after_s: float = _seconds(15.0, "no person for this long is away")
     backlog_after_s: float = _seconds(5.0, "a frame that is later than this raises no alert")
 
 
@@ -350,9 +339,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
         _take_from_environment(section, name, entry, environ, values, mistakes)
     if mistakes:
         raise UserError("\n".join(mistakes))
-    return Settings(
-        Mqtt(**values["mqtt"]), Database(**values["database"]), Analyzer(**values["analyzer"]), streams
-    )
+    return Settings(Mqtt(**values["mqtt"]), Database(**values["database"]), Analyzer(**values["analyzer"]), streams)
 
 
 def _read_file(path: Path | None, mistakes: list[str]) -> list[tuple[str, tuple[str, ...], Any]]:
@@ -391,9 +378,7 @@ def _collect(
     for name_node, value_node in node.value:
         name = str(name_node.value)
         if name in seen:
-            mistakes.append(
-                f"{path}:{name_node.start_mark.line + 1}: {'.'.join((*key, name))} stands there twice"
-            )
+            mistakes.append(f"{path}:{name_node.start_mark.line + 1}: {'.'.join((*key, name))} stands there twice")
         seen.add(name)
         _collect(value_node, (*key, name), path, leaves, mistakes)
 
@@ -411,9 +396,7 @@ def _take_from_file(
     if section == "streams" and len(key) in (2, 3):
         pi_id = key[1]
         if not PI_ID.fullmatch(pi_id):
-            mistakes.append(
-                f"{where}: streams: {pi_id!r} is no stream's name; accepted: a-z, 0-9 and -, up to 32"
-            )
+            mistakes.append(f"{where}: streams: {pi_id!r} is no stream's name; accepted: a-z, 0-9 and -, up to 32")
             return
         target = streams.setdefault(pi_id, {})
         if len(key) == 2:
@@ -469,9 +452,7 @@ def _may_be_secret(section: str, name: str, entry: Any) -> bool:
     return bool(entry.metadata["secret"]) or (section, name) == ("database", "url")
 
 
-def _parse_into(
-    target: dict[str, Any], name: str, entry: Any, value: Any, where: str, mistakes: list[str]
-) -> None:
+def _parse_into(target: dict[str, Any], name: str, entry: Any, value: Any, where: str, mistakes: list[str]) -> None:
     try:
         target[name] = entry.metadata["parse"](value)
     except _NotAcceptedError:

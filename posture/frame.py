@@ -151,7 +151,7 @@ def decode(picture: bytes, limits: Limits, max_side: int) -> np.ndarray:
         scale = max_side / side
         size = (max(1, round(decoded.shape[1] * scale)), max(1, round(decoded.shape[0] * scale)))
         decoded = cv2.resize(decoded, size, interpolation=cv2.INTER_AREA)
-    return decoded
+    return np.asarray(decoded, np.uint8)
 
 
 def _scale_flag(picture: bytes, side: int, max_side: int) -> int:

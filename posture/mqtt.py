@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -47,13 +51,9 @@ def parse_broker(url: str) -> Broker:
     except ValueError:
         raise UserError(f"broker address: the port must be a number from 1 to 65535; {accepted}") from None
     if parts.scheme not in DEFAULT_PORTS or not parts.hostname or parts.path not in ("", "/"):
-        raise UserError(
-            f"broker address: {parts.scheme}://{parts.hostname}{parts.path} is not one; {accepted}"
-        )
+        raise UserError(f"broker address: {parts.scheme}://{parts.hostname}{parts.path} is not one; {accepted}")
     if parts.username or parts.password:
-        raise UserError(
-            "broker address: credentials belong into POSTURE_MQTT_USERNAME and POSTURE_MQTT_PASSWORD"
-        )
+        raise UserError("broker address: credentials belong into POSTURE_MQTT_USERNAME and POSTURE_MQTT_PASSWORD")
     return Broker(parts.hostname, port or DEFAULT_PORTS[parts.scheme], parts.scheme == "mqtts")
 
 
@@ -111,14 +111,12 @@ def connect(client: paho.Client, settings: Mqtt, *, session_expiry_s: int) -> No
     if client.protocol != MQTTProtocolVersion.MQTTv5:
         client.connect(broker.host, broker.port, settings.keepalive_s)
         return
-    properties = Properties(PacketTypes.CONNECT)
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho's own signature
     properties.SessionExpiryInterval = session_expiry_s
     properties.ReceiveMaximum = RECEIVE_MAXIMUM
     # paho's default would be a clean start at the first connect, which drops the waiting frames
     clean_start = session_expiry_s == 0
-    client.connect(
-        broker.host, broker.port, settings.keepalive_s, clean_start=clean_start, properties=properties
-    )
+    client.connect(broker.host, broker.port, settings.keepalive_s, clean_start=clean_start, properties=properties)
 
 
 def abandon(client: paho.Client) -> None:
@@ -129,6 +127,83 @@ def abandon(client: paho.Client) -> None:
     client.loop(timeout=0)
 
 
-def refuses_credentials(reason: ReasonCode) -> bool:
-    """Return True for a CONNACK that no retry will change: bad user name or password, not authorised."""
-    return reason.value in (0x86, 0x87)
+@dataclass
+class Answer:
+    """What a broker said to CONNECT."""
+
+    accepted: bool = False
+    session_present: bool = False
+    refused: str = ""
+    """Why it did not accept; empty if it did."""
+    credentials: bool = False
+    """It refused the credentials, which no retry will change."""
+
+
+def handshake(client: paho.Client, settings: Mqtt, *, session_expiry_s: int, give_up: Callable[[], bool]) -> Answer:
+    """Connect and wait for the broker's answer.
+
+    Args:
+        client: from ``make_client``; its ``on_connect`` is taken.
+        settings: address and keepalive.
+        session_expiry_s: as in ``connect``.
+        give_up: True ends the wait.
+
+    Raises:
+        OSError: the broker can't be reached.
+    """
+    answer = Answer()
+
+    def on_connect(
+        _client: paho.Client, _data: object, flags: Any, reason: ReasonCode, _properties: object
+    ) -> None:
+        answer.accepted = not reason.is_failure
+        answer.session_present = bool(flags.session_present)
+        if reason.is_failure:
+            answer.refused = str(reason)
+            answer.credentials = reason.value in (0x86, 0x87)  # bad user name or password, not authorised
+
+    client.on_connect = on_connect
+    connect(client, settings, session_expiry_s=session_expiry_s)
+    deadline = time.monotonic() + ANSWER_S
+    while not answer.accepted and not answer.refused:
+        if time.monotonic() > deadline or give_up():
+            answer.refused = "no answer to CONNECT"
+        elif client.loop(timeout=0.1) is not MQTTErrorCode.MQTT_ERR_SUCCESS and not answer.refused:
+            answer.refused = "closed the connection"
+    if not answer.accepted:
+        abandon(client)
+    return answer
+
+
+def first_accepted(protocol: str, broker: Broker, attempt: Callable[[str], Answer]) -> str:
+    """Return the protocol with which the broker accepts us: MQTT 5, or 3.1.1 where it refuses that.
+
+    Args:
+        protocol: ``auto``, ``5`` or ``3.1.1``.
+        broker: for the messages.
+        attempt: connects with the protocol it is given.
+
+    Raises:
+        UserError: the broker refuses the credentials.
+        ConnectionError: it does not take us now.
+    """
+    answer = Answer()
+    for candidate in ("5", "3.1.1") if protocol == "auto" else (protocol,):
+        answer = attempt(candidate)
+        if answer.accepted:
+            return candidate
+        if answer.credentials:
+            raise UserError(
+                f"broker {broker} refuses the credentials ({answer.refused}): check POSTURE_MQTT_USERNAME and "
+                "POSTURE_MQTT_PASSWORD (or POSTURE_MQTT_PASSWORD_FILE)"
+            )
+    raise ConnectionError(answer.refused)
+
+
+def explain(error: OSError) -> str:
+    """Return why a connection failed, in a few words."""
+    if isinstance(error, socket.gaierror):
+        return "no such host"
+    if isinstance(error, TimeoutError):
+        return "no answer"
+    return error.strerror or str(error) or type(error).__name__

@@ -13,7 +13,6 @@ import logging
 import os
 import random
 import select
-import socket
 import ssl
 import threading
 import time
@@ -102,9 +101,6 @@ class Owner:
 class _Connection:
     client: paho.Client
     number: int
-    accepted: bool = False
-    refused: str = ""
-    credentials_refused: bool = False
     closed: str = ""
     in_flight: dict[int, Message] = field(default_factory=dict)
 
@@ -222,8 +218,8 @@ class Stream:
                 connection = self._connect()
             except OSError as error:
                 if self._fail_fast:
-                    raise UserError(f"broker {self._broker}: {_reason(error)}") from None
-                log.warning("broker %s: %s; next try in %.1f s", self._broker, _reason(error), retry_s)
+                    raise UserError(f"broker {self._broker}: {mqtt.explain(error)}") from None
+                log.warning("broker %s: %s; next try in %.1f s", self._broker, mqtt.explain(error), retry_s)
                 self._stop.wait(retry_s * random.uniform(0.8, 1.2))  # noqa: S311 - spreads retries, no secret
                 retry_s = min(2 * retry_s, LAST_RETRY_S)
                 continue
@@ -320,52 +316,40 @@ class Stream:
             OSError: the broker can't be reached or doesn't take us now.
             UserError: it refuses our credentials.
         """
-        protocols = ("5", "3.1.1") if self._protocol == "auto" else (self._protocol,)
-        for protocol in protocols:
-            connection = self._try_connect(protocol)
-            if connection.accepted:
-                self._protocol = protocol
-                return connection
-            if connection.credentials_refused:
-                raise UserError(
-                    f"broker {self._broker} refuses the credentials ({connection.refused}): "
-                    "check POSTURE_MQTT_USERNAME and POSTURE_MQTT_PASSWORD (or POSTURE_MQTT_PASSWORD_FILE)"
-                )
-        raise ConnectionError(connection.refused or connection.closed or "no answer")
+        connection: list[_Connection] = []
 
-    def _try_connect(self, protocol: str) -> _Connection:
+        def attempt(protocol: str) -> mqtt.Answer:
+            connection[:] = [self._prepare(protocol)]
+            answer = mqtt.handshake(
+                connection[0].client,
+                self._settings,
+                session_expiry_s=self._settings.session_expiry_s,
+                give_up=lambda: self._stop.requested,
+            )
+            self.session_present = answer.session_present
+            return answer
+
+        self._protocol = mqtt.first_accepted(self._protocol, self._broker, attempt)
+        self.connects += 1
+        log.info(
+            "connected to %s with MQTT %s as %s, session %s",
+            self._broker, self._protocol, self.client_id, "resumed" if self.session_present else "new",
+        )  # fmt: skip
+        connection[0].client.subscribe(self.topic(f"images/{self.pi_id}"), **_subscription(self._protocol))
+        self.publish(f"status/{self.pi_id}", self._status("online"), retain=True)
+        self._camera_said = ""
+        return connection[0]
+
+    def _prepare(self, protocol: str) -> _Connection:
         client = mqtt.make_client(self.client_id, protocol, self._settings, keep_session=True)
         client.manual_ack_set(True)
         offline = json.dumps(self._status("offline", "connection lost"), separators=(",", ":"))
         client.will_set(self.topic(f"status/{self.pi_id}"), offline, qos=1, retain=True)
         connection = _Connection(client, self.connects + 1)
-        client.on_connect = lambda *args: self._on_connect(connection, args[3], args[2])
         client.on_disconnect = lambda *args: self._on_disconnect(connection, args[3])
         client.on_message = lambda _c, _u, message: self._on_message(connection, message)
-        client.on_publish = lambda _c, _u, mid, *_: connection.in_flight.pop(mid, None)
-        mqtt.connect(client, self._settings, session_expiry_s=self._settings.session_expiry_s)
-        deadline = time.monotonic() + mqtt.ANSWER_S
-        while not (connection.accepted or connection.closed or connection.refused):
-            if time.monotonic() > deadline or self._stop.requested:
-                connection.refused = "no answer to CONNECT"
-                break
-            self._pump_handshake(client)
-        if not connection.accepted:
-            mqtt.abandon(client)
-            return connection
-        self.connects += 1
-        log.info(
-            "connected to %s with MQTT %s as %s, session %s",
-            self._broker, protocol, self.client_id, "resumed" if self.session_present else "new",
-        )  # fmt: skip
-        client.subscribe(self.topic(f"images/{self.pi_id}"), **_subscription(protocol))
-        self.publish(f"status/{self.pi_id}", self._status("online"), retain=True)
-        self._camera_said = ""
+        client.on_publish = lambda *args: self._on_publish(connection, args[2])
         return connection
-
-    @staticmethod
-    def _pump_handshake(client: paho.Client) -> None:
-        client.loop(timeout=0.1)
 
     @property
     def client_id(self) -> str:
@@ -377,20 +361,16 @@ class Stream:
         status = {"state": state, "instance": self.instance, "started": self.started, **self._about}
         return {**status, "why": why} if why else status
 
-    def _on_connect(self, connection: _Connection, reason: ReasonCode, flags: Any) -> None:
-        if reason.is_failure:
-            connection.refused = str(reason)
-            connection.credentials_refused = mqtt.refuses_credentials(reason)
-        else:
-            connection.accepted = True
-            self.session_present = bool(flags.session_present)
-
     def _on_disconnect(self, connection: _Connection, reason: ReasonCode) -> None:
         connection.closed = connection.closed or str(reason)
         # the broker may not have taken these: they go out again with the next connection
         with self._lock:
             self._outbox.extendleft(reversed(connection.in_flight.values()))
         connection.in_flight.clear()
+
+    @staticmethod
+    def _on_publish(connection: _Connection, packet_id: int) -> None:
+        connection.in_flight.pop(packet_id, None)
 
     def _on_message(self, connection: _Connection, message: paho.MQTTMessage) -> None:
         payload = bytes(message.payload)
@@ -439,7 +419,7 @@ class Stream:
         client = mqtt.make_client(look_id, protocol, self._settings, keep_session=False)
 
         def on_message(_client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
-            if take(Owner.parse(message.payload)):
+            if take(Owner.parse(bytes(message.payload))):
                 done.set()
 
         client.on_connect = lambda c, *_: c.subscribe(topic, qos=1)
@@ -474,11 +454,3 @@ def _subscription(protocol: str) -> dict[str, Any]:
 
 def _user_properties(properties: Properties | None) -> dict[str, str]:
     return dict(getattr(properties, "UserProperty", None) or [])
-
-
-def _reason(error: OSError) -> str:
-    if isinstance(error, socket.gaierror):
-        return "no such host"
-    if isinstance(error, TimeoutError):
-        return "no answer"
-    return error.strerror or str(error) or type(error).__name__

@@ -154,7 +154,7 @@ class Analyzer:
         raise AssertionError(f"the analyzer is not online:\n{self.log.read_text()[-3000:]}")
 
     def wait_for_log(self, text: str, timeout_s: float = 30.0) -> None:
-        """Wait until the process has logged ``text``. A log file tells nobody that it has grown, so it is polled."""
+        """Wait until the process has logged ``text``; a file has no event to wait for, so it is polled."""
         assert self.process is not None
         deadline = time.monotonic() + timeout_s
         while text not in self.log.read_text():

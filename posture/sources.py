@@ -1,0 +1,131 @@
+"""Where a camera's pictures come from: a folder, a video, a webcam, picamera2."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from posture.errors import UserError
+from posture.frame import JPEG
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 92]
+TILT_PERIOD = 150
+"""Frames of one full swing of ``--tilt``."""
+ACCEPTED = "accepted: a folder of pictures, a video file, a webcam's number (0), or picamera"
+
+
+def open_source(source: str, *, loop: bool, tilt_deg: float = 0.0) -> Iterator[bytes]:
+    """Yield JPEGs. A JPEG file is passed on as it is, unless it is to be tilted.
+
+    Args:
+        source: folder, video file, webcam number, or ``picamera``.
+        loop: start a folder or video again at its end.
+        tilt_deg: rotate slowly to and fro, by up to so many degrees.
+
+    Raises:
+        UserError: there is no such source, or it has no pictures.
+    """
+    if source == "picamera":
+        frames = _picamera()
+    elif source.isdigit():
+        frames = _video(int(source), f"webcam {source}", loop=False)
+    elif Path(source).is_dir():
+        frames = _folder(Path(source), loop)
+    elif Path(source).is_file():
+        frames = _video(source, source, loop=loop)
+    else:
+        raise UserError(f"--source {source}: there is no such folder or file; {ACCEPTED}")
+    return _tilted(frames, tilt_deg) if tilt_deg else frames
+
+
+def _folder(folder: Path, loop: bool) -> Iterator[bytes]:
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise UserError(
+            f"--source {folder}: has no picture; accepted: files ending in {', '.join(sorted(SUFFIXES))}"
+        )
+
+    def frames() -> Iterator[bytes]:
+        while True:
+            for path in paths:
+                data = path.read_bytes()
+                yield data if data.startswith(JPEG) else _encode(_decode(data, str(path)))
+            if not loop:
+                return
+
+    return frames()
+
+
+def _video(device: int | str, name: str, *, loop: bool) -> Iterator[bytes]:
+    capture = cv2.VideoCapture(device)
+    if not capture.isOpened():
+        raise UserError(f"--source {name}: can't be opened; {ACCEPTED}")
+
+    def frames() -> Iterator[bytes]:
+        count = 0
+        try:
+            while True:
+                read, picture = capture.read()
+                if read:
+                    count += 1
+                    yield _encode(picture)
+                elif loop and count:
+                    capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
+                elif count:
+                    return
+                else:
+                    raise UserError(f"--source {name}: no picture can be read from it; {ACCEPTED}")
+        finally:
+            capture.release()
+
+    return frames()
+
+
+def _picamera() -> Iterator[bytes]:
+    try:
+        from picamera2 import Picamera2  # noqa: PLC0415 - on a Pi only, from its system packages
+    except ImportError:
+        raise UserError(
+            "--source picamera: picamera2 is not installed: apt-get install python3-picamera2"
+        ) from None
+
+    def frames() -> Iterator[bytes]:
+        camera: Any = Picamera2()
+        camera.configure(camera.create_video_configuration({"format": "RGB888", "size": (1280, 720)}))
+        camera.start()
+        try:
+            while True:
+                yield _encode(camera.capture_array())
+        finally:
+            camera.stop()
+
+    return frames()
+
+
+def _tilted(frames: Iterator[bytes], degrees: float) -> Iterator[bytes]:
+    for number, jpeg in enumerate(frames):
+        picture = _decode(jpeg, "a frame to be tilted")
+        height, width = picture.shape[:2]
+        angle = degrees * math.sin(2 * math.pi * number / TILT_PERIOD)
+        turn = cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1.0)
+        yield _encode(cv2.warpAffine(picture, turn, (width, height), borderMode=cv2.BORDER_REPLICATE))
+
+
+def _decode(data: bytes, name: str) -> np.ndarray:
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise UserError(f"--source: {name} is no picture that can be read")
+    return np.asarray(picture, np.uint8)
+
+
+def _encode(picture: np.ndarray) -> bytes:
+    encoded, data = cv2.imencode(".jpg", picture, QUALITY)
+    if not encoded:
+        raise UserError("--source: a picture can't be encoded as JPEG")
+    return bytes(data)
