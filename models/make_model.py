@@ -95,12 +95,8 @@ def make(wheel: Path | None) -> bytes:
 
 def main(argv: list[str] | None = None) -> int:
     """Write the model and print its SHA-256."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "wheel", type=Path, nargs="?", help="mediapipe-0.10.21-*.whl (default: the installed)"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("wheel", type=Path, nargs="?", help="mediapipe-0.10.21-*.whl (default: the installed)")
     parser.add_argument("--out", type=Path, default=MODEL, help="where to write (default: %(default)s)")
     parser.add_argument("--check", action="store_true", help="compare with --out instead of writing it")
     options = parser.parse_args(argv)

@@ -105,11 +105,12 @@ def _head_box(points: npt.NDArray[np.float64] | None, width: int, height: int) -
     face = points[list(FACE)]
     if float(np.median(face[:, 2])) < MIN_VISIBILITY:
         return None
-    centre = face[:, :2].mean(axis=0)
+    # The face is only the front of the head.
+    centre = (face[:, :2].mean(axis=0) + points[[7, 8], :2].mean(axis=0)) / 2
     spread = float(np.hypot(*(face[:, :2] - centre).T).max())
     # A head that is turned away or bowed has a small face, but its neck is as long as ever.
     neck = max(math.dist(points[ear, :2], points[shoulder, :2]) for ear, shoulder, _ in SIDES.values())
-    reach = max(2.2 * spread, 0.9 * neck, 0.03 * max(width, height))
+    reach = max(2.5 * spread, 1.15 * neck, 0.03 * max(width, height))
     left, top = (int(side) for side in np.floor(np.maximum(centre - reach, 0)))
     right, bottom = (int(side) for side in np.ceil(np.minimum(centre + reach, (width, height))))
     if right - left < 1 or bottom - top < 1:
@@ -143,11 +144,11 @@ def _draw_measured(
         _line(canvas, upper, lower, colour, thick)
         if angle is not None:
             x, y = (upper[:2] + lower[:2]) / 2
-            labels.append((x, y, f"{name} {round(angle)} deg", colour))
+            labels.append((x, y, _wording(name, angle), colour))
     for point in (ear, shoulder, hip):
         _dot(canvas, point, WHITE, thick)
-    gap = 1.6 * text_px
-    if panel_top < 6 * text_px:
+    gap = 2.0 * text_px
+    if panel_top < 8 * text_px:
         return  # the panel fills a small picture, and names both angles
     lowest = panel_top - gap / 2
     for x, y, text, colour in reversed(labels):  # upwards, so that no label covers another or the panel
@@ -157,13 +158,21 @@ def _draw_measured(
 
 
 def _label_beside(canvas: Picture, at: tuple[float, float], text: str, colour: Colour, text_px: int) -> None:
-    """Outlined text to the right of a place, or to its left where the right has no room."""
-    width = _text_width(text, text_px)
-    x = at[0] + 1.2 * text_px
-    if x + width > canvas.shape[1]:
-        x = at[0] - 1.2 * text_px - width
-    x = min(max(x, 2.0), max(2.0, canvas.shape[1] - width - 2.0))
-    _text(canvas, text, (x, max(at[1] + text_px / 2, text_px + 2.0)), colour, text_px)
+    """Text on a plate to the right of a place, or to its left where the right has no room."""
+    pad = max(2, text_px // 3)
+    height, width = text_px + 2 * pad, _text_width(text, text_px) + 2 * pad
+    left = at[0] + text_px
+    if left + width > canvas.shape[1]:
+        left = at[0] - text_px - width
+    left = max(0, min(round(left), canvas.shape[1] - width))
+    top = max(0, round(at[1] - height / 2))
+    _darken(canvas[top : top + height, left : left + width])
+    _text(canvas, text, (left + pad, top + pad + text_px), colour, text_px)
+
+
+def _darken(region: Picture) -> None:
+    """A plate for text: dark enough for any ground, and the ground still shows."""
+    region[:] = (region * 0.2 + np.array(DARK) * 0.8).astype(np.uint8)
 
 
 def _draw_panel(canvas: Picture, verdict: Verdict, pi_id: str, when: datetime, text_px: int) -> int:
@@ -180,11 +189,10 @@ def _draw_panel(canvas: Picture, verdict: Verdict, pi_id: str, when: datetime, t
     lines = lines[:fitting]
     panel_height = min(height, (len(lines) - 1) * step + text_px + 2 * pad)
     panel_width = min(width, max(_text_width(text, size) for text, size, _ in lines) + 2 * pad)
-    top = height - panel_height
-    ground = canvas[top:height, :panel_width]
-    ground[:] = (ground * 0.2 + np.array(DARK) * 0.8).astype(np.uint8)
+    top: int = height - panel_height
+    _darken(canvas[top:height, :panel_width])
     for index, (text, size, colour) in enumerate(lines):
-        _plain_text(canvas, text, (pad, top + pad + text_px + index * step), colour, size)
+        _text(canvas, text, (pad, top + pad + text_px + index * step), colour, size)
     return top
 
 
@@ -196,12 +204,16 @@ def _panel_lines(verdict: Verdict, pi_id: str, when: datetime) -> list[tuple[lis
     status = [f"{verdict.status}: {verdict.reason}", verdict.status] if verdict.reason else [verdict.status]
     lines: list[tuple[list[str], Colour]] = [(status, STATUS_COLOURS[verdict.status])]
     if verdict.neck_angle is not None and verdict.body_angle is not None:
-        neck, body = round(verdict.neck_angle), round(verdict.body_angle)
-        lines.append(
-            ([f"neck {neck} deg  body {body} deg", f"neck {neck} body {body}", f"n {neck} b {body}"], WHITE)
-        )
+        neck, body = round(abs(verdict.neck_angle)), round(abs(verdict.body_angle))
+        long = f"{_wording('neck', verdict.neck_angle)}  {_wording('body', verdict.body_angle)}"
+        lines.append(([long, f"neck {neck} body {body}", f"n {neck} b {body}"], WHITE))
     lines.append(([f"{name}  {moment:%Y-%m-%d} {clock} UTC", f"{name} {clock} UTC", f"{clock} UTC"], WHITE))
     return lines
+
+
+def _wording(name: str, degrees: float) -> str:
+    """As the row has it, a magnitude; direction in words. The fonts of cv2 have no degree sign."""
+    return f"{name} {round(abs(degrees))} deg{' back' if round(degrees) < 0 else ''}"
 
 
 def _fit(wordings: Sequence[str], room: int, text_px: int) -> tuple[str, int]:
@@ -222,7 +234,7 @@ def _text_height(canvas: Picture) -> int:
 
 
 def _stroke(canvas: Picture) -> int:
-    return max(1, round(min(canvas.shape[:2]) / 320))
+    return max(1, round(int(min(canvas.shape[:2])) / 320))
 
 
 def _weight(text_px: int) -> int:
@@ -234,17 +246,8 @@ def _text_width(text: str, text_px: int) -> int:
     return int(width)
 
 
-def _plain_text(canvas: Picture, text: str, at: tuple[float, float], colour: Colour, text_px: int) -> None:
-    place = (round(at[0]), round(at[1]))
-    cv2.putText(canvas, text, place, FONT, text_px / FONT_CAP, colour, _weight(text_px), cv2.LINE_AA)
-
-
-def _text(canvas: Picture, text: str, at: tuple[float, float], colour: Colour, text_px: int) -> None:
-    """Text with a dark outline, readable on any ground."""
-    place = (round(at[0]), round(at[1]))
-    outline = _weight(text_px) + 2 * max(1, round(text_px / 8))
-    cv2.putText(canvas, text, place, FONT, text_px / FONT_CAP, DARK, outline, cv2.LINE_AA)
-    _plain_text(canvas, text, at, colour, text_px)
+def _text(canvas: Picture, text: str, at: tuple[int, int], colour: Colour, text_px: int) -> None:
+    cv2.putText(canvas, text, at, FONT, text_px / FONT_CAP, colour, _weight(text_px), cv2.LINE_AA)
 
 
 def _drawable(points: npt.NDArray[np.float64], index: int) -> bool:
@@ -270,5 +273,5 @@ def _line(
 
 
 def _dot(canvas: Picture, point: npt.NDArray[np.float64], colour: Colour, thick: int) -> None:
-    cv2.circle(canvas, _pixel(point), 2 * thick + 1, DARK, cv2.FILLED, cv2.LINE_AA)
-    cv2.circle(canvas, _pixel(point), 2 * thick, colour, cv2.FILLED, cv2.LINE_AA)
+    cv2.circle(canvas, _pixel(point), thick + 2, DARK, cv2.FILLED, cv2.LINE_AA)
+    cv2.circle(canvas, _pixel(point), thick + 1, colour, cv2.FILLED, cv2.LINE_AA)
