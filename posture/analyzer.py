@@ -307,14 +307,14 @@ class Pipeline:
         rows = [item.row for item in batch if item.row is not None]
         if rows and not self._persist(batch, rows):
             return
-        for item in batch:
-            self.account.duplicate += item.again
-            self.stream.settled(item.delivery)
-            for topic, payload, retain in item.messages:
-                self.stream.publish(topic, payload, retain=retain)
         if batch:
             ids = [item.identity.frame_id for item in batch]
             self.stream.publish(f"committed/{self.pi_id}", {"ids": ids})
+        for item in batch:
+            self.account.duplicate += item.again
+            for topic, payload, retain in item.messages:
+                self.stream.publish(topic, payload, retain=retain)
+            self.stream.settled(item.delivery)
         if (account := self.account.changed()) is not None:
             self.stream.publish(f"account/{self.pi_id}", {**account, "delegate": self.pose.delegate}, retain=True)
         if time.monotonic() >= self._next_prune:

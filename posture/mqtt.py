@@ -76,6 +76,8 @@ def make_client(client_id: str, protocol: str, settings: Mqtt, *, keep_session: 
         reconnect_on_failure=False,
     )  # fmt: skip
     client.connect_timeout = ANSWER_S
+    # paho's window of 20 would keep a receipt back while the broker's answers stand behind a backlog of frames
+    client.max_inflight_messages_set(0)
     if settings.username:
         client.username_pw_set(settings.username, settings.password or None)
     if parse_broker(settings.url).tls:

@@ -271,12 +271,13 @@ class Stream:
             acknowledge, self._acknowledge = self._acknowledge, deque()
             messages = list(self._outbox)
             self._outbox.clear()
-        for delivery in acknowledge:
-            if delivery.packet_id and delivery.connection == connection.number:
-                connection.client.ack(delivery.packet_id, 1)
+        # receipts first: a frame that is acknowledged never comes again, so its receipt must be out before
         for message in messages:
             sent = connection.client.publish(message.topic, message.payload, qos=1, retain=message.retain)
             connection.in_flight[sent.mid] = message
+        for delivery in acknowledge:
+            if delivery.packet_id and delivery.connection == connection.number:
+                connection.client.ack(delivery.packet_id, 1)
 
     def _has_room(self) -> bool:
         with self._lock:

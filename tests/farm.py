@@ -92,6 +92,10 @@ class Camera:
         self.published: list[str] = []
         self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=f"camera-{pi_id}-{boot_id}")
         self._client.max_inflight_messages_set(200)
+        self._connected = threading.Event()
+        self._client.on_connect = lambda *_: self._connected.set()
+        self._client.on_disconnect = lambda *_: self._connected.clear()
+        self._client.reconnect_delay_set(0.1, 0.5)
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
 
@@ -103,6 +107,11 @@ class Camera:
         payload = frame.stamp(jpeg, identity) if self.stamped else jpeg
         self.published.append(identity.frame_id)
         return self._client.publish(f"images/{self.pi_id}", payload, qos=1)
+
+    def publish_now(self, jpeg: bytes) -> None:
+        """Publish over a live connection, and wait until the broker has acknowledged it."""
+        assert self._connected.wait(20)
+        self.publish(jpeg).wait_for_publish(20)
 
     def close(self) -> None:
         self._client.disconnect()

@@ -103,7 +103,7 @@ def test_a_broker_that_is_stopped_and_started_loses_nothing(mosquitto: Mosquitto
         analyzer.start().wait_online(watcher)
         jpegs = clip_jpegs(40)
         for jpeg in jpegs * 2:
-            camera.publish(jpeg).wait_for_publish(10)
+            camera.publish_now(jpeg)
         mosquitto.stop()
         for jpeg in jpegs:  # paho keeps these until the broker is back
             camera.publish(jpeg)
@@ -123,17 +123,17 @@ def test_what_a_killed_broker_lost_of_a_foreign_camera_is_counted_missing_exactl
     start_session(analyzer, watcher)
     jpegs = clip_jpegs(40)
     for jpeg in jpegs[:10]:
-        camera.publish(jpeg).wait_for_publish(10)
+        camera.publish_now(jpeg)
     mosquitto.stop()  # a clean stop saves these ten, and the session
     mosquitto.start()
     for jpeg in jpegs[10:30]:  # acknowledged by the broker, and lost with it
-        camera.publish(jpeg).wait_for_publish(20)
+        camera.publish_now(jpeg)
     mosquitto.kill()
     mosquitto.start()
     with ended(analyzer):
         analyzer.start()
         for jpeg in jpegs[30:]:
-            camera.publish(jpeg).wait_for_publish(20)
+            camera.publish_now(jpeg)
         watcher.wait_for(lambda w: camera.published[-1] in w.receipts, 60)
         assert analyzer.stop() == 0
     rows = len(analyzer.rows())
@@ -155,11 +155,11 @@ def test_a_database_that_is_away_for_a_while_costs_no_frame(
         analyzer.start().wait_online(watcher)
         jpegs = clip_jpegs(40)
         for jpeg in jpegs:
-            camera.publish(jpeg).wait_for_publish(10)
+            camera.publish_now(jpeg)
         watcher.wait_for(lambda w: len(w.receipts) >= 10)
         postgres.stop()
         for jpeg in jpegs * 2:
-            camera.publish(jpeg).wait_for_publish(10)
+            camera.publish_now(jpeg)
         watcher.wait_for(lambda w: w.retained["status/pi1"].get("why") == "waiting for the store", 60)
         before = len(watcher.receipts)
         postgres.start()
