@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from posture.errors import UserError
-from posture.rules import SIDES, Landmarks
+from posture.rules import Landmarks
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,6 @@ _MAX_STEP_MS = 3_600_000  # a camera's clock may jump by years; the model's filt
 _STALE_MS = 1_000  # a region tracked for longer than this without a look says nothing about where people are
 _THUMBNAIL = 16  # pixels a side
 _CUT = 30.0  # mean grey difference of thumbnails: a moving camera or person < 20, another scene > 40
-_SURE = 0.5  # presence of ear and shoulder below this: tracking has lost the person and is guessing
 # what the libraries beneath say in English to their authors, on the way to every first detection
 _LIBRARY_NOISE = re.compile(
     r"(INFO: |WARNING: Logging before|[WIE]\d{4} \d|Stack trace:|\s+@ |libEGL warning|MESA)"
@@ -45,8 +44,8 @@ _LIBRARY_NOISE = re.compile(
 class PoseEstimator:
     """One stream's pose model: tracks one person from frame to frame.
 
-    A frame in which tracking found nobody, or isn't sure, is looked at once more on its own, because at low
-    frame rates the tracked region is stale; so is one that comes late or shows another scene.
+    A frame in which tracking found nobody is looked at once more on its own, because at low frame rates the
+    tracked region is stale. A frame that comes late or shows another scene is looked at on its own at once.
 
     Use it as a context manager, or call close(): the model's own destructor fails when the interpreter
     exits. Not for use from several threads at once.
@@ -95,7 +94,7 @@ class PoseEstimator:
         found = None
         if self._same_scene(bgr) and step_ms <= _STALE_MS:
             found = self._track(image, step_ms)
-        if found is None or not _sure(found):
+        if found is None:
             found = self._look_afresh(image)
         if found is None:
             return None
@@ -223,11 +222,6 @@ def _import_libraries() -> tuple[Any, Any]:
 
 def _only_person(result: Any) -> Any | None:
     return result.pose_landmarks[0] if result.pose_landmarks else None
-
-
-def _sure(person: Any) -> bool:
-    """Whether ear and shoulder of either side are there, by the model's own unsmoothed estimate."""
-    return any(min(person[ear].presence, person[shoulder].presence) >= _SURE for ear, shoulder, _ in SIDES.values())
 
 
 def _thumbnail(bgr: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:

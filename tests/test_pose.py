@@ -110,6 +110,14 @@ def test_tracking_stays_where_a_fresh_look_finds_the_upper_body(camera: Camera, 
     assert again[:13, :2] == pytest.approx(first[:13, :2], abs=0.04)
 
 
+def test_after_a_pause_tracking_has_no_say(camera: Camera, astronaut: np.ndarray) -> None:
+    alone = normalised(camera.look(astronaut))
+    moved = np.roll(astronaut, 40, axis=1)
+    for _ in range(3):
+        camera.look(moved, after_ms=40)
+    assert normalised(camera.look(astronaut, after_ms=2_000)) == pytest.approx(alone, abs=1e-3)
+
+
 def test_after_a_cut_the_new_scene_counts_at_once(astronaut: np.ndarray) -> None:
     walking = clip_frames(101)[100]
     with PoseEstimator(MODEL, "cpu") as estimator:
