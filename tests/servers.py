@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -12,16 +14,21 @@ import subprocess
 import time
 from pathlib import Path
 
+import psycopg
 import pytest
 
 PR_SET_PDEATHSIG = 1
 START_S = 30.0
+PORTS = range(20_000, 32_000)
+"""Below the range that outgoing connections take theirs from: a server that is away finds its port free again."""
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    while True:
+        port = random.choice(PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def find_program(name: str, package: str, *folders: str) -> str:
@@ -56,7 +63,10 @@ def wait_until_accepting(port: int, process: subprocess.Popen[bytes], log: Path)
 
 
 class Server:
-    """A process that can be stopped, killed and started again on the same port and data."""
+    """A process that can be stopped, killed and started again on the same port and data.
+
+    Start it from a thread that stays: the kernel counts the thread that made a child as its parent.
+    """
 
     command: list[str]
     log: Path
@@ -123,8 +133,36 @@ class Postgres(Server):
         self.command = [
             f"{binaries}/postgres", "-D", str(data), "-p", str(self.port),
             "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
+            "-c", "fsync=off",  # the tests kill processes, not machines
         ]  # fmt: skip
         self.url = f"postgresql://farm@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        """Start, and wait until it takes queries: its port is open before that."""
+        super().start()
+        deadline = time.monotonic() + START_S
+        while True:
+            try:
+                psycopg.connect(self.url).close()
+            except psycopg.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+            else:
+                return
+
+    def kill(self) -> None:
+        """Kill it with its sessions, which would otherwise hold its memory for a moment and prevent a start."""
+        assert self.process is not None
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        super().kill()
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGKILL)
+        deadline = time.monotonic() + START_S
+        while any(Path(f"/proc/{child}").exists() for child in children):
+            assert time.monotonic() < deadline, "PostgreSQL's sessions outlive it"
+            time.sleep(0.01)
 
 
 def postgres_binaries() -> str:
@@ -143,3 +181,5 @@ def make_cluster(data: Path, binaries: str, user: int | None) -> None:
         os.chown(data, user, -1)
     command = [f"{binaries}/initdb", "-D", str(data), "-U", "farm", "-A", "trust", "--no-sync", "-E", "UTF8"]
     subprocess.run(command, check=True, capture_output=True, user=user)
+    # the tests' own role needs no password; every other must give its own
+    (data / "pg_hba.conf").write_text("host all farm 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n")

@@ -1,0 +1,71 @@
+#!/usr/bin/env python3
+"""See to what pip can't bring: shared libraries of mediapipe, and the servers of the tests.
+
+    python3 packages.py libraries libegl1 libgles2 libgl1 libglib2.0-0
+    python3 packages.py servers mosquitto postgresql
+
+Installs Debian packages where it may (root, or sudo without a password); elsewhere it prints the command to type.
+Missing libraries then end with status 1; missing servers don't: the tests that need them are skipped by name.
+"""
+
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+LIBRARIES = ("libEGL.so.1", "libGLESv2.so.2", "libGL.so.1", "libglib-2.0.so.0")
+
+
+def missing_libraries() -> list[str]:
+    """Return the shared libraries that can't be loaded."""
+    missing = []
+    for name in LIBRARIES:
+        try:
+            ctypes.CDLL(name)
+        except OSError:
+            missing.append(name)
+    return missing
+
+
+def missing_servers() -> list[str]:
+    """Return the servers that are not installed."""
+    folders = [os.environ.get("PATH", ""), "/usr/sbin", *map(str, Path("/usr/lib/postgresql").glob("*/bin"))]
+    return [name for name in ("mosquitto", "initdb") if shutil.which(name, path=os.pathsep.join(folders)) is None]
+
+
+def as_root() -> list[str] | None:
+    """Return what to put before a command so that root runs it; None if that can't be had."""
+    if os.geteuid() == 0:
+        return []
+    sudo = shutil.which("sudo")
+    if sudo and subprocess.run([sudo, "-n", "true"], capture_output=True, check=False).returncode == 0:
+        return [sudo, "-n"]
+    return None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Install what is missing, or say how."""
+    what, *packages = sys.argv[1:] if argv is None else argv
+    find = {"libraries": missing_libraries, "servers": missing_servers}[what]
+    missing = find()
+    if not missing:
+        return 0
+    root = as_root()
+    if root is not None and shutil.which("apt-get"):
+        print(f"installing {' '.join(packages)} (for {', '.join(missing)})", flush=True)
+        apt = [*root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-y"]
+        subprocess.run([*apt, "update"], check=False, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [*apt, "install", "--no-install-recommends", *packages], check=False, stdout=subprocess.DEVNULL
+        )
+        missing = find()
+    if missing:
+        print(f"missing: {', '.join(missing)}. Type: sudo apt-get install {' '.join(packages)}", file=sys.stderr)
+    return 1 if missing and what == "libraries" else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
