@@ -69,7 +69,7 @@ class PoseEstimator:
                 f"model: {model} is not there; it is part of the repository as "
                 "models/pose_landmarker_full.task, and models/make_model.py makes it again"
             )
-        self._mediapipe, self._cv2 = _import_libraries()
+        self._mediapipe, self._cv2 = import_libraries()
         self._model = model
         self._clock_ms = 0
         self._last_timestamp_ms: int | None = None
@@ -199,7 +199,7 @@ class PoseEstimator:
         return landmarker
 
 
-def _import_libraries() -> tuple[Any, Any]:
+def import_libraries() -> tuple[Any, Any]:
     """Import mediapipe and the cv2 that it brings; both load graphics libraries.
 
     Raises:
