@@ -1,0 +1,42 @@
+"""An embedded broker for ``run_local.py`` on machines without Mosquitto: MQTT 3.1.1, in memory, for the demo only.
+
+What waits in it is lost with its process, so a farm needs Mosquitto or another broker that keeps sessions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+
+from amqtt.broker import Broker
+
+
+async def serve(port: int) -> None:
+    """Listen on the loopback interface until SIGTERM."""
+    config = {
+        "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}"}},
+        "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+    }
+    broker = Broker(config)
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    await broker.start()
+    await ended.wait()
+    await broker.shutdown()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM."""
+    parser = argparse.ArgumentParser(description="A broker in memory, for the demo.")
+    parser.add_argument("--port", type=int, required=True, help="on 127.0.0.1")
+    asyncio.run(serve(parser.parse_args(argv).port))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

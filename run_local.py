@@ -1,0 +1,389 @@
+#!/usr/bin/env python3
+"""The whole analysis path on this machine: a broker, a camera, two analyzers and SQLite. Nothing else is needed.
+
+python3 run_local.py                                # the sample clip, 30 seconds; the second stream is tilted
+python3 run_local.py --source 0                     # a webcam, as stream pi1 alone
+python3 run_local.py --source walk.mp4 --limit 200  # 200 frames of a video, for each stream
+
+Everything it makes lies in one new folder, local-run/<time>. Ends with status 1 if a frame was lost.
+"""
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import shutil
+import socket
+import sqlite3
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from posture import config, summary
+from posture.children import Child
+from posture.errors import UserError
+from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, run_script
+from publish_images import positive
+
+ANALYZERS = {"pi1": "Images_From_Pi1.py", "pi2": "Images_From_Pi2.py"}
+TILT_DEG = {"pi1": 0.0, "pi2": 15.0}
+DEFAULT_DURATION_S = 30.0
+START_S = 60.0
+DRAIN_S = 60.0
+"""How long the cameras wait for the rows of their last frames."""
+SHOW_EVERY_S, SHOW_IN_LOG_EVERY_S = 0.5, 5.0
+
+
+@dataclass
+class View:
+    """What the farm says on its topics: one MQTT client, served by this thread."""
+
+    port: int
+    said: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id="run-local", reconnect_on_failure=False)
+        self._client.on_connect = lambda client, *_: client.subscribe([("status/+", 1), ("account/+", 1)])
+        self._client.on_message = self._on_message
+        self._client.connect("127.0.0.1", self.port)
+
+    def _on_message(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
+        self.said[message.topic] = json.loads(message.payload)
+
+    def turn(self) -> None:
+        """Serve the network for a moment.
+
+        Raises:
+            UserError: the broker is gone.
+        """
+        if self._client.loop(timeout=0.1) is not MQTTErrorCode.MQTT_ERR_SUCCESS:
+            raise UserError("the broker of this run has ended")
+
+    def is_online(self, pi_id: str) -> bool:
+        """Return whether this stream's analyzer takes frames."""
+        return self.said.get(f"status/{pi_id}", {}).get("state") == "online"
+
+    def line(self, pi_id: str) -> str:
+        """Return a stream's status line."""
+        account = self.said.get(f"account/{pi_id}")
+        if account is None:
+            return f"{pi_id}  waiting for the first frame"
+        angles = ", ".join(f"{name} {account[name]:.0f}" for name in ("neck", "body") if account[name] is not None)
+        return (
+            f"{pi_id}  in {account['received']}  analyzed {account['analyzed']}"
+            f"  rejected {sum(account['rejected'].values())}"
+            f"  Good {account['good']}  Bad {account['bad']}  Unknown {account['unknown']}"
+            f"  last {account['status'] or '-'}{f' ({angles} deg)' if angles else ''}  {account['fps']:.1f} fps"
+        )
+
+
+@dataclass
+class Screen:
+    """Status lines: in place on a terminal, else every few seconds."""
+
+    terminal: bool
+    shown_at: float = 0.0
+    lines: int = 0
+
+    def show(self, lines: Sequence[str]) -> None:
+        """Show the lines, if it is time."""
+        every = SHOW_EVERY_S if self.terminal else SHOW_IN_LOG_EVERY_S
+        if time.monotonic() - self.shown_at < every:
+            return
+        self.shown_at = time.monotonic()
+        up = f"\x1b[{self.lines}A" if self.terminal and self.lines else ""
+        clear = "\x1b[K" if self.terminal else ""
+        print(up + "\n".join(line + clear for line in lines), flush=True)
+        self.lines = len(lines)
+
+
+@dataclass
+class Run:
+    """One run: its folder, its children, its end."""
+
+    flags: argparse.Namespace
+    folder: Path
+    stop: Stop
+    screen: Screen
+    pi_ids: Sequence[str]
+    broker: Child | None = None
+    analyzers: dict[str, Child] = field(default_factory=dict)
+    cameras: dict[str, Child] = field(default_factory=dict)
+
+    def serve(self) -> None:
+        """Start everything, watch it until it is time to end, and end it in the order that loses nothing."""
+        port = free_port()
+        self.broker = start_broker(port, self.folder)
+        wait_for_port(port, self.broker)
+        environ = child_environment(self.folder, port)
+        for pi_id in self.pi_ids:
+            command = [sys.executable, str(HERE / ANALYZERS[pi_id]), *self._config_flag()]
+            self.analyzers[pi_id] = Child(f"analyzer-{pi_id}", command, self.folder, environ)
+        view = View(port)
+        self._wait_until_online(view)
+        for pi_id in self.pi_ids:
+            self.cameras[pi_id] = Child(f"camera-{pi_id}", self._camera(pi_id, port), self.folder, environ)
+        self._watch(view, time.monotonic() + self.flags.duration)
+        for camera in self.cameras.values():
+            camera.ask_to_stop()
+        self._watch(view, time.monotonic() + DRAIN_S + 5)
+
+    def end(self) -> None:
+        """Stop what still runs: cameras with their receipts first, then analyzers, then the broker."""
+        for group in (self.cameras, self.analyzers):
+            for child in group.values():
+                child.ask_to_stop()
+            for child in group.values():
+                child.stop(30)
+        if self.broker is not None:
+            self.broker.stop(10)
+
+    def _config_flag(self) -> list[str]:
+        return ["--config", str(self.flags.config.resolve())] if self.flags.config else []
+
+    def _camera(self, pi_id: str, port: int) -> list[str]:
+        flags = self.flags
+        command = [
+            sys.executable, str(HERE / "publish_images.py"),
+            "--pi-id", pi_id, "--source", flags.source, "--broker", f"mqtt://127.0.0.1:{port}",
+            "--fps", str(flags.fps), "--tilt", str(TILT_DEG[pi_id]), "--loop",
+            "--spool", str(self.folder / "spool" / pi_id), "--drain", str(DRAIN_S), "--json", *self._config_flag(),
+        ]  # fmt: skip
+        return command if flags.limit is None else [*command, "--limit", str(flags.limit)]
+
+    def _wait_until_online(self, view: View) -> None:
+        deadline = time.monotonic() + START_S
+        while not all(view.is_online(pi_id) for pi_id in self.pi_ids) and not self.stop.requested:
+            view.turn()
+            self._check_analyzers()
+            if time.monotonic() > deadline:
+                raise UserError(f"the analyzers are not ready after {START_S:.0f} s; see {self.folder}")
+
+    def _watch(self, view: View, until: float) -> None:
+        """Show the streams until the cameras end, the time comes, or (while they film) the stop is asked for."""
+        filming = not self.stop.requested
+        while time.monotonic() < until and any(camera.status is None for camera in self.cameras.values()):
+            if filming and self.stop.requested:
+                return
+            view.turn()
+            self._check_analyzers()
+            self.screen.show([view.line(pi_id) for pi_id in self.pi_ids])
+
+    def _check_analyzers(self) -> None:
+        for child in self.analyzers.values():
+            if child.status is not None:
+                raise UserError(f"{child.name} has ended with status {child.status}:\n{child.last_words()}")
+
+
+def free_port() -> int:
+    """Return a loopback port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start_broker(port: int, folder: Path) -> Child:
+    """Start Mosquitto if it is installed, else the embedded broker."""
+    program = shutil.which("mosquitto", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"]))
+    if program is None:
+        print("no Mosquitto on this machine: the embedded broker does for the demo")
+        return Child("broker", [sys.executable, "-m", "posture.demo_broker", "--port", str(port)], folder, cwd=HERE)
+    data = folder / "broker"
+    data.mkdir()
+    lines = [
+        f"listener {port} 127.0.0.1",
+        "allow_anonymous true",
+        "persistence true",
+        f"persistence_location {data}/",
+        "max_queued_messages 1000000",
+        "max_queued_bytes 2000000000",
+        "max_packet_size 30000000",
+    ]
+    if os.geteuid() == 0:
+        lines.append("user root")  # else it gives up root, and with it this folder
+    (data / "mosquitto.conf").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return Child("broker", [program, "-c", str(data / "mosquitto.conf")], folder)
+
+
+def wait_for_port(port: int, broker: Child) -> None:
+    """Wait until the broker listens. There is no event for that, so its port is asked.
+
+    Raises:
+        UserError: it ended, or doesn't come up.
+    """
+    deadline = time.monotonic() + START_S
+    while broker.status is None and time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    broker.stop(1)
+    raise UserError(f"the broker doesn't come up:\n{broker.last_words()}")
+
+
+def child_environment(folder: Path, port: int) -> dict[str, str]:
+    """Return our environment with everything that this run decides in it: broker, database, folders."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("POSTURE_MQTT_")}
+    environ.pop("POSTURE_DATABASE_URL_FILE", None)
+    return environ | {
+        "POSTURE_MQTT_URL": f"mqtt://127.0.0.1:{port}",
+        "POSTURE_MQTT_PREFIX": "",
+        "POSTURE_MQTT_PROTOCOL": "auto",
+        "POSTURE_MQTT_USERNAME": "",
+        "POSTURE_DATABASE_URL": f"sqlite:///{folder / 'posture.db'}",
+        "POSTURE_ANALYZER_PICTURES_DIR": str(folder / "analyzed_images"),
+        "POSTURE_ANALYZER_QUARANTINE_DIR": str(folder / "quarantine"),
+    }
+
+
+def report(run: Run) -> int:
+    """Print what became of the frames, write summary.png, and return how many frames or pictures were lost."""
+    settings = config.load(run.flags.config, child_environment(run.folder, 0))
+    results = [
+        read_result(run.folder, pi_id, config.path_of(settings.for_stream(pi_id).pictures_dir))
+        for pi_id in run.pi_ids
+    ]
+    lost = 0
+    print("\nSummary")
+    for result in results:
+        published = published_frames(run.cameras.get(result.pi_id))
+        pictures = {row["filename"] for row in result.rows if row["filename"]}
+        on_disk = {path.name for path in result.pictures.glob("*.jpg")}
+        missing = 0 if published is None else published - len({row["frame_id"] for row in result.rows})
+        lost += missing + len(pictures - on_disk)
+        if published is None:
+            lost += 1
+            print(f"  {result.pi_id}: the camera did not say how many frames it published; see camera-*.log")
+        print(
+            f"  {result.pi_id}: published {'?' if published is None else published}, rows {len(result.rows)}"
+            f" (Good {result.count('Good')}, Bad {result.count('Bad')}, Unknown {result.count('Unknown')}),"
+            f" pictures {len(pictures & on_disk)}, lost {missing + len(pictures - on_disk)}"
+        )
+    sheet = run.folder / "summary.png"
+    summary.draw(results, sheet)
+    print(f"  rows      {run.folder / 'posture.db'}")
+    print(f"  pictures  {run.folder / 'analyzed_images'}")
+    print(f"  summary   {sheet}")
+    return lost
+
+
+def read_result(folder: Path, pi_id: str, pictures: Path) -> summary.StreamResult:
+    """Return a stream's rows, in order of capture."""
+    database = folder / "posture.db"
+    rows: list[dict[str, Any]] = []
+    if database.exists():
+        with contextlib.closing(sqlite3.connect(database)) as db:
+            db.row_factory = sqlite3.Row
+            query = "SELECT * FROM posture_log WHERE pi_id = ? ORDER BY coalesce(captured_time, received_time)"
+            rows = [dict(row) for row in db.execute(query, (pi_id,))]
+    return summary.StreamResult(pi_id, rows, pictures / f"analyzed_images_from_{pi_id}")
+
+
+def published_frames(camera: Child | None) -> int | None:
+    """Return how many frames a camera has published; None if it ended without saying so."""
+    if camera is None:
+        return 0
+    lines = camera.output.read_text(encoding="utf-8").splitlines()
+    return int(json.loads(lines[-1])["captured"]) if lines else None
+
+
+def default_clip() -> str:
+    """Return the sample clip.
+
+    Raises:
+        UserError: there is none.
+    """
+    clips = sorted((HERE / "samples").glob("*.mp4"))
+    if not clips:
+        raise UserError(f"{HERE / 'samples'}: no clip there; give --source")
+    return str(clips[0])
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the flags."""
+    parser = argparse.ArgumentParser(description="Run broker, camera and analyzers on this machine.")
+    parser.add_argument("--source", help="a webcam's number, picamera, a video, or a folder (default: the clip)")
+    parser.add_argument("--fps", type=positive, default=10.0, help="frames a second and stream (default: 10)")
+    parser.add_argument(
+        "--duration",
+        type=positive,
+        metavar="S",
+        help="end after so long (default: 30 s, or when --limit is reached)",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="end after N frames of each stream")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="a new folder (default: local-run/<time>)")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings (default: cluster.yaml here)")
+    flags = parser.parse_args(argv)
+    if flags.limit is not None and flags.limit < 1:
+        raise UserError(f"--limit {flags.limit}: accepted: a whole number of at least 1")
+    if flags.duration is None:
+        flags.duration = DEFAULT_DURATION_S if flags.limit is None else math.inf
+    return flags
+
+
+def make_folder(output: Path | None) -> Path:
+    """Return the folder of this run, new and empty.
+
+    Raises:
+        UserError: it can't be made, or has something in it.
+    """
+    folder = output or HERE / "local-run" / datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    folder = folder.resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        taken = any(folder.iterdir())
+    except OSError as error:
+        raise UserError(f"--output {folder}: {error.strerror}; accepted: a folder that can be made") from None
+    if taken:
+        raise UserError(f"--output {folder}: has something in it; accepted: a new or empty folder")
+    return folder
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until --duration or --limit is reached, or Ctrl-C; then tell what became of every frame."""
+    flags = parse(argv)
+    live = flags.source is not None and (flags.source.isdigit() or flags.source == "picamera")
+    if flags.source is None:
+        flags.source = default_clip()
+    elif not live:
+        if not Path(flags.source).exists():
+            raise UserError(f"--source {flags.source}: there is no such file or folder")
+        flags.source = str(Path(flags.source).resolve())
+    # settings are checked before anything starts
+    config.load(flags.config, os.environ)
+    folder = make_folder(flags.output)
+    stop = Stop()
+    stop.install()
+    # a camera can be opened once
+    pi_ids = ["pi1"] if live else list(ANALYZERS)
+    run = Run(flags, folder, stop, Screen(sys.stdout.isatty()), pi_ids)
+    until = f"{flags.duration:g} s" if flags.limit is None else f"{flags.limit} frames of each stream"
+    print(f"running for {until} in {folder} (Ctrl-C ends it sooner)")
+    failure = ""
+    try:
+        run.serve()
+    except UserError as error:
+        failure = str(error)
+    finally:
+        run.end()
+    lost = report(run)
+    if failure:
+        print(f"error: {failure}", file=sys.stderr)
+    return EXIT_FAILED if lost or failure else EXIT_OK
+
+
+if __name__ == "__main__":
+    run_script(main)
