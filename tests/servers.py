@@ -160,9 +160,17 @@ class Postgres(Server):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(child), signal.SIGKILL)
         deadline = time.monotonic() + START_S
-        while any(Path(f"/proc/{child}").exists() for child in children):
+        while any(is_running(child) for child in children):
             assert time.monotonic() < deadline, "PostgreSQL's sessions outlive it"
             time.sleep(0.01)
+
+
+def is_running(pid: str) -> bool:
+    """Whether the process runs; one that has ended and waits for its new parent does not."""
+    try:
+        return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def postgres_binaries() -> str:
