@@ -124,7 +124,7 @@ class Run:
     def serve(self) -> None:
         """Start everything, watch it until it is time to end, and end it in the order that loses nothing."""
         port = free_port()
-        self.broker = start_broker(port, self.folder)
+        self.broker = start_broker(port, self.folder, embedded=self.flags.embedded_broker)
         wait_for_port(port, self.broker)
         environ = child_environment(self.folder, port)
         for pi_id in self.pi_ids:
@@ -193,11 +193,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start_broker(port: int, folder: Path) -> Child:
-    """Start Mosquitto if it is installed, else the embedded broker."""
+def start_broker(port: int, folder: Path, *, embedded: bool) -> Child:
+    """Start Mosquitto if it is installed, else (or if that is asked for) the embedded broker."""
     program = shutil.which("mosquitto", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"]))
-    if program is None:
-        print("no Mosquitto on this machine: the embedded broker does for the demo")
+    if embedded or program is None:
+        print("broker: the embedded one, which does for a demo")
         return Child("broker", [sys.executable, "-m", "posture.demo_broker", "--port", str(port)], folder, cwd=HERE)
     data = folder / "broker"
     data.mkdir()
@@ -326,6 +326,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--limit", type=int, metavar="N", help="end after N frames of each stream")
     parser.add_argument("--output", type=Path, metavar="DIR", help="a new folder (default: local-run/<time>)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings (default: cluster.yaml here)")
+    parser.add_argument("--embedded-broker", action="store_true", help="don't use Mosquitto, even if it is here")
     flags = parser.parse_args(argv)
     if flags.limit is not None and flags.limit < 1:
         raise UserError(f"--limit {flags.limit}: accepted: a whole number of at least 1")

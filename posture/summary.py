@@ -129,13 +129,9 @@ def contact_sheet(frames: Sequence[Picture]) -> Picture:
         frames: BGR, HxWx3, of any sizes; at least one.
 
     Returns:
-        One BGR picture, cells CELL_WIDTH wide and as high as the highest frame at that width.
+        One BGR picture, with cells CELL_WIDTH wide and as high as the highest frame, but no higher than that.
     """
-    small = [
-        cv2.resize(frame, (CELL_WIDTH, max(1, round(frame.shape[0] * CELL_WIDTH / frame.shape[1]))),
-                   interpolation=cv2.INTER_AREA)
-        for frame in frames
-    ]  # fmt: skip
+    small = [_fitted(frame) for frame in frames]
     height = max(frame.shape[0] for frame in small)
     columns = min(COLUMNS, len(small))
     lines = -(-len(small) // columns)
@@ -143,8 +139,14 @@ def contact_sheet(frames: Sequence[Picture]) -> Picture:
     sheet = np.full((lines * (height + gap) - gap, columns * (CELL_WIDTH + gap) - gap, 3), 255, np.uint8)
     for number, frame in enumerate(small):
         top, left = number // columns * (height + gap), number % columns * (CELL_WIDTH + gap)
-        sheet[top : top + frame.shape[0], left : left + CELL_WIDTH] = frame
+        sheet[top : top + frame.shape[0], left : left + frame.shape[1]] = frame
     return sheet
+
+
+def _fitted(frame: Picture) -> Picture:
+    scale = CELL_WIDTH / max(frame.shape[:2])
+    size = (max(1, round(frame.shape[1] * scale)), max(1, round(frame.shape[0] * scale)))
+    return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _draw_angles(axes: Axes, stream: StreamResult) -> None:
