@@ -17,7 +17,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from posture import config, frame, overlay
 from posture.account import Account
@@ -35,7 +36,7 @@ from posture.lateness import Lateness
 from posture.pictures import PictureFolder, PicturesUnavailable, Quarantine
 from posture.pose import PoseEstimator
 from posture.rules import Baseline, Judge, Landmarks, Verdict
-from posture.runtime import EXIT_OK, Stop, setup_logging
+from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, setup_logging
 from posture.state import StateTracker
 from posture.store import Row, Store, StoreRefused, StoreUnavailable, open_store
 from posture.stream import Delivery, Stream
@@ -48,6 +49,8 @@ RECENT_IDS = 10_000
 STAGE_DEPTH = 2
 """Frames waiting between two stages: enough to overlap them, few enough to finish on SIGTERM."""
 PRUNE_EVERY_S = 600.0
+CLOSE_S = 10.0
+"""After a stop's own time to drain: a write may still be waiting for its time-out."""
 LAST_RETRY_S = 10.0
 
 
@@ -59,7 +62,7 @@ class Item:
     identity: frame.Identity
     again: bool = False
     """Seen before by this process: nothing to do but to acknowledge and confirm, in its turn."""
-    picture: np.ndarray | None = None
+    picture: npt.NDArray[np.uint8] | None = None
     landmarks: Landmarks | None = None
     verdict: Verdict = field(default_factory=lambda: unknown(""))
     quarantine: bytes | None = None
@@ -149,11 +152,16 @@ class Pipeline:
         return all(stage.done() for stage in self._stages)
 
     def close(self) -> None:
-        """Release the model; the stages must have ended or be left to die with the process."""
-        self._draining.set()
-        if all(stage.done() for stage in self._stages):
+        """End the stages and release the model."""
+        self.drain()
+        done, _ = wait(self._stages, timeout=CLOSE_S)
+        if len(done) == len(self._stages):
             self.pose.close()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool.shutdown()
+            return
+        log.error("a stage did not end within %g s; what it had in hand is left to the broker", CLOSE_S)
+        logging.shutdown()
+        os._exit(EXIT_FAILED)
 
     # The stages.
 
@@ -184,8 +192,8 @@ class Pipeline:
         return item
 
     def _watch_for_frozen_camera(self, picture: bytes) -> None:
-        # our own comment, at the front, differs from frame to frame: the last bytes tell equal scans
-        tail = picture[-65_536:]
+        # our own comment, at the front, differs from frame to frame: what follows the last start of scan doesn't
+        tail = picture[max(0, picture.rfind(b"\xff\xda")) :]
         self._equal_in_a_row = self._equal_in_a_row + 1 if tail == self._last_tail else 1
         self._last_tail = tail
         self.stream.camera_frozen = self._equal_in_a_row >= self.options.frozen_after
@@ -201,7 +209,7 @@ class Pipeline:
         at, clock_id = self._time_of(item)
         if item.picture is not None:
             try:
-                item.landmarks = self.pose.detect(item.picture, int(item.delivery.monotonic * 1000))
+                item.landmarks = self.pose.detect(item.picture, int(at * 1000))
                 item.verdict = self._judge.judge(item.landmarks, at)
             except (RuntimeError, ValueError, cv2.error) as error:
                 # one frame that the model can't take must not stop the stream for ever
@@ -267,7 +275,7 @@ class Pipeline:
             self._drawn.put(item)
         self._drawn.put(None)
 
-    def _draw(self, item: Item, picture: np.ndarray) -> bytes:
+    def _draw(self, item: Item, picture: npt.NDArray[np.uint8]) -> bytes:
         annotated = overlay.annotate(
             picture,
             item.landmarks,

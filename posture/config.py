@@ -213,7 +213,7 @@ class Analyzer:
         0.0,
         _number(-180, 180),
         "-180 to 180",
-        "a camera that hangs tilted, clockwise positive",
+        "by how much upright things appear turned clockwise in the picture",
         unit="degrees",
     )
     baseline_neck_deg: float = _setting(

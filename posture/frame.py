@@ -20,6 +20,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 BASE64_HEADS = (b"/9j/", b"iVBORw0KGgo", b"UklGR")
@@ -117,7 +118,7 @@ def safe_name(frame_id: str) -> str:
     return f"{harmless}.{digest[:16]}"
 
 
-def decode(picture: bytes, limits: Limits, max_side: int) -> np.ndarray:
+def decode(picture: bytes, limits: Limits, max_side: int) -> npt.NDArray[np.uint8]:
     """Decode to BGR, uint8, of shape (height, width, 3), upright by its EXIF orientation.
 
     Args:

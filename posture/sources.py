@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from posture.errors import UserError
 from posture.frame import JPEG
@@ -117,14 +118,14 @@ def _tilted(frames: Iterator[bytes], degrees: float) -> Iterator[bytes]:
         yield _encode(cv2.warpAffine(picture, turn, (width, height), borderMode=cv2.BORDER_REPLICATE))
 
 
-def _decode(data: bytes, name: str) -> np.ndarray:
+def _decode(data: bytes, name: str) -> npt.NDArray[np.uint8]:
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if picture is None:
         raise UserError(f"--source: {name} is no picture that can be read")
     return np.asarray(picture, np.uint8)
 
 
-def _encode(picture: np.ndarray) -> bytes:
+def _encode(picture: npt.NDArray[np.uint8]) -> bytes:
     encoded, data = cv2.imencode(".jpg", picture, QUALITY)
     if not encoded:
         raise UserError("--source: a picture can't be encoded as JPEG")

@@ -1,0 +1,337 @@
+"""The analyzer as a user meets it: hostile frames, privacy, full disks, wrong settings."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import random
+import struct
+import subprocess
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from farm import Analyzer, Camera, Watcher, clip_jpegs, ended, noise_jpeg
+from PIL import Image
+from servers import Mosquitto
+
+from posture import frame
+
+pytestmark = pytest.mark.xdist_group("analyzer")
+
+
+def png_declaring(width: int, height: int) -> bytes:
+    """A PNG whose header promises a picture that is not there."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = b"IHDR" + header
+    chunk = struct.pack(">I", len(header)) + body + struct.pack(">I", zlib.crc32(body))
+    return b"\x89PNG\r\n\x1a\n" + chunk + b"\x00\x00\x00\x00IEND\xaeB`\x82"
+
+
+def pil_bytes(image: Image.Image, kind: str, **options: object) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def hostile_payloads(seed: int, count: int) -> list[bytes]:
+    """Payloads of every kind that a stranger may send, no two equal but the empty one."""
+    chance = random.Random(seed)
+    jpeg = noise_jpeg(seed, 160, 120, 60)
+    rgb = Image.effect_noise((160, 120), 80).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    kinds = [
+        lambda: b"",
+        lambda: jpeg[: chance.randrange(4, len(jpeg) - 2)],
+        lambda: png_declaring(100_000 + chance.randrange(1000), 100_000),
+        lambda: png_declaring(5774 + chance.randrange(100), 5774),
+        lambda: b"\xff\xd8\xff\xc0\x00\x11\x08\xff\xff\xff\xff\x03" + chance.randbytes(40),
+        lambda: b"not a picture " + chance.randbytes(8).hex().encode(),
+        lambda: base64.b64encode(chance.randbytes(300)),
+        lambda: base64.b64encode(jpeg)[: -chance.randrange(1, 4000)],
+        lambda: chance.randbytes(chance.randrange(1, 3000)),
+        lambda: png_declaring(0, chance.randrange(1 << 30)),
+        lambda: pil_bytes(rgb.convert("CMYK"), "JPEG", comment=str(chance.random())),
+        lambda: pil_bytes(rgb.convert("L"), "JPEG", comment=str(chance.random())),
+        lambda: pil_bytes(Image.fromarray(np.full((40, 50), chance.randrange(65_536), np.uint16)), "PNG"),
+        lambda: pil_bytes(rgb, "JPEG", exif=exif, comment=str(chance.random())),
+        lambda: b"\xff\xd8\xff\xfe\xff\xff" + b"[" * 60_000 + chance.randbytes(8),
+        lambda: jpeg[:2] + b'\xff\xfe\x00\x10{"id": 7, "x":}' + chance.randbytes(4) + jpeg[2:],
+        lambda: b"RIFF\x10\x00\x00\x00WEBPVP8X" + chance.randbytes(chance.randrange(30)),
+    ]
+    return [kinds[number % len(kinds)]() for number in range(count)]
+
+
+def test_two_thousand_hostile_payloads_are_each_accounted_for_in_bounded_memory(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    payloads = hostile_payloads(7, 2000)
+    watcher, camera = Watcher(mosquitto.port), Camera(mosquitto.port, stamped=False)
+    analyzer = Analyzer(tmp_path, mosquitto.port)
+    with ended(analyzer):
+        analyzer.start().wait_online(watcher)
+        for jpeg in [*clip_jpegs(20), noise_jpeg(1, 160, 120)]:
+            camera.publish(jpeg)
+        watcher.wait_for(lambda w: w.retained.get("account/pi1", {}).get("received") == 21)
+        before = analyzer.memory_bytes()
+        for payload in payloads:
+            camera.publish(payload)
+        watcher.wait_for(
+            lambda w: sum(w.retained["account/pi1"][what] for what in ("rows", "duplicate")) == 2021, 180
+        )
+        grown = analyzer.memory_bytes() - before
+        assert analyzer.stop() == 0
+    account = watcher.retained["account/pi1"]
+    rows = analyzer.rows()
+    assert len(rows) == account["rows"] == 21 + len({frame.unwrap(payload) for payload in payloads})
+    assert account["rows"] == account["analyzed"] + sum(account["rejected"].values())
+    assert account["duplicate"] == 2000 - len({frame.unwrap(payload) for payload in payloads})
+    assert {row["posture_status"] for row in rows if not row["filename"]} == {"Unknown"}
+    assert {"empty", "truncated", "too_many_pixels", "not_a_picture", "zero_area"} <= set(account["rejected"])
+    assert len(list(analyzer.quarantine.iterdir())) <= 100
+    assert grown < 120_000_000, f"memory grew by {grown / 1e6:.0f} MB"
+    camera.close()
+    watcher.close()
+
+
+def test_raw_and_base64_are_the_same_frame_and_exif_orientation_is_honoured(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    lying = pil_bytes(Image.effect_noise((200, 100), 50).convert("RGB"), "JPEG", exif=exif)
+    watcher, camera = Watcher(mosquitto.port), Camera(mosquitto.port, stamped=False)
+    analyzer = Analyzer(tmp_path, mosquitto.port)
+    with ended(analyzer):
+        analyzer.start().wait_online(watcher)
+        camera.publish(lying)
+        camera.publish(base64.b64encode(lying))
+        watcher.wait_for(lambda w: w.retained.get("account/pi1", {}).get("duplicate") == 1)
+        assert analyzer.stop() == 0
+    (row,) = analyzer.rows()
+    height, width = cv2.imread(str(analyzer.pictures / row["filename"])).shape[:2]
+    assert height > width
+    camera.close()
+    watcher.close()
+
+
+@pytest.mark.parametrize("keep_quarantine", [True, False], ids=["quarantine", "no-quarantine"])
+def test_with_skeleton_no_pixel_of_the_camera_reaches_the_disk(
+    mosquitto: Mosquitto, tmp_path: Path, keep_quarantine: bool
+) -> None:
+    clip = clip_jpegs(20)
+    watcher, camera = Watcher(mosquitto.port), Camera(mosquitto.port)
+    analyzer = Analyzer(
+        tmp_path, mosquitto.port,
+        POSTURE_ANALYZER_PICTURES="skeleton", POSTURE_ANALYZER_QUARANTINE=str(keep_quarantine).lower(),
+    )  # fmt: skip
+    with ended(analyzer):
+        analyzer.start().wait_online(watcher)
+        for jpeg in [*clip, clip[0][: len(clip[0]) // 2]]:
+            camera.publish(jpeg)
+        watcher.wait_for(lambda w: w.receipts >= set(camera.published))
+        assert analyzer.stop() == 0
+    names = analyzer.picture_names()
+    assert len(names) == 20
+    sources = [cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_GRAYSCALE) for jpeg in clip]
+    for row in analyzer.rows():
+        if not row["filename"]:
+            continue
+        drawn = cv2.imread(str(analyzer.pictures / row["filename"]), cv2.IMREAD_GRAYSCALE)
+        source = sources[row["seq"]]
+        # the ground is plain: away from the drawing nothing of the scene's texture is left
+        ground = np.abs(drawn.astype(int) - int(np.median(drawn))) < 12
+        assert ground.mean() > 0.5
+        scene = cv2.resize(source, drawn.shape[::-1]).astype(float)[ground]
+        assert abs(np.corrcoef(scene, drawn.astype(float)[ground])[0, 1]) < 0.3
+    kept = list(analyzer.quarantine.iterdir()) if analyzer.quarantine.exists() else []
+    assert len(kept) == int(keep_quarantine)
+    camera.close()
+    watcher.close()
+
+
+@pytest.mark.parametrize(
+    ("setting", "pictures"),
+    [({"POSTURE_ANALYZER_PICTURES": "none"}, 0), ({"POSTURE_ANALYZER_KEEP": "none"}, 0)],
+    ids=["pictures-none", "keep-none"],
+)
+def test_a_frame_whose_picture_is_not_kept_is_still_one_row(
+    mosquitto: Mosquitto, tmp_path: Path, setting: dict[str, str], pictures: int
+) -> None:
+    watcher, camera = Watcher(mosquitto.port), Camera(mosquitto.port)
+    analyzer = Analyzer(tmp_path, mosquitto.port, **setting)
+    with ended(analyzer):
+        analyzer.start().wait_online(watcher)
+        for jpeg in clip_jpegs(10):
+            camera.publish(jpeg)
+        watcher.wait_for(lambda w: w.receipts >= set(camera.published))
+        assert analyzer.stop() == 0
+    assert [row["filename"] for row in analyzer.rows()] == [""] * 10
+    assert len(analyzer.picture_names()) == pictures
+    camera.close()
+    watcher.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small tmpfs to fill")
+def test_a_full_disk_stops_acknowledgement_and_loses_nothing(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    small = tmp_path / "pictures"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1M", "tmpfs", str(small)], check=True)
+    watcher, camera = Watcher(mosquitto.port), Camera(mosquitto.port)
+    analyzer = Analyzer(tmp_path, mosquitto.port)
+    try:
+        with ended(analyzer):
+            ballast = small / "ballast"
+            ballast.write_bytes(b"x" * 900_000)
+            analyzer.start().wait_online(watcher)
+            for jpeg in clip_jpegs(20):
+                camera.publish(jpeg)
+            analyzer.wait_for_log("No space left on device")
+            assert len(watcher.receipts) < 20
+            subprocess.run(["mount", "-o", "remount,size=50M", str(small)], check=True)
+            watcher.wait_for(lambda w: w.receipts >= set(camera.published), 60)
+            assert analyzer.stop() == 0
+        assert len(analyzer.rows()) == 20
+        assert len(analyzer.picture_names()) == 20
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+    camera.close()
+    watcher.close()
+
+
+def test_a_backlog_of_large_frames_does_not_become_memory(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    watcher, camera = Watcher(mosquitto.port), Camera(mosquitto.port)
+    analyzer = Analyzer(tmp_path, mosquitto.port)
+    with ended(analyzer):
+        analyzer.start().wait_online(watcher)
+        assert analyzer.stop() == 0
+        large = noise_jpeg(3, 480, 360)
+        assert len(large) > 150_000
+        for _ in range(400):
+            camera.publish(large)
+        watcher.wait_for(lambda w: w.retained["status/pi1"]["state"] == "offline")
+        analyzer.start()
+        highest = 0
+        while len(watcher.receipts) < 400:
+            seen = len(watcher.receipts)
+            watcher.wait_for(lambda w, seen=seen: len(w.receipts) > seen)
+            highest = max(highest, analyzer.memory_bytes())
+        assert analyzer.stop() == 0
+    assert highest < 450_000_000, f"{highest / 1e6:.0f} MB"
+    camera.close()
+    watcher.close()
+
+
+def run_to_the_end(analyzer: Analyzer, *flags: str) -> tuple[int, str]:
+    with ended(analyzer):
+        analyzer.start(*flags)
+        assert analyzer.process is not None
+        status = analyzer.process.wait(60)
+    return status, analyzer.log.read_text()
+
+
+@pytest.mark.parametrize("protocol", ["auto", "3.1.1"])
+def test_wrong_credentials_name_the_setting_and_end_with_2(tmp_path: Path, protocol: str) -> None:
+    passwords = tmp_path / "passwords"
+    passwords.touch(mode=0o600)
+    subprocess.run(["mosquitto_passwd", "-b", str(passwords), "pi", "right"], check=True)
+    broker = Mosquitto(tmp_path / "broker", allow_anonymous="false", password_file=str(passwords))
+    broker.start()
+    settings = {"POSTURE_MQTT_USERNAME": "pi", "POSTURE_MQTT_PASSWORD": "wr0ng-s3cret"}
+    analyzer = Analyzer(tmp_path, broker.port, POSTURE_MQTT_PROTOCOL=protocol, **settings)
+    status, log = run_to_the_end(analyzer)
+    broker.stop()
+    assert status == 2
+    assert "POSTURE_MQTT_PASSWORD" in log
+    assert "wr0ng-s3cret" not in log
+    assert "Traceback" not in log
+
+
+def test_a_broker_that_is_away_is_tried_again_and_with_fail_fast_is_the_end(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    watcher = Watcher(mosquitto.port)
+    mosquitto.stop()
+    analyzer = Analyzer(tmp_path, mosquitto.port)
+    with ended(analyzer):
+        analyzer.start().wait_for_log("next try in")
+        assert f"mqtt://127.0.0.1:{mosquitto.port}" in analyzer.log.read_text()
+        mosquitto.start()
+        analyzer.wait_online(watcher)
+        assert analyzer.stop() == 0
+    mosquitto.stop()
+    status, log = run_to_the_end(Analyzer(tmp_path, mosquitto.port), "--fail-fast")
+    assert status == 2
+    assert "Connection refused" in log
+    assert "Traceback" not in log
+    watcher.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"POSTURE_ANALYZER_MODEL": "models/none.task"}, "none.task"),
+        ({"POSTURE_ANALYZER_KEEP": "some"}, "POSTURE_ANALYZER_KEEP"),
+        ({"POSTURE_MQTT_CA_FILE": "/nowhere.pem", "POSTURE_MQTT_URL": "mqtts://127.0.0.1:1"}, "/nowhere.pem"),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "database.url"),
+    ],
+    ids=["missing-model", "bad-setting", "missing-ca", "sqlite-in-a-cluster"],
+)
+def test_a_users_mistake_is_one_clear_error_and_status_2(
+    tmp_path: Path, settings: dict[str, str], said: str
+) -> None:
+    status, log = run_to_the_end(Analyzer(tmp_path, 1, **settings))
+    assert status == 2
+    assert said in log
+    assert "Traceback" not in log
+
+
+def test_calibration_prints_a_baseline_for_cluster_yaml(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    camera = Camera(mosquitto.port)
+    analyzer = Analyzer(tmp_path, mosquitto.port)
+    jpegs = clip_jpegs(60)
+    with ended(analyzer):
+        analyzer.start("--calibrate").wait_for_log("Sit straight")
+        assert analyzer.process is not None
+        number = 0
+        while analyzer.process.poll() is None and number < 200:
+            camera.publish(jpegs[20 + number % 20])
+            number += 1
+            try:
+                analyzer.process.wait(0.1)
+            except subprocess.TimeoutExpired:
+                continue
+        status, log = analyzer.process.wait(30), analyzer.log.read_text()
+    assert status == 0, log
+    assert "baseline_neck_deg:" in log
+    camera.close()
+
+
+def test_the_camera_topic_tells_live_frozen_and_silent_apart(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    watcher, camera = Watcher(mosquitto.port), Camera(mosquitto.port)
+    analyzer = Analyzer(tmp_path, mosquitto.port, POSTURE_ANALYZER_SILENT_AFTER_S="2")
+    seen: list[str] = []
+
+    def camera_is(state: str) -> None:
+        watcher.wait_for(lambda w: (w.retained.get("camera/pi1") or {}).get("state") == state)
+        seen.append(state)
+
+    with ended(analyzer):
+        analyzer.start().wait_online(watcher)
+        jpegs = clip_jpegs(4)
+        for jpeg in jpegs:
+            camera.publish(jpeg)
+        camera_is("live")
+        for _ in range(6):
+            camera.publish(jpegs[0])
+        camera_is("frozen")
+        camera_is("silent")
+        assert analyzer.stop() == 0
+    assert json.dumps(seen) == '["live", "frozen", "silent"]'
+    camera.close()
+    watcher.close()
