@@ -26,9 +26,15 @@ JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 BASE64_HEADS = (b"/9j/", b"iVBORw0KGgo", b"UklGR")
 """JPEG, PNG and RIFF (WebP) in base64."""
 COM, SOS, EOI = 0xFE, 0xDA, b"\xff\xd9"
+STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
+"""Markers without a length: decoders step over them."""
+NOT_BEFORE_SCAN = frozenset({0x00, 0xD8, 0xD9})
+"""A stuffed zero, a second start, an end: a file that has one of these before its scan is broken."""
 SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Start-of-frame markers: they carry the picture's size."""
-MAX_ID, MAX_COMMENT, MAX_SEQ = 200, 4096, 2**53
+MAX_ID, MAX_COMMENT, MAX_SEQ = 200, 8192, 2**53
+MAX_SCANS = 100
+"""A progressive JPEG has about ten; thousands of empty ones would keep the decoder busy for minutes."""
 
 
 class Undecodable(Exception):  # noqa: N818 - a state of the frame; it reads so at every call
@@ -101,21 +107,26 @@ def stamp(jpeg: bytes, identity: Identity) -> bytes:
     if identity.boot_id is not None:
         fields["boot_id"] = identity.boot_id
     data = json.dumps(fields, separators=(",", ":")).encode()
-    rest = jpeg[2:]
+    # ours goes first, so that a spool can read it without reading the whole picture
+    parts, kept = [jpeg[:2], bytes((0xFF, COM)), struct.pack(">H", len(data) + 2), data], 2
     for marker, start, end in _segments(jpeg):
         if marker == COM and _identity(_parse(jpeg[start:end]), "comment") is not None:
-            rest = jpeg[2 : start - 4] + jpeg[end:]
-            break
-    return jpeg[:2] + bytes((0xFF, COM)) + struct.pack(">H", len(data) + 2) + data + rest
+            parts.append(jpeg[kept : start - 4])
+            kept = end
+    return b"".join((*parts, jpeg[kept:]))
 
 
 def safe_name(frame_id: str) -> str:
-    """Return a file name without suffix for an id: the id itself where it is harmless, else with its hash."""
-    harmless = re.sub(r"[^A-Za-z0-9._-]", "_", frame_id)[:80].lstrip(".")
-    if harmless == frame_id:
+    """Return a file name without suffix for an id, at most 100 characters long; two ids never share one.
+
+    It is the id itself where that is harmless, else what is harmless of it, and its hash.
+    """
+    harmless = re.sub(r"[^A-Za-z0-9._-]", "_", frame_id)[:67].lstrip(".")
+    # an id that looks like such a name gets a hash, too: it could be another id's name
+    if harmless and harmless == frame_id and not re.search(r"\.[0-9a-f]{32}$", frame_id):
         return frame_id
     digest = hashlib.sha256(frame_id.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{harmless}.{digest[:16]}"
+    return f"{harmless or 'frame'}.{digest[:32]}"
 
 
 def decode(picture: bytes, limits: Limits, max_side: int) -> npt.NDArray[np.uint8]:
@@ -138,9 +149,7 @@ def decode(picture: bytes, limits: Limits, max_side: int) -> npt.NDArray[np.uint
         raise Undecodable("zero_area")
     if width * height > limits.max_pixels:
         raise Undecodable("too_many_pixels")
-    # an end marker may be followed by padding, and some cameras append data of their own
-    if picture.startswith(JPEG) and EOI not in picture[-65_536:]:
-        raise Undecodable("truncated")
+    _check_complete(picture)
     try:
         decoded = cv2.imdecode(np.frombuffer(picture, np.uint8), _scale_flag(picture, max(width, height), max_side))
     except cv2.error:
@@ -179,11 +188,32 @@ def _size(picture: bytes) -> tuple[int, int]:
     if picture.startswith(PNG):
         if len(picture) < 24:
             raise Undecodable("truncated")
+        if picture[12:16] != b"IHDR":
+            raise Undecodable("not_a_picture")
         width, height = struct.unpack(">II", picture[16:24])
         return width, height
     if picture[:4] == b"RIFF" and picture[8:12] == b"WEBP":
         return _webp_size(picture)
     raise Undecodable("not_a_picture")
+
+
+def _check_complete(picture: bytes) -> None:
+    """Refuse what the decoder would fill up with grey, or be busy with for minutes.
+
+    Data after the end is accepted: some cameras append their own.
+    """
+    if picture.startswith(PNG):
+        complete = b"IEND" in picture
+    elif picture.startswith(JPEG):
+        scan = next((start for marker, start, _end in _segments(picture) if marker == SOS), None)
+        # not before the scan: a thumbnail in the header has an end marker of its own
+        complete = scan is not None and picture.find(EOI, scan) >= 0
+        if complete and picture.count(bytes((0xFF, SOS)), scan) > MAX_SCANS:
+            raise Undecodable("too_many_scans")
+    else:
+        complete = len(picture) >= 8 + int.from_bytes(picture[4:8], "little")
+    if not complete:
+        raise Undecodable("truncated")
 
 
 def _webp_size(picture: bytes) -> tuple[int, int]:
@@ -202,19 +232,25 @@ def _webp_size(picture: bytes) -> tuple[int, int]:
 
 
 def _segments(jpeg: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield (marker, start, end) of the data of each segment before the scan; stops at nonsense."""
+    """Yield (marker, start, end) of the data of each segment, the first scan's header last; stops at nonsense.
+
+    It has to read just what the decoder reads: what only one of them steps over could hide another size.
+    """
     at = 2
     while at + 4 <= len(jpeg) and jpeg[at] == 0xFF:
         marker = jpeg[at + 1]
         if marker == 0xFF:  # a fill byte
             at += 1
             continue
+        if marker in STANDALONE:
+            at += 2
+            continue
+        length = int.from_bytes(jpeg[at + 2 : at + 4], "big")
+        if length < 2 or at + 2 + length > len(jpeg) or marker in NOT_BEFORE_SCAN:
+            return
+        yield marker, at + 4, at + 2 + length
         if marker == SOS:
             return
-        length = int.from_bytes(jpeg[at + 2 : at + 4], "big")
-        if length < 2:
-            return
-        yield marker, at + 4, min(at + 2 + length, len(jpeg))
         at += 2 + length
 
 
