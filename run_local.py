@@ -124,9 +124,12 @@ class Run:
     def serve(self) -> None:
         """Start everything, watch it until it is time to end, and end it in the order that loses nothing."""
         port = free_port()
-        self.broker = start_broker(port, self.folder, embedded=self.flags.embedded_broker)
+        mosquitto = None if self.flags.embedded_broker else find_mosquitto()
+        self.broker = start_broker(port, self.folder, mosquitto)
         wait_for_port(port, self.broker)
         environ = child_environment(self.folder, port)
+        # the embedded broker doesn't answer to MQTT 5 at all, which takes its time to notice
+        environ["POSTURE_MQTT_PROTOCOL"] = "3.1.1" if mosquitto is None else "auto"
         for pi_id in self.pi_ids:
             command = [sys.executable, str(HERE / ANALYZERS[pi_id]), *self._config_flag()]
             self.analyzers[pi_id] = Child(f"analyzer-{pi_id}", command, self.folder, environ)
@@ -141,11 +144,12 @@ class Run:
 
     def end(self) -> None:
         """Stop what still runs: cameras with their receipts first, then analyzers, then the broker."""
-        for group in (self.cameras, self.analyzers):
+        # a camera that still runs here waits for receipts that will not come
+        for group, seconds in ((self.cameras, 3.0), (self.analyzers, 30.0)):
             for child in group.values():
                 child.ask_to_stop()
             for child in group.values():
-                child.stop(30)
+                child.stop(seconds)
         if self.broker is not None:
             self.broker.stop(10)
 
@@ -193,10 +197,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start_broker(port: int, folder: Path, *, embedded: bool) -> Child:
-    """Start Mosquitto if it is installed, else (or if that is asked for) the embedded broker."""
-    program = shutil.which("mosquitto", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"]))
-    if embedded or program is None:
+def find_mosquitto() -> str | None:
+    """Return Mosquitto's path, if it is installed; Debian has it where only root looks."""
+    return shutil.which("mosquitto", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"]))
+
+
+def start_broker(port: int, folder: Path, program: str | None) -> Child:
+    """Start Mosquitto, or without it the embedded broker."""
+    if program is None:
         print("broker: the embedded one, which does for a demo")
         return Child("broker", [sys.executable, "-m", "posture.demo_broker", "--port", str(port)], folder, cwd=HERE)
     data = folder / "broker"
@@ -241,7 +249,6 @@ def child_environment(folder: Path, port: int) -> dict[str, str]:
     return environ | {
         "POSTURE_MQTT_URL": f"mqtt://127.0.0.1:{port}",
         "POSTURE_MQTT_PREFIX": "",
-        "POSTURE_MQTT_PROTOCOL": "auto",
         "POSTURE_MQTT_USERNAME": "",
         "POSTURE_DATABASE_URL": f"sqlite:///{folder / 'posture.db'}",
         "POSTURE_ANALYZER_PICTURES_DIR": str(folder / "analyzed_images"),
@@ -259,19 +266,21 @@ def report(run: Run) -> int:
     lost = 0
     print("\nSummary")
     for result in results:
-        published = published_frames(run.cameras.get(result.pi_id))
-        pictures = {row["filename"] for row in result.rows if row["filename"]}
+        said = camera_result(run.cameras.get(result.pi_id))
+        kept = {row["filename"] for row in result.rows if row["filename"]}
         on_disk = {path.name for path in result.pictures.glob("*.jpg")}
-        missing = 0 if published is None else published - len({row["frame_id"] for row in result.rows})
-        lost += missing + len(pictures - on_disk)
-        if published is None:
-            lost += 1
-            print(f"  {result.pi_id}: the camera did not say how many frames it published; see camera-*.log")
+        gone = len(kept - on_disk)
+        if said is None:
+            print(f"  {result.pi_id}: the camera ended without saying how many frames it published")
+            gone += 1
+        else:
+            gone += said["captured"] - sum(row["boot_id"] == said["boot_id"] for row in result.rows)
         print(
-            f"  {result.pi_id}: published {'?' if published is None else published}, rows {len(result.rows)}"
+            f"  {result.pi_id}: published {'?' if said is None else said['captured']}, rows {len(result.rows)}"
             f" (Good {result.count('Good')}, Bad {result.count('Bad')}, Unknown {result.count('Unknown')}),"
-            f" pictures {len(pictures & on_disk)}, lost {missing + len(pictures - on_disk)}"
+            f" pictures {len(kept & on_disk)}, lost {'?' if said is None else gone}"
         )
+        lost += gone
     sheet = run.folder / "summary.png"
     summary.draw(results, sheet)
     print(f"  rows      {run.folder / 'posture.db'}")
@@ -292,12 +301,12 @@ def read_result(folder: Path, pi_id: str, pictures: Path) -> summary.StreamResul
     return summary.StreamResult(pi_id, rows, pictures / f"analyzed_images_from_{pi_id}")
 
 
-def published_frames(camera: Child | None) -> int | None:
-    """Return how many frames a camera has published; None if it ended without saying so."""
+def camera_result(camera: Child | None) -> dict[str, Any] | None:
+    """Return what a camera says of itself at its end; None if it ended without saying so."""
     if camera is None:
-        return 0
+        return {"captured": 0, "boot_id": ""}
     lines = camera.output.read_text(encoding="utf-8").splitlines()
-    return int(json.loads(lines[-1])["captured"]) if lines else None
+    return dict(json.loads(lines[-1])) if lines else None
 
 
 def default_clip() -> str:

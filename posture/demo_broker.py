@@ -12,6 +12,21 @@ import sys
 from collections.abc import Sequence
 
 from amqtt.broker import Broker
+from amqtt.session import Session
+
+
+class DemoBroker(Broker):  # type: ignore[misc]  # amqtt is needed for the demo only, so mypy doesn't follow it
+    """amqtt, without one of its faults.
+
+    It sends to each client that connects what is retained for anybody's subscription: an analyzer would be given status
+    messages as frames.
+    """
+
+    async def _publish_retained_messages_for_subscription(
+        self, subscription: tuple[str, int], session: Session
+    ) -> None:
+        if any(holder is session for holder, _ in self._subscriptions.get(subscription[0], [])):
+            await super()._publish_retained_messages_for_subscription(subscription, session)
 
 
 async def serve(port: int) -> None:
@@ -20,7 +35,7 @@ async def serve(port: int) -> None:
         "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}"}},
         "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
     }
-    broker = Broker(config)
+    broker = DemoBroker(config)
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
