@@ -18,8 +18,8 @@ from amqtt.session import Session
 class DemoBroker(Broker):  # type: ignore[misc]  # amqtt is needed for the demo only, so mypy doesn't follow it
     """amqtt, without one of its faults.
 
-    It sends to each client that connects what is retained for anybody's subscription: an analyzer would be given status
-    messages as frames.
+    It sends to each client that connects what is retained for anybody's subscription: an analyzer would be given
+    status messages as frames.
     """
 
     async def _publish_retained_messages_for_subscription(
