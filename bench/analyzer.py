@@ -42,7 +42,7 @@ def frames_of(count: int, width: int, height: int) -> list[bytes]:
     return [jpegs[number % len(jpegs)] for number in range(count)]
 
 
-def landmarker(mode: str):  # noqa: ANN201 - mediapipe has no stubs
+def landmarker(mode: str):
     """Return a landmarker as the vendor's sample makes it, on the CPU."""
     from mediapipe.tasks import python as tasks  # noqa: PLC0415 - loaded in the measured child only
     from mediapipe.tasks.python import vision  # noqa: PLC0415

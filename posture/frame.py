@@ -25,16 +25,18 @@ import numpy.typing as npt
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 BASE64_HEADS = (b"/9j/", b"iVBORw0KGgo", b"UklGR")
 """JPEG, PNG and RIFF (WebP) in base64."""
-COM, SOS, EOI = 0xFE, 0xDA, b"\xff\xd9"
+COM, SOS, EOI = 0xFE, 0xDA, 0xD9
 STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 """Markers without a length: decoders step over them."""
-NOT_BEFORE_SCAN = frozenset({0x00, 0xD8, 0xD9})
+NOT_BEFORE_SCAN = frozenset({0x00, 0xD8, EOI})
 """A stuffed zero, a second start, an end: a file that has one of these before its scan is broken."""
+MARKER_IN_SCAN = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
+"""What ends a scan's data: no stuffed zero, no restart, no fill byte."""
 SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Start-of-frame markers: they carry the picture's size."""
 MAX_ID, MAX_COMMENT, MAX_SEQ = 200, 8192, 2**53
-MAX_SCANS = 100
-"""A progressive JPEG has about ten; thousands of empty ones would keep the decoder busy for minutes."""
+MAX_SEGMENTS, MAX_SCANS = 1000, 100
+"""A progressive JPEG has about ten scans; the thousands that fit in 20 MB would keep the decoder busy for hours."""
 
 
 class Undecodable(Exception):  # noqa: N818 - a state of the frame; it reads so at every call
@@ -198,22 +200,35 @@ def _size(picture: bytes) -> tuple[int, int]:
 
 
 def _check_complete(picture: bytes) -> None:
-    """Refuse what the decoder would fill up with grey, or be busy with for minutes.
-
-    Data after the end is accepted: some cameras append their own.
-    """
-    if picture.startswith(PNG):
+    """Refuse what the decoder would fill up with grey. Data after the end is accepted: cameras append their own."""
+    if picture.startswith(JPEG):
+        complete = _has_end(picture)
+    elif picture.startswith(PNG):
         complete = b"IEND" in picture
-    elif picture.startswith(JPEG):
-        scan = next((start for marker, start, _end in _segments(picture) if marker == SOS), None)
-        # not before the scan: a thumbnail in the header has an end marker of its own
-        complete = scan is not None and picture.find(EOI, scan) >= 0
-        if complete and picture.count(bytes((0xFF, SOS)), scan) > MAX_SCANS:
-            raise Undecodable("too_many_scans")
     else:
         complete = len(picture) >= 8 + int.from_bytes(picture[4:8], "little")
     if not complete:
         raise Undecodable("truncated")
+
+
+def _has_end(jpeg: bytes) -> bool:
+    """Return whether the last scan ends with the end marker; a thumbnail's, before the scan, does not count."""
+    at = next((end for marker, _start, end in _segments(jpeg) if marker == SOS), len(jpeg))
+    scans = 1
+    for _ in range(MAX_SEGMENTS):
+        found = MARKER_IN_SCAN.search(jpeg, at)
+        if found is None:
+            return False
+        marker, at = found[1][0], found.end()
+        if marker == EOI:
+            return True
+        if marker in STANDALONE:
+            continue
+        scans += marker == SOS
+        if scans > MAX_SCANS:
+            raise Undecodable("too_many_scans")
+        at += int.from_bytes(jpeg[at : at + 2], "big")
+    return False
 
 
 def _webp_size(picture: bytes) -> tuple[int, int]:
@@ -237,7 +252,9 @@ def _segments(jpeg: bytes) -> Iterator[tuple[int, int, int]]:
     It has to read just what the decoder reads: what only one of them steps over could hide another size.
     """
     at = 2
-    while at + 4 <= len(jpeg) and jpeg[at] == 0xFF:
+    for _ in range(MAX_SEGMENTS):
+        if at + 4 > len(jpeg) or jpeg[at] != 0xFF:
+            return
         marker = jpeg[at + 1]
         if marker == 0xFF:  # a fill byte
             at += 1
