@@ -1,6 +1,7 @@
 -- The table of Posture Farm, for PostgreSQL 15+ and Supabase. May be applied again at any time: a table of the
 -- first deployments gets the columns that it lacks, and its rows stay as they are.
 --   psql "$POSTURE_DATABASE_URL" -v ON_ERROR_STOP=1 -f schema.sql
+-- or paste it into Supabase's SQL editor.
 
 BEGIN;
 
@@ -25,7 +26,10 @@ ALTER TABLE posture_log
     ADD COLUMN IF NOT EXISTS landmarks text,
     ADD COLUMN IF NOT EXISTS schema_version integer,
     ADD COLUMN IF NOT EXISTS seq bigint,
-    ADD COLUMN IF NOT EXISTS boot_id text;
+    ADD COLUMN IF NOT EXISTS boot_id text,
+    -- a frame without a verdict has no angles
+    ALTER COLUMN neck_angle DROP NOT NULL,
+    ALTER COLUMN body_angle DROP NOT NULL;
 
 -- Old rows have no frame_id; nulls are distinct, so a plain index does (a partial one would not serve ON CONFLICT
 -- over REST).
@@ -35,6 +39,7 @@ CREATE INDEX IF NOT EXISTS posture_log_received ON posture_log (received_time);
 
 -- Without row level security anyone with Supabase's public key reads everybody's rows. No policy is made: the
 -- analyzer uses the secret key (service_role), which row level security does not bind; the table's owner neither.
+-- A policy for INSERT alone would not do for another role: ON CONFLICT DO NOTHING reads, too.
 ALTER TABLE posture_log ENABLE ROW LEVEL SECURITY;
 
 DO $$
@@ -46,3 +51,6 @@ END
 $$;
 
 COMMIT;
+
+-- Supabase's REST interface looks at the columns anew; nobody else listens.
+NOTIFY pgrst, 'reload schema';

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import sql
 from servers import Mosquitto, Postgres, make_cluster, postgres_binaries, server_user
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,9 +21,11 @@ ROOT = Path(__file__).resolve().parent.parent
 def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
     """A running broker; a test may stop, kill and start it."""
     broker = Mosquitto(tmp_path / "mosquitto")
-    broker.start()
-    yield broker
-    broker.stop()
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.stop()
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +42,31 @@ def postgres_template() -> Iterator[tuple[Path, str, int | None]]:
 @pytest.fixture
 def postgres(postgres_template: tuple[Path, str, int | None]) -> Iterator[Postgres]:
     """A running PostgreSQL with schema.sql applied; a test may stop, kill and start it."""
+    with running_postgres(postgres_template) as server:
+        with psycopg.connect(server.url, autocommit=True) as db:
+            db.execute((ROOT / "schema.sql").read_text())
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shared_postgres(postgres_template: tuple[Path, str, int | None]) -> Iterator[Postgres]:
+    """A running PostgreSQL that no test stops."""
+    with running_postgres(postgres_template) as server:
+        yield server
+
+
+@pytest.fixture
+def database(shared_postgres: Postgres) -> Iterator[str]:
+    """The URL of an empty database of this test's own."""
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(shared_postgres.url, autocommit=True) as db:
+        db.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        yield shared_postgres.url.rpartition("/")[0] + f"/{name}"
+        db.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@contextlib.contextmanager
+def running_postgres(postgres_template: tuple[Path, str, int | None]) -> Iterator[Postgres]:
     template, binaries, user = postgres_template
     data = Path(tempfile.mkdtemp(prefix="data-", dir=template.parent))
     shutil.rmtree(data)
@@ -47,9 +77,9 @@ def postgres(postgres_template: tuple[Path, str, int | None]) -> Iterator[Postgr
     data.chmod(0o700)
     server = Postgres(data, binaries, user)
     server.log.touch()
-    server.start()
-    with psycopg.connect(server.url, autocommit=True) as db:
-        db.execute((ROOT / "schema.sql").read_text())
-    yield server
-    server.stop()
-    shutil.rmtree(data)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(data)

@@ -1,0 +1,168 @@
+"""Rows in an embedded SQLite file: WAL, synced at every commit."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from posture.store import (
+    COLUMNS,
+    TABLE,
+    URL_SETTING,
+    Row,
+    StoreRefused,
+    StoreUnavailable,
+    as_text,
+    clean_key,
+    cleaned,
+)
+
+TYPES = {
+    "neck_angle": "REAL",
+    "body_angle": "REAL",
+    "landmarks_detected": "INTEGER",
+    "schema_version": "INTEGER",
+    "seq": "INTEGER",
+}
+"""Every other column is TEXT."""
+PRUNE_ROWS = 5_000
+
+INSERT = f"""
+    INSERT INTO {TABLE} ({", ".join(COLUMNS)}) VALUES ({", ".join(f":{name}" for name in COLUMNS)})
+    ON CONFLICT (pi_id, frame_id) DO NOTHING
+"""  # noqa: S608 - names of ours
+COUNTS = f"SELECT posture_status, count(*) FROM {TABLE} WHERE pi_id = ? GROUP BY 1"  # noqa: S608
+SEQUENCES = f"SELECT min(seq), max(seq), count(DISTINCT seq) FROM {TABLE} WHERE pi_id = ? AND boot_id = ?"  # noqa: S608
+# The index serves the first comparison; the second is exact for the times of the first deployments, too, which may
+# be written with a space.
+PRUNE = f"""
+    DELETE FROM {TABLE} WHERE rowid IN (
+        SELECT rowid FROM {TABLE}
+        WHERE received_time < :limit AND julianday(received_time) < julianday(:limit) LIMIT :rows
+    )
+"""  # noqa: S608
+
+
+class SqliteStore:
+    """An embedded database file.
+
+    Args:
+        path: the file; it and its folder are made if they are not there.
+        timeout_s: how long a write waits for another process's.
+
+    Raises:
+        StoreUnavailable: the folder or the file can't be written now.
+        StoreRefused: the file is no database that we can use.
+    """
+
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        self._path, self._timeout_s = path, timeout_s
+        self._db, self._file = self._open()
+
+    def _open(self) -> tuple[sqlite3.Connection, tuple[int, int] | None]:
+        with self._errors():
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            db = sqlite3.connect(self._path, timeout=self._timeout_s, check_same_thread=False, isolation_level=None)
+            try:
+                db.execute("PRAGMA journal_mode = WAL")
+                db.execute("PRAGMA synchronous = FULL")
+                _migrate(db)
+            except sqlite3.Error:
+                db.close()
+                raise
+        return db, _identity(self._path)
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreUnavailable(f"database {self._path}: {error.strerror}") from error
+        except sqlite3.OperationalError as error:
+            raise StoreUnavailable(f"database {self._path}: {error}") from error
+        except sqlite3.DatabaseError as error:
+            raise StoreRefused(f"{URL_SETTING}: {self._path} is no database that we can use: {error}") from error
+
+    def write(self, rows: Sequence[Row]) -> set[str]:
+        """See ``Store.write``. All of the rows are one transaction."""
+        if _identity(self._path) != self._file:
+            # the file was deleted or replaced: what is written to the old one would be lost
+            self._db.close()
+            self._db, self._file = self._open()
+        inserted: set[str] = set()
+        with self._errors(), _transaction(self._db):
+            for row in rows:
+                values = cleaned(row)
+                texts = {name: as_text(value) for name, value in values.items() if isinstance(value, datetime)}
+                if self._db.execute(INSERT, {**values, **texts}).rowcount == 1:
+                    inserted.add(row.frame_id)
+        return inserted
+
+    def counts(self, pi_id: str) -> dict[str, int]:
+        """See ``Store.counts``."""
+        return dict(self._rows(COUNTS, clean_key(pi_id)))
+
+    def sequences(self, pi_id: str, boot_id: str) -> tuple[int | None, int | None, int]:
+        """See ``Store.sequences``."""
+        low, high, number = self._rows(SEQUENCES, clean_key(pi_id), clean_key(boot_id))[0]
+        return low, high, number
+
+    def _rows(self, query: str, *values: str) -> list[Any]:
+        with self._errors():
+            return self._db.execute(query, values).fetchall()
+
+    def prune(self, older_than: datetime) -> int:
+        """See ``Store.prune``."""
+        deadline = time.monotonic() + self._timeout_s
+        values = {"limit": as_text(older_than), "rows": PRUNE_ROWS}
+        total = 0
+        while True:
+            with self._errors():
+                deleted = self._db.execute(PRUNE, values).rowcount
+            total += deleted
+            if deleted < PRUNE_ROWS or time.monotonic() > deadline:
+                return total
+
+    def close(self) -> None:
+        """See ``Store.close``."""
+        self._db.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    """Make the table, or add what a table of the first deployments lacks; its rows stay as they are."""
+    columns = {name: f"{name} {TYPES.get(name, 'TEXT')}" for name in COLUMNS}
+    with _transaction(db):
+        db.execute(f"CREATE TABLE IF NOT EXISTS {TABLE} ({', '.join(columns.values())})")
+        present = {row[1] for row in db.execute(f"PRAGMA table_info({TABLE})")}
+        for name in COLUMNS:
+            if name not in present:
+                db.execute(f"ALTER TABLE {TABLE} ADD COLUMN {columns[name]}")
+        # old rows have no frame_id; nulls are distinct
+        db.execute(f"CREATE UNIQUE INDEX IF NOT EXISTS {TABLE}_frame ON {TABLE} (pi_id, frame_id)")
+        db.execute(f"CREATE INDEX IF NOT EXISTS {TABLE}_boot ON {TABLE} (pi_id, boot_id, seq)")
+        db.execute(f"CREATE INDEX IF NOT EXISTS {TABLE}_received ON {TABLE} (received_time)")
+
+
+@contextlib.contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    finally:
+        if db.in_transaction:
+            db.execute("ROLLBACK")

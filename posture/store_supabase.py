@@ -1,0 +1,214 @@
+"""Rows in Supabase, by its own client: REST upserts that ignore duplicates."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+from postgrest.exceptions import APIError
+from postgrest.types import CountMethod, ReturnMethod
+from supabase import Client, ClientOptions, SupabaseException, create_client
+
+from posture.store import (
+    ACCEPTED_URLS,
+    COLUMNS,
+    TABLE,
+    URL_SETTING,
+    Key,
+    RemoteStore,
+    StoreRefused,
+    StoreUnavailable,
+    Value,
+    as_text,
+    clean_key,
+    key_of,
+    same_attempt,
+)
+
+KEY_SETTING = "POSTURE_SUPABASE_KEY"
+STATUSES = ("Good", "Bad", "Unknown")
+PRUNE_ROWS = 1_000
+KEYS_IN_A_URL = 20
+"""Proxies refuse addresses of more than some kilobytes."""
+
+REFUSED_KEY = ("42501", "PGRST301", "PGRST302", "PGRST303")
+HEALING_CLASSES = ("08", "25", "40", "53", "55", "57", "58")
+"""Classes of SQLSTATE that time heals: connection, read-only, rolled back, resources, locks, operator, system."""
+SCHEMA_CLASSES = ("22", "23", "42", "54")
+HEALING_STATUS = (408, 409, 425, 429)
+
+
+class SupabaseStore(RemoteStore):
+    """Supabase's REST interface.
+
+    Args:
+        url: the project's address, ``https://...``.
+        key: its secret key; row level security shuts the public one out.
+        timeout_s: bound of connecting, sending, and each wait for bytes, in seconds.
+
+    Raises:
+        StoreUnavailable: it does not answer now.
+        StoreRefused: it refuses the key, or has no table that we can use.
+    """
+
+    def __init__(self, url: str, key: str, timeout_s: float) -> None:
+        super().__init__()
+        parts = urlsplit(url)
+        self._name = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        self._timeout_s = timeout_s
+        self._status = 0
+        self._error: dict[str, Any] = {}
+        # a redirected POST would become a GET, whose rows would read as written: so none is followed
+        self._http = httpx.Client(
+            timeout=timeout_s, follow_redirects=False, event_hooks={"response": [self._remember_status]}
+        )
+        options = ClientOptions(httpx_client=self._http, auto_refresh_token=False, persist_session=False)
+        key = key.strip()
+        try:
+            if not key.isascii() or not key.isprintable():
+                raise SupabaseException("no key")
+            self._client: Client = create_client(url, key, options)
+        except (SupabaseException, ValueError, httpx.InvalidURL):
+            self.close()
+            raise StoreRefused(
+                f"{URL_SETTING}, {KEY_SETTING}: Supabase's client can't use them; accepted: {ACCEPTED_URLS}, "
+                "and the project's secret key"
+            ) from None
+        try:
+            self._call(lambda: self._table().select(",".join(COLUMNS)).limit(1).retry(False).execute().data)
+        except (StoreUnavailable, StoreRefused):
+            self.close()
+            raise
+
+    def _remember_status(self, response: httpx.Response) -> None:
+        """Keep what the client's own error leaves out: the status always, and in older versions the code."""
+        self._status, self._error = response.status_code, {}
+        if not response.is_success:
+            with contextlib.suppress(ValueError):
+                answer = json.loads(response.read())
+                self._error = answer if isinstance(answer, dict) else {}
+
+    def _table(self) -> Any:
+        return self._client.table(TABLE)
+
+    def _call(self, request: Callable[[], Any]) -> Any:
+        """Send a request; return what of the answer it picks, which is a list of rows or a number."""
+        try:
+            answer = request()
+        except APIError:
+            raise self._failure(str(self._error.get("code") or "")) from None
+        except httpx.HTTPError as error:
+            text = " ".join(f"{type(error).__name__} {error}".split())
+            raise StoreUnavailable(f"database {self._name}: {text}") from None
+        if not isinstance(answer, (list, int)):
+            # the page of some proxy in between, with a status that says all is well
+            raise StoreUnavailable(
+                f"database {self._name}: what answers with status {self._status} is not Supabase"
+            )
+        return answer
+
+    def _failure(self, code: str) -> StoreUnavailable | StoreRefused:
+        status = self._status
+        text = f"{self._error.get('message') or 'status'} ({code or status})"
+        state = code[:2] if len(code) == 5 else ""
+        if state in HEALING_CLASSES:
+            return StoreUnavailable(f"database {self._name}: {text}")
+        if status in (401, 403) or code in REFUSED_KEY:
+            return StoreRefused(
+                f"{KEY_SETTING}: {self._name} refuses it: {text}; accepted: the project's secret key"
+            )
+        if 300 <= status < 400:
+            return StoreRefused(f"{URL_SETTING}: {self._name} redirects us ({status}); accepted: the address there")
+        if state not in SCHEMA_CLASSES and (status >= 500 or status in HEALING_STATUS):
+            return StoreUnavailable(f"database {self._name}: {text}")
+        return StoreRefused(f"{URL_SETTING}: {self._name} can't take our rows: {text}; run schema.sql there")
+
+    def _insert(self, chunk: list[dict[str, Value]]) -> set[Key]:
+        body = [
+            {name: as_text(value) if isinstance(value, datetime) else value for name, value in row.items()}
+            for row in chunk
+        ]
+
+        def upsert() -> Any:
+            request = self._table().upsert(
+                body, on_conflict="pi_id,frame_id", ignore_duplicates=True, returning=ReturnMethod.representation
+            )
+            return request.select("pi_id,frame_id").execute().data
+
+        return {(row["pi_id"], row["frame_id"]) for row in self._call(upsert)}
+
+    def _written_before(self, chunk: list[dict[str, Value]]) -> set[Key]:
+        written: set[Key] = set()
+        for start in range(0, len(chunk), KEYS_IN_A_URL):
+            rows = {key_of(row): row for row in chunk[start : start + KEYS_IN_A_URL]}
+            query = self._table().select("pi_id,frame_id,analyzed_time,processed_by")
+            query = query.in_("pi_id", sorted({str(pi_id) for pi_id, _ in rows}))
+            query = query.in_("frame_id", [frame_id for _, frame_id in rows]).retry(False)
+            for found in self._call(lambda: query.execute().data):  # noqa: B023 - called before the loop goes on
+                row = rows.get((found["pi_id"], found["frame_id"]))
+                if row is not None and same_attempt(row, _moment(found["analyzed_time"]), found["processed_by"]):
+                    written.add(key_of(row))
+        return written
+
+    def counts(self, pi_id: str) -> dict[str, int]:
+        """See ``Store.counts``."""
+        counted = {status: self._count(pi_id=clean_key(pi_id), posture_status=status) for status in STATUSES}
+        return {status: number for status, number in counted.items() if number}
+
+    def sequences(self, pi_id: str, boot_id: str) -> tuple[int | None, int | None, int]:
+        """See ``Store.sequences``."""
+        keys = {"pi_id": clean_key(pi_id), "boot_id": clean_key(boot_id)}
+        low, high = (self._end(keys, descending) for descending in (False, True))
+        return low, high, self._count(numbered=True, **keys) if low is not None else 0
+
+    def _end(self, keys: dict[str, str], descending: bool) -> int | None:
+        query = self._table().select("seq").match(keys).not_.is_("seq", "null")
+        rows = self._call(lambda: query.order("seq", desc=descending).limit(1).retry(False).execute().data)
+        return rows[0]["seq"] if rows else None
+
+    def _count(self, numbered: bool = False, **equal: str) -> int:
+        query = self._table().select("pi_id", count=CountMethod.exact).match(equal)
+        if numbered:
+            query = query.not_.is_("seq", "null")
+        return int(self._call(lambda: query.limit(1).retry(False).execute().count))
+
+    def prune(self, older_than: datetime) -> int:
+        """See ``Store.prune``."""
+        deadline = time.monotonic() + self._timeout_s
+        end = as_text(older_than)
+        total = 0
+        while True:
+            # in steps: one request for all would meet the server's own time-out
+            limit = self._end_of_step(end)
+            total += self._delete_before(limit) or self._delete_before(end)
+            if limit == end or time.monotonic() > deadline:
+                return total
+
+    def _delete_before(self, limit: str) -> int:
+        request = self._table().delete(count=CountMethod.exact, returning=ReturnMethod.minimal)
+        return int(self._call(lambda: request.lt("received_time", limit).execute().count))
+
+    def _end_of_step(self, limit: str) -> str:
+        """Return the time before which PRUNE_ROWS rows were received; ``limit`` if there are fewer before that."""
+        query = self._table().select("received_time").lt("received_time", limit).order("received_time")
+        rows = self._call(lambda: query.range(PRUNE_ROWS, PRUNE_ROWS).retry(False).execute().data)
+        return str(rows[0]["received_time"]) if rows else limit
+
+    def close(self) -> None:
+        """See ``Store.close``."""
+        self._http.close()
+
+
+def _moment(text: str) -> datetime:
+    """Parse a time as PostgreSQL writes it in JSON: without the zeros at the end, which Python 3.10 wants."""
+    seconds, point, rest = text.partition(".")
+    if not point:
+        return datetime.fromisoformat(text)
+    fraction, offset = rest[:-6], rest[-6:]
+    return datetime.fromisoformat(f"{seconds}.{fraction:0<6}{offset}")
