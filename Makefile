@@ -14,7 +14,7 @@ run: $(VENV)/local.done libraries
 	$(VENV)/bin/python run_local.py --duration 30
 
 test: $(VENV)/dev.done libraries servers
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup
 
 lint: $(VENV)/dev.done
 	$(VENV)/bin/ruff check .

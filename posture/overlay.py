@@ -71,6 +71,7 @@ def annotate(
     scale = min(1.0, max_width / width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     points = None if landmarks is None else landmarks.points * (scale, scale, 1.0)
+    canvas: npt.NDArray[np.uint8]
     if pictures == "skeleton":
         canvas = np.full((size[1], size[0], 3), GROUND, np.uint8)
     else:
