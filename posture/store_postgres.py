@@ -222,7 +222,7 @@ class PostgresStore(RemoteStore):
             ((deleted,),) = self._call(lambda db: db.execute(PRUNE, (older_than, PRUNE_ROWS)).fetchall())
             total += deleted
             if deleted < PRUNE_ROWS or time.monotonic() > deadline:
-                return total
+                return int(total)
 
     def close(self) -> None:
         """See ``Store.close``."""
