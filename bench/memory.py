@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""Memory of one analyzer: on a large backlog, with the store away in the middle of it, and over many frames.
+
+    .venv/bin/python bench/memory.py                    # a backlog of 2,000 frames of about 200 kB
+    .venv/bin/python bench/memory.py --frames 20000     # the growth over 20,000 small frames
+
+Prints resident memory in MB at each tenth of the way, and the peak.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import cv2
+import numpy as np
+import psycopg
+from farm import Analyzer, Camera, Watcher, clip_jpegs, ended
+from servers import Mosquitto, Postgres, make_cluster, postgres_binaries, server_user
+
+LARGE = 200_000
+
+
+def large_jpegs() -> list[bytes]:
+    """The clip's frames at a quality that gives about 200 kB each."""
+    jpegs = []
+    for jpeg in clip_jpegs(60, 960):
+        picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+        sizes = (cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, q])[1].tobytes() for q in range(90, 101))
+        jpegs.append(next((data for data in sizes if len(data) >= LARGE), b"") or jpeg)
+    return jpegs
+
+
+def main() -> None:
+    """Fill the broker, start the analyzer, watch its memory."""
+    parser = argparse.ArgumentParser(description="Watch one analyzer's memory.")
+    parser.add_argument("--frames", type=int, help="so many small frames instead of the large backlog")
+    flags = parser.parse_args()
+    count = flags.frames or 2000
+    jpegs = clip_jpegs(190, 320) if flags.frames else large_jpegs()
+    with tempfile.TemporaryDirectory() as name:
+        measure(Path(name), jpegs, count, outage=not flags.frames)
+
+
+def measure(folder: Path, jpegs: list[bytes], count: int, *, outage: bool) -> None:
+    """Print the memory on the way through ``count`` frames; with ``outage`` PostgreSQL is away half-way for 20 s."""
+    folder.chmod(0o755)
+    binaries, user = postgres_binaries(), server_user()
+    make_cluster(folder / "data", binaries, user)
+    database = Postgres(folder / "data", binaries, user)
+    broker = Mosquitto(folder / "broker")
+    database.start()
+    broker.start()
+    with psycopg.connect(database.url, autocommit=True) as db:
+        db.execute((ROOT / "schema.sql").read_text())
+    watcher, camera = Watcher(broker.port), Camera(broker.port)
+    analyzer = Analyzer(folder, broker.port, database=database.url, POSTURE_ANALYZER_KEEP="none")
+    try:
+        with ended(analyzer):
+            analyzer.start().wait_online(watcher)
+            analyzer.stop()
+            for number in range(count):
+                camera.publish_now(jpegs[number % len(jpegs)])
+            size = sum(map(len, jpegs)) / len(jpegs)
+            print(f"{count} frames of {size / 1000:.0f} kB wait in the broker", flush=True)
+            analyzer.start()
+            for tenth in range(1, 11):
+                watcher.wait_for(lambda w, tenth=tenth: len(w.receipts) >= count * tenth // 10, 1200)
+                print(f"{len(watcher.receipts)} frames: {analyzer.memory_bytes() / 1e6:.0f} MB", flush=True)
+                if outage and tenth == 5:
+                    database.stop()
+                    watcher.wait_for(lambda w: w.retained["status/pi1"].get("why") == "waiting for the store")
+                    print(f"store away: {analyzer.memory_bytes() / 1e6:.0f} MB", flush=True)
+                    database.start()
+            assert analyzer.process is not None
+            peak = Path(f"/proc/{analyzer.process.pid}/status").read_text().split("VmHWM:")[1].split()[0]
+            print(f"peak {int(peak) / 1000:.0f} MB")
+            analyzer.stop()
+    finally:
+        watcher.close()
+        camera.close()
+        broker.stop()
+        database.stop()
+        shutil.rmtree(folder / "data")
+
+
+if __name__ == "__main__":
+    main()
