@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import os
+import secrets
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 TEMPORARY = ".writing-"
+PICTURE, UNREADABLE = ".jpg", ".bin"
+FOLDER_MODE, FILE_MODE = 0o750, 0o640
+"""These are pictures of people: for the owner and the group, not for everybody on the host."""
 
 
 class PicturesUnavailable(Exception):  # noqa: N818 - a state of the disk, like StoreUnavailable
@@ -15,30 +22,33 @@ class PicturesUnavailable(Exception):  # noqa: N818 - a state of the disk, like 
 
 
 class PictureFolder:
-    """One stream's annotated pictures.
+    """One stream's annotated pictures. What a killed process left half written is removed.
 
     Args:
         root: the folder; made at the first write.
-        max_bytes: the oldest go beyond this; None keeps all.
-        max_age_s: older ones go; None keeps all.
+        max_bytes: the oldest pictures go beyond this; None keeps all.
+        max_age_s: older pictures go, in seconds since they were written; None keeps all.
     """
 
     def __init__(self, root: Path, max_bytes: int | None = None, max_age_s: float | None = None) -> None:
         self._root, self._max_bytes, self._max_age_s = root, max_bytes, max_age_s
-        for leftover in root.glob(f"{TEMPORARY}*"):
-            leftover.unlink(missing_ok=True)
+        _remove_leftovers(root)
 
     def write_many(self, files: Iterable[tuple[str, bytes]]) -> None:
-        """Write files so that they survive a power cut: each under a temporary name, synced, renamed.
+        """Write pictures so that they survive a power cut: each under a temporary name, synced, renamed.
+
+        Args:
+            files: names without folders, and what goes in.
 
         Raises:
             PicturesUnavailable: none of a file is left under its name unless all of it is.
+            ValueError: a name is not that of a file in this folder.
         """
         files = list(files)
         if not files:
             return
         try:
-            self._root.mkdir(parents=True, exist_ok=True)
+            _make_folder(self._root)
             for name, data in files:
                 _write_durably(self._root, name, data)
             _sync_folder(self._root)
@@ -46,16 +56,16 @@ class PictureFolder:
             raise PicturesUnavailable(f"pictures can't be written to {self._root}: {error.strerror}") from error
 
     def prune(self) -> None:
-        """Delete what is older or more than is kept.
+        """Delete pictures that are older, or more bytes, than is kept. Nothing else in the folder is touched.
 
         Raises:
             PicturesUnavailable: the folder can't be read or changed.
         """
         if self._max_bytes is None and self._max_age_s is None:
             return
-        oldest_kept = time.time() - self._max_age_s if self._max_age_s is not None else 0.0
+        oldest_kept = time.time() - self._max_age_s if self._max_age_s is not None else None
         try:
-            _delete_oldest(self._root, oldest_kept, self._max_bytes, None)
+            _delete_oldest(self._root, PICTURE, oldest_kept=oldest_kept, max_bytes=self._max_bytes)
         except OSError as error:
             raise PicturesUnavailable(f"pictures in {self._root} can't be pruned: {error.strerror}") from error
 
@@ -64,42 +74,73 @@ class Quarantine:
     """The bytes of frames that can't be decoded, bounded in count and bytes: the oldest go first.
 
     Args:
-        folder: made at the first write.
+        folder: made at the first write, for its owner alone.
         max_count: files at most.
         max_bytes: bytes at most; a larger payload is not kept at all.
         enabled: False keeps nothing.
     """
 
     def __init__(self, folder: Path, max_count: int, max_bytes: int, enabled: bool) -> None:
-        self._folder, self._max_count, self._max_bytes, self._enabled = folder, max_count, max_bytes, enabled
+        self._folder, self._max_count, self._max_bytes = folder, max_count, max_bytes
+        self._enabled = enabled and max_count > 0
+        _remove_leftovers(folder)
 
     def keep(self, name: str, payload: bytes) -> None:
-        """Keep a payload under a name that is safe for a file.
+        """Keep a payload, after making room for it.
+
+        Args:
+            name: that of the file, without its ending.
+            payload: as it came.
 
         Raises:
             PicturesUnavailable: the disk is full or away.
+            ValueError: the name is not that of a file in this folder.
         """
         if not self._enabled or len(payload) > self._max_bytes:
             return
+        room = self._max_bytes - len(payload)
         try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _write_durably(self._folder, f"{name}.bin", payload)
+            _make_folder(self._folder, 0o700)
+            _delete_oldest(self._folder, UNREADABLE, max_bytes=room, max_count=self._max_count - 1)
+            _write_durably(self._folder, name + UNREADABLE, payload, 0o600)
             _sync_folder(self._folder)
-            _delete_oldest(self._folder, 0.0, self._max_bytes, self._max_count)
         except OSError as error:
             raise PicturesUnavailable(f"quarantine {self._folder}: {error.strerror}") from error
 
 
-def _write_durably(folder: Path, name: str, data: bytes) -> None:
-    temporary = folder / f"{TEMPORARY}{name}"
+def _remove_leftovers(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # if the folder is away, the first write will say so
+        for leftover in folder.glob(f"{TEMPORARY}*"):
+            with leftover.open("rb") as file, contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its writer lives
+                leftover.unlink()
+
+
+def _make_folder(folder: Path, mode: int = FOLDER_MODE) -> None:
+    """Make a folder that is still there after a power cut: its name is synced, too."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    with contextlib.suppress(FileExistsError):  # another process was faster
+        folder.mkdir(mode=mode)
+    _sync_folder(folder.parent)
+
+
+def _write_durably(folder: Path, name: str, data: bytes, mode: int = FILE_MODE) -> None:
+    if not name or name != os.path.basename(name) or name.startswith("."):
+        raise ValueError(f"{name!r} is no name for a file in {folder}")
+    # a name of our own: another analyzer may be writing the same frame
+    temporary = folder / f"{TEMPORARY}{secrets.token_hex(8)}"
     try:
-        with temporary.open("wb") as file:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(folder / name)
+            os.replace(temporary, folder / name)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise
 
 
@@ -107,23 +148,40 @@ def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems sync names by themselves
+            raise
     finally:
         os.close(descriptor)
 
 
-def _delete_oldest(folder: Path, oldest_kept: float, max_bytes: int | None, max_count: int | None) -> None:
+def _delete_oldest(
+    folder: Path,
+    suffix: str,
+    *,
+    oldest_kept: float | None = None,
+    max_bytes: int | None = None,
+    max_count: int | None = None,
+) -> None:
     """Delete files older than ``oldest_kept`` (seconds since the epoch), then the oldest beyond the bounds."""
-    if not folder.exists():
-        return
-    entries = []
-    for entry in os.scandir(folder):
-        status = entry.stat()
-        entries.append((status.st_mtime, status.st_size, entry.path))
-    newest_first = sorted(entries, reverse=True)
     total = 0
-    for index, (changed, size, path) in enumerate(newest_first):
+    for index, (changed, size, path) in enumerate(sorted(_files(folder, suffix), reverse=True)):
         total += size
+        too_old = oldest_kept is not None and changed < oldest_kept
         too_many = max_count is not None and index >= max_count
         too_large = max_bytes is not None and total > max_bytes
-        if changed < oldest_kept or too_many or too_large:
-            Path(path).unlink(missing_ok=True)
+        if too_old or too_many or too_large:
+            path.unlink(missing_ok=True)
+
+
+def _files(folder: Path, suffix: str) -> list[tuple[float, int, Path]]:
+    """Return (time of change in seconds, size in bytes, path) of the files with that ending."""
+    found = []
+    if folder.is_dir():
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.endswith(suffix) and entry.is_file(follow_symlinks=False):
+                    with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                        status = entry.stat(follow_symlinks=False)
+                        found.append((status.st_mtime, status.st_size, Path(entry.path)))
+    return found

@@ -217,7 +217,7 @@ class PostgresStore(RemoteStore):
     def prune(self, older_than: datetime) -> int:
         """See ``Store.prune``."""
         deadline = time.monotonic() + self._timeout_s
-        total = 0
+        total = deleted = 0
         while True:
             ((deleted,),) = self._call(lambda db: db.execute(PRUNE, (older_than, PRUNE_ROWS)).fetchall())
             total += deleted
