@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import yaml
 
@@ -114,9 +114,18 @@ def _setting(
     unit: str = "",
     env: str = "",
     secret: bool = False,
+    may_hold_secret: bool = False,
 ) -> Any:
-    metadata = {"parse": parse, "accepted": accepted, "why": why, "unit": unit, "env": env, "secret": secret}
-    return field(default=default, metadata=metadata, repr=not secret)
+    metadata = {
+        "parse": parse,
+        "accepted": accepted,
+        "why": why,
+        "unit": unit,
+        "env": env,
+        "secret": secret,
+        "may_hold_secret": secret or may_hold_secret,
+    }
+    return field(default=default, metadata=metadata, repr=not secret and not may_hold_secret)
 
 
 def _bytes(default: int, why: str, low: int = 1024) -> Any:
@@ -178,6 +187,7 @@ class Database:
         "sqlite:///path, postgresql://user@host/database, or https://project (Supabase)",
         "a relative SQLite path starts at the scripts' folder; a password belongs into the environment",
         env="POSTURE_DATABASE_URL",
+        may_hold_secret=True,
     )
     supabase_key: str = _setting(
         "",
@@ -418,7 +428,7 @@ def _take_from_file(
         mistakes.append(f"{where}: {dotted}: unknown key{_did_you_mean(name, list(known))}")
         return
     entry = known[name]
-    if entry.metadata["secret"] or (dotted == "database.url" and urlsplit(str(value)).password):
+    if entry.metadata["secret"] or (dotted == "database.url" and _has_password(str(value))):
         variable = environment_name(owner, name)
         mistakes.append(
             f"{where}: {dotted}: secrets don't belong into this file; set {variable} or {variable}_FILE"
@@ -437,7 +447,7 @@ def _take_from_environment(
 ) -> None:
     variable = environment_name(section, name)
     by_file = environ.get(variable + "_FILE")
-    if by_file and _may_be_secret(section, name, entry):
+    if by_file and entry.metadata["may_hold_secret"]:
         try:
             value = Path(by_file).read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
@@ -448,16 +458,16 @@ def _take_from_environment(
         _parse_into(values[section], name, entry, environ[variable], f"environment: {variable}", mistakes)
 
 
-def _may_be_secret(section: str, name: str, entry: Any) -> bool:
-    return bool(entry.metadata["secret"]) or (section, name) == ("database", "url")
+def _has_password(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.password is not None or "password" in parse_qs(parts.query)
 
 
 def _parse_into(target: dict[str, Any], name: str, entry: Any, value: Any, where: str, mistakes: list[str]) -> None:
     try:
         target[name] = entry.metadata["parse"](value)
     except _NotAcceptedError:
-        # a URL may carry a password, so its value is not repeated
-        hidden = entry.metadata["secret"] or name == "url"
+        hidden = entry.metadata["may_hold_secret"] or name == "url"  # a URL may carry a password
         shown = "the value" if hidden else repr(value)
         mistakes.append(f"{where}: {shown} is not accepted; accepted: {entry.metadata['accepted']}")
 
@@ -467,7 +477,7 @@ def _check_environment_names(environ: Mapping[str, str], mistakes: list[str]) ->
     files = {
         environment_name(section, name) + "_FILE"
         for section, name, entry in all_settings()
-        if _may_be_secret(section, name, entry)
+        if entry.metadata["may_hold_secret"]
     }
     prefixes = tuple(f"POSTURE_{section}_".upper() for section in SECTIONS)
     mistakes.extend(

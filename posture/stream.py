@@ -374,6 +374,10 @@ class Stream:
         connection.in_flight.pop(packet_id, None)
 
     def _on_message(self, connection: _Connection, message: paho.MQTTMessage) -> None:
+        if message.topic != self.topic(f"images/{self.pi_id}"):
+            # not what we subscribed to: some brokers send everybody's retained messages to a client that connects
+            connection.client.ack(message.mid, message.qos)
+            return
         payload = bytes(message.payload)
         delivery = Delivery(
             payload=payload,
