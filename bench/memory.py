@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def measure(folder: Path, jpegs: list[bytes], count: int, *, outage: bool) -> None:
-    """Print the memory on the way through ``count`` frames; with ``outage`` PostgreSQL is away half-way for 20 s."""
+    """Print the memory on the way through ``count`` frames; with ``outage`` PostgreSQL is away half-way."""
     folder.chmod(0o755)
     binaries, user = postgres_binaries(), server_user()
     make_cluster(folder / "data", binaries, user)
