@@ -41,6 +41,8 @@ HOLD_S = 5.0
 """A store that is away for longer than this makes us disconnect, so that the broker needn't time us out."""
 DRAIN_S = 15.0
 """A stop waits at most this long for the frames in hand; half a pod's default grace period."""
+GOODBYE_S = 3.0
+"""How long the broker may take to take our last words."""
 TAKEOVER_WATCH_S = 1.5
 """How long a newer instance may take, after it has our session, to say so in the status topic."""
 FIRST_RETRY_S, LAST_RETRY_S = 0.5, 10.0
@@ -102,6 +104,8 @@ class _Connection:
     client: paho.Client
     number: int
     closed: str = ""
+    discarding: bool = False
+    """What comes now is left to the next connection."""
     in_flight: dict[int, Message] = field(default_factory=dict)
 
 
@@ -246,14 +250,14 @@ class Stream:
         if connection.closed:
             log.warning("connection to %s lost: %s", self._broker, connection.closed)
 
-    def _pump(self, connection: _Connection, *, read: bool, timeout_s: float) -> None:
-        """One turn of the network loop."""
+    def _pump(self, connection: _Connection, *, read: bool, timeout_s: float) -> bool:
+        """One turn of the network loop; return whether there was something to read."""
         client = connection.client
         self._flush(connection)
         sock = client.socket()
         if sock is None:
             connection.closed = connection.closed or "closed"
-            return
+            return False
         buffered = read and isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
         readers: list[Any] = [self._stop, sock] if read else [self._stop]
         writers = [sock] if client.want_write() else []
@@ -265,6 +269,7 @@ class Stream:
         if sock in readable or buffered:
             client.loop_read()
         client.loop_misc()
+        return buffered or sock in readable
 
     def _flush(self, connection: _Connection) -> None:
         with self._lock:
@@ -296,17 +301,25 @@ class Stream:
             log.info("%d frames in hand are left to the broker, unacknowledged", left)
 
     def _say_offline(self, connection: _Connection, why: str) -> None:
-        """Say goodbye and disconnect; what is in the socket's buffer still goes out."""
+        """Say goodbye and disconnect, once the broker has taken all that we said.
+
+        What it sends meanwhile is thrown away, unacknowledged: to close a socket with unread data in it would
+        reset the connection, and the broker might never read our last words.
+        """
+        connection.discarding = True
         self.publish(f"status/{self.pi_id}", self._status("offline", why), retain=True)
-        self._flush(connection)
+        deadline = time.monotonic() + GOODBYE_S
+        while not connection.closed and time.monotonic() < deadline:
+            quiet = not self._pump(connection, read=True, timeout_s=0.05)
+            if quiet and not connection.in_flight:
+                break
         connection.client.disconnect()
-        deadline = time.monotonic() + 2.0
         while (sock := connection.client.socket()) is not None and time.monotonic() < deadline:
             if not connection.client.want_write():
                 break
             if select.select([], [sock], [], 0.2)[1]:
                 connection.client.loop_write()
-        connection.closed = why
+        connection.closed = connection.closed or why
 
     # Connecting.
 
@@ -377,6 +390,8 @@ class Stream:
         if message.topic != self.topic(f"images/{self.pi_id}"):
             # not what we subscribed to: some brokers send everybody's retained messages to a client that connects
             connection.client.ack(message.mid, message.qos)
+            return
+        if connection.discarding:
             return
         payload = bytes(message.payload)
         delivery = Delivery(
