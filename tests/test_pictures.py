@@ -16,7 +16,6 @@ import pytest
 from posture.pictures import PictureFolder, PicturesUnavailable, Quarantine
 
 ROOT = Path(__file__).resolve().parent.parent
-NOW = time.time()
 
 
 def names(folder: Path) -> list[str]:
@@ -25,7 +24,8 @@ def names(folder: Path) -> list[str]:
 
 def aged(folder: Path, name: str, size: int, age_s: float) -> None:
     (folder / name).write_bytes(bytes(size))
-    os.utime(folder / name, (NOW - age_s, NOW - age_s))
+    changed = time.time() - age_s  # now, not when the tests were collected
+    os.utime(folder / name, (changed, changed))
 
 
 def test_pictures_are_there_under_their_names_and_nothing_else_is(tmp_path: Path) -> None:
