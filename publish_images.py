@@ -13,6 +13,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -26,15 +27,43 @@ from posture.errors import UserError
 from posture.publisher import Publisher
 from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, run_script, setup_logging
 from posture.sources import open_source
-from posture.spool import Spool
+from posture.spool import Memory, Spool, Waiting
+
+MEMORY_BYTES = 64_000_000
+"""What may wait without a spool."""
 
 
 def positive(text: str) -> float:
     """Parse a number above 0."""
-    number = float(text)
-    if not (math.isfinite(number) and number > 0):
-        raise ValueError
+    number = _number(text)
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not accepted; accepted: a number above 0")
     return number
+
+
+def at_least_0(text: str) -> float:
+    """Parse a number that is not below 0."""
+    number = _number(text)
+    if not number >= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not accepted; accepted: a number of at least 0")
+    return number
+
+
+def whole(text: str) -> int:
+    """Parse a whole number above 0."""
+    number = _number(text)
+    if not (number > 0 and number.is_integer()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not accepted; accepted: a whole number above 0")
+    return int(number)
+
+
+def _number(text: str) -> float:
+    """Return a finite number, or else one that is neither above nor below any."""
+    try:
+        number = float(text)
+    except ValueError:
+        return math.nan
+    return number if math.isfinite(number) else math.nan
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -49,16 +78,23 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings (default: cluster.yaml here)")
     parser.add_argument("--fps", type=positive, default=5.0, help="frames a second (default: 5)")
     parser.add_argument("--loop", action="store_true", help="start a video or folder again at its end")
-    parser.add_argument("--limit", type=int, metavar="N", help="end after N frames")
-    parser.add_argument("--tilt", type=float, default=0.0, metavar="DEG", help="tilt the picture slowly to and fro")
+    parser.add_argument("--limit", type=whole, metavar="N", help="end after N frames")
+    parser.add_argument(
+        "--tilt", type=at_least_0, default=0.0, metavar="DEG", help="tilt slowly to and fro, so far"
+    )
+    parser.add_argument("--ca-file", metavar="FILE", help="who signed the broker's certificate (default: settings)")
+    parser.add_argument("--cert", metavar="FILE", help="our certificate, where the broker asks (default: settings)")
+    parser.add_argument("--key", metavar="FILE", help="its private key (default: settings)")
     parser.add_argument("--spool", type=Path, metavar="DIR", help="where frames wait (default: spool/<pi-id> here)")
-    parser.add_argument("--spool-bytes", type=int, default=1_000_000_000, help="the oldest go beyond this (1 GB)")
+    parser.add_argument("--no-spool", action="store_true", help="frames wait in memory, for the broker alone")
+    parser.add_argument("--no-fsync", action="store_true", help="spare the disk; a power cut costs the last frames")
+    parser.add_argument("--spool-bytes", type=whole, default=1_000_000_000, help="the oldest go beyond this (1 GB)")
     parser.add_argument("--spool-age", type=positive, default=86_400.0, metavar="S", help="older ones go (86400 s)")
     parser.add_argument(
         "--receipt-timeout", type=positive, default=30.0, metavar="S", help="then sent again (30 s)"
     )
     parser.add_argument(
-        "--drain", type=float, default=30.0, metavar="S", help="wait for receipts at the end (30 s)"
+        "--drain", type=at_least_0, default=30.0, metavar="S", help="wait for receipts at the end (30 s)"
     )
     parser.add_argument("--fail-fast", action="store_true", help="end if the broker is away")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON: what became of the frames")
@@ -66,23 +102,41 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def progress(publisher: Publisher, spool: Spool) -> Callable[[], None]:
+def progress(publisher: Publisher, waiting: Waiting) -> Callable[..., None]:
     """Return a function that shows how far we are: in place on a terminal, else every five seconds."""
     terminal = sys.stderr.isatty()
     shown_at = time.monotonic()
 
-    def show() -> None:
+    def show(last: bool = False) -> None:
         nonlocal shown_at
-        if time.monotonic() - shown_at < (0.5 if terminal else 5.0):
+        if not last and time.monotonic() - shown_at < (0.5 if terminal else 5.0):
             return
         shown_at = time.monotonic()
         line = (
             f"captured {publisher.captured}, sent {publisher.sent} ({publisher.resent} again), "
-            f"confirmed {publisher.receipted}, waiting {len(spool)}, dropped {spool.dropped}"
+            f"confirmed {publisher.receipted}, waiting {len(waiting)}, dropped {waiting.dropped}"
         )
-        print(f"\r{line}" if terminal else line, end="" if terminal else "\n", file=sys.stderr, flush=True)
+        end = "" if terminal and not last else "\n"
+        print(f"\r{line}" if terminal else line, end=end, file=sys.stderr, flush=True)
 
     return show
+
+
+def mqtt_settings(flags: argparse.Namespace) -> config.Mqtt:
+    """Return the broker's settings: the flags' where there are some, else those of file and environment.
+
+    Raises:
+        UserError: one of them is not accepted.
+    """
+    given = {"ca_file": flags.ca_file, "cert_file": flags.cert, "key_file": flags.key}
+    if flags.broker is not None:
+        given["url"] = str(mqtt.parse_broker(flags.broker))
+    if flags.prefix is not None:
+        given["prefix"] = flags.prefix.strip("/")
+        if not re.fullmatch(r"[A-Za-z0-9_/-]*", given["prefix"]):
+            raise UserError(f"--prefix {flags.prefix!r} is no topic's; accepted: letters, digits, -, _ and /")
+    settings = config.load(flags.config, os.environ).mqtt
+    return dataclasses.replace(settings, **{name: value for name, value in given.items() if value is not None})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -91,38 +145,58 @@ def main(argv: Sequence[str] | None = None) -> int:
     setup_logging(flags.debug)
     if not config.PI_ID.fullmatch(flags.pi_id):
         raise UserError(f"--pi-id {flags.pi_id!r} is no stream's name; accepted: a-z, 0-9 and -, up to 32")
-    overrides = {
-        name: value for name, value in (("url", flags.broker), ("prefix", flags.prefix)) if value is not None
-    }
-    settings = dataclasses.replace(config.load(flags.config, os.environ).mqtt, **overrides)
-    if flags.broker is not None:
-        broker = mqtt.parse_broker(flags.broker)
-        settings = dataclasses.replace(settings, url=str(broker))
+    settings = mqtt_settings(flags)
     frames = open_source(flags.source, loop=flags.loop, tilt_deg=flags.tilt)
     stop = Stop()
     stop.install()
-    spool = Spool(flags.spool or HERE / "spool" / flags.pi_id, flags.spool_bytes, flags.spool_age)
+    waiting: Waiting
+    if flags.no_spool:
+        waiting = Memory(min(flags.spool_bytes, MEMORY_BYTES), flags.spool_age)
+    else:
+        folder = flags.spool or HERE / "spool" / flags.pi_id
+        waiting = Spool(folder, flags.spool_bytes, flags.spool_age, sync=not flags.no_fsync)
     publisher = Publisher(
-        settings, flags.pi_id, spool, stop, receipt_timeout_s=flags.receipt_timeout, fail_fast=flags.fail_fast
+        settings,
+        flags.pi_id,
+        waiting,
+        stop,
+        receipts=not flags.no_spool,
+        receipt_timeout_s=flags.receipt_timeout,
+        fail_fast=flags.fail_fast,
     )
-    show = progress(publisher, spool)
-    all_confirmed = publisher.run(frames, fps=flags.fps, limit=flags.limit, drain_s=flags.drain, show=show)
-    result = {
-        "captured": publisher.captured,
-        "sent": publisher.sent,
-        "resent": publisher.resent,
-        "receipted": publisher.receipted,
-        "dropped": spool.dropped,
-        "in_spool": len(spool),
-        "boot_id": publisher.boot_id,
-    }
-    if flags.json:
-        print(json.dumps(result))
-    if not all_confirmed:
-        print(
-            f"{len(spool)} frames have no receipt yet; they stay in the spool and are sent again", file=sys.stderr
-        )
-    return EXIT_OK if all_confirmed and not spool.dropped else EXIT_FAILED
+    show = progress(publisher, waiting)
+    all_gone = publisher.run(frames, fps=flags.fps, limit=flags.limit, drain_s=flags.drain, show=show)
+    show(last=True)
+    report(publisher, waiting, as_json=flags.json)
+    waiting.close()
+    if publisher.source_error is not None:
+        raise publisher.source_error
+    return EXIT_OK if all_gone and not waiting.dropped else EXIT_FAILED
+
+
+def report(publisher: Publisher, waiting: Waiting, *, as_json: bool) -> None:
+    """Say what became of the frames."""
+    if as_json:
+        result = {
+            "captured": publisher.captured,
+            "sent": publisher.sent,
+            "resent": publisher.resent,
+            "acknowledged": publisher.acknowledged,
+            "receipted": publisher.receipted,
+            "dropped": waiting.dropped,
+            "in_spool": len(waiting),
+            "boot_id": publisher.boot_id,
+        }
+        print(json.dumps(result), flush=True)
+    if waiting.dropped:
+        print(f"{waiting.dropped} frames were dropped: the spool was full, or they were too old", file=sys.stderr)
+    if not len(waiting):
+        return
+    if isinstance(waiting, Spool):
+        what = "have no receipt yet; they stay in the spool and are sent again"
+    else:
+        what = "were not acknowledged by the broker, and are lost"
+    print(f"{len(waiting)} frames {what}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -139,6 +139,10 @@ class Answer:
     """Why it did not accept; empty if it did."""
     credentials: bool = False
     """It refused the credentials, which no retry will change."""
+    receive_maximum: int = 65_535
+    """How many messages with QoS 1 it takes before it has acknowledged the first."""
+    max_packet_bytes: int | None = None
+    """The largest packet that it takes, if it says so (MQTT 5)."""
 
 
 def handshake(client: paho.Client, settings: Mqtt, *, session_expiry_s: int, give_up: Callable[[], bool]) -> Answer:
@@ -156,10 +160,12 @@ def handshake(client: paho.Client, settings: Mqtt, *, session_expiry_s: int, giv
     answer = Answer()
 
     def on_connect(
-        _client: paho.Client, _data: object, flags: Any, reason: ReasonCode, _properties: object
+        _client: paho.Client, _data: object, flags: Any, reason: ReasonCode, properties: Properties | None
     ) -> None:
         answer.accepted = not reason.is_failure
         answer.session_present = bool(flags.session_present)
+        answer.receive_maximum = getattr(properties, "ReceiveMaximum", answer.receive_maximum)
+        answer.max_packet_bytes = getattr(properties, "MaximumPacketSize", None)
         if reason.is_failure:
             answer.refused = str(reason)
             answer.credentials = reason.value in (0x86, 0x87)  # bad user name or password, not authorised

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import random
+import select
+import ssl
+import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
+from typing import Any
 
 from paho.mqtt import client as paho
-from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.reasoncodes import ReasonCode
 
 from posture import mqtt
 from posture.config import Mqtt
 from posture.errors import UserError
 from posture.frame import Identity, stamp
 from posture.runtime import Stop
-from posture.spool import Spool
+from posture.spool import Waiting
 
 log = logging.getLogger("camera")
 
@@ -25,36 +32,59 @@ WINDOW = 50
 """Frames on their way without a receipt; more wait in the spool, so that resending stays bounded."""
 FIRST_RETRY_S, LAST_RETRY_S = 0.5, 10.0
 LAST_RESEND_S = 600.0
+NOBODY_SUBSCRIBES = 0x10
+TOPIC_ROOM = 1000
+"""What a packet needs beside the picture, at most."""
+LAST_PICTURE_S = 5.0
+"""How long a source may take over its last picture when the capture is to end."""
 
 
 class Publisher:
-    """One camera.
+    """One camera. It captures in a thread of its own, so that a broker that is away costs no picture.
 
     Args:
         settings: broker and farm prefix.
         pi_id: the stream's name.
-        spool: where frames wait for their receipts.
-        stop: ends the capture.
+        waiting: where frames wait.
+        stop: ends the capture; asked for a second time, it ends the wait for receipts, too.
+        receipts: frames wait for the analyzer's receipt; else for the broker's acknowledgement only.
         receipt_timeout_s: a frame without receipt is sent again after this long, and then ever more seldom.
         fail_fast: give up when the broker can't be reached.
     """
 
     def __init__(
-        self, settings: Mqtt, pi_id: str, spool: Spool, stop: Stop, *, receipt_timeout_s: float, fail_fast: bool
+        self,
+        settings: Mqtt,
+        pi_id: str,
+        waiting: Waiting,
+        stop: Stop,
+        *,
+        receipts: bool,
+        receipt_timeout_s: float,
+        fail_fast: bool,
     ) -> None:
         self.boot_id = uuid.uuid4().hex[:12]
-        self.captured = self.sent = self.resent = self.receipted = 0
-        self._settings, self._pi_id, self._spool, self._stop = settings, pi_id, spool, stop
+        self.captured = self.sent = self.resent = self.acknowledged = self.receipted = 0
+        self.source_error: UserError | None = None
+        """Why the source gave no more pictures, if it should have."""
+        self._settings, self._pi_id, self._waiting, self._stop = settings, pi_id, waiting, stop
+        self._receipts, self._fail_fast = receipts, fail_fast
         self._broker = mqtt.parse_broker(settings.url)
-        self._protocol = settings.protocol
         self._first_resend_s = self._resend_s = receipt_timeout_s
-        self._fail_fast = fail_fast
-        self._client: paho.Client | None = None
         self._connect_at, self._retry_s = 0.0, FIRST_RETRY_S
-        self._unsent = spool.ids()
-        self._sent_at: dict[str, float] = {}
-        self._before: set[str] = set()
+        self._deadline = math.inf
         self._topic_prefix = f"{settings.prefix}/" if settings.prefix else ""
+        self._analyzer = ""
+        self._sent_before: set[str] = set()
+        self._lock = threading.Lock()
+        self._unsent = deque(waiting.ids())
+        # of the connection that stands now
+        self._client: paho.Client | None = None
+        self._answer = mqtt.Answer()
+        self._sent_at: dict[str, float] = {}
+        self._unacknowledged: dict[int, str] = {}
+        self._unheard: set[str] = set()
+        self._said: set[str] = set()
 
     def run(
         self, frames: Iterator[bytes], *, fps: float, limit: int | None, drain_s: float, show: Callable[[], None]
@@ -67,56 +97,101 @@ class Publisher:
         Raises:
             UserError: the broker refuses the credentials, or can't be reached and ``fail_fast`` is set.
         """
-        due = time.monotonic()
-        while not self._stop.requested and (limit is None or self.captured < limit):
-            self._turn(max(0.0, due - time.monotonic()))
-            show()
-            if time.monotonic() < due:
-                continue
-            jpeg = next(frames, None)
-            if jpeg is None:
-                break
-            self._capture(jpeg)
-            # a source that is late is not hurried afterwards
-            due = max(due + 1.0 / fps, time.monotonic() - 1.0 / fps)
-        deadline = time.monotonic() + drain_s
-        while len(self._spool) and time.monotonic() < deadline:
-            self._turn(0.1)
+        ended = threading.Event()
+        filming = threading.Thread(target=self._film, args=(frames, fps, limit, ended, drain_s), daemon=True)
+        filming.start()
+        try:
+            while filming.is_alive() and not self._stop.requested:
+                self._turn(0.5)
+                show()
+        finally:
+            ended.set()
+            filming.join(LAST_PICTURE_S)
+        self._stop.requested = False
+        self._deadline = min(self._deadline, time.monotonic() + drain_s)
+        while len(self._waiting) and not self._given_up():
+            self._turn(max(0.0, min(0.5, self._deadline - time.monotonic())))
             show()
         if self._client is not None:
             mqtt.abandon(self._client)
-        return len(self._spool) == 0
+        return len(self._waiting) == 0
+
+    def _given_up(self) -> bool:
+        return self._stop.requested or time.monotonic() >= self._deadline
+
+    # In the thread that captures.
+
+    def _film(
+        self, frames: Iterator[bytes], fps: float, limit: int | None, ended: threading.Event, drain_s: float
+    ) -> None:
+        due = time.monotonic()
+        try:
+            while (limit is None or self.captured < limit) and not ended.wait(max(0.0, due - time.monotonic())):
+                jpeg = next(frames, None)
+                if jpeg is None:
+                    break
+                self._capture(jpeg)
+                # a source that is late is not hurried afterwards
+                due = max(due + 1.0 / fps, time.monotonic() - 1.0 / fps)
+        except UserError as error:
+            log.error("%s", error)
+            self.source_error = error
+        finally:
+            self._deadline = time.monotonic() + drain_s
+            self._stop.wake()
 
     def _capture(self, jpeg: bytes) -> None:
-        identity = Identity(
-            f"{self._pi_id}-{self.boot_id}-{self.captured}",
-            datetime.now(timezone.utc),
-            self.captured,
-            self.boot_id,
-            "comment",
-        )
+        now, seq = datetime.now(timezone.utc), self.captured
+        identity = Identity(f"{self._pi_id}-{self.boot_id}-{seq}", now, seq, self.boot_id, "comment")
         self.captured += 1
         try:
-            self._spool.add(identity.frame_id, stamp(jpeg, identity))
+            kept = self._waiting.add(identity.frame_id, stamp(jpeg, identity))
         except OSError as error:
-            self._spool.dropped += 1
             log.error("the spool can't take frame %s: %s; it is dropped", identity.frame_id, error.strerror)
             return
-        self._unsent.append(identity.frame_id)
+        if not kept:
+            log.error("frame %s (%d bytes) is larger than --spool-bytes; it is dropped", seq, len(jpeg))
+            return
+        with self._lock:
+            self._unsent.append(identity.frame_id)
+        self._stop.wake()
+
+    # In the thread that runs the network.
 
     def _turn(self, seconds: float) -> None:
         """Serve the network for at most so long."""
-        seconds = min(seconds, 0.1)
+        self._waiting.drop_old()
         if self._client is None:
-            if time.monotonic() < self._connect_at:
-                self._stop.wait(seconds)
+            until_retry = self._connect_at - time.monotonic()
+            if until_retry > 0:
+                self._stop.wait(min(seconds, until_retry))
                 return
             self._connect()
-            if self._client is None:
-                return
-        self._send(self._client)
-        if self._client.loop(timeout=seconds) is not MQTTErrorCode.MQTT_ERR_SUCCESS:
-            log.warning("connection to %s lost", self._broker)
+        if self._client is not None:
+            self._send(self._client)
+        if self._client is not None:
+            self._pump(self._client, seconds)
+
+    def _pump(self, client: paho.Client, seconds: float) -> None:
+        sock = client.socket()
+        if sock is None:
+            self._on_lost("closed")
+            return
+        buffered = isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+        readers: list[Any] = [self._stop, sock]
+        writers = [sock] if client.want_write() else []
+        readable, writable, _ = select.select(readers, writers, [], 0 if buffered else seconds)
+        if self._stop in readable:
+            self._stop.clear_wakeups()
+        if writable:
+            client.loop_write()
+        if sock in readable or buffered:
+            client.loop_read()
+        client.loop_misc()
+
+    def _on_lost(self, why: str) -> None:
+        if self._client is not None:
+            log.warning("connection to %s lost: %s", self._broker, why)
             self._client = None
 
     def _connect(self) -> None:
@@ -125,53 +200,128 @@ class Publisher:
         def attempt(protocol: str) -> mqtt.Answer:
             client_id = f"camera-{self._topic_prefix.replace('/', '-')}{self._pi_id}-{self.boot_id}"
             client[:] = [mqtt.make_client(client_id, protocol, self._settings, keep_session=False)]
-            client[0].on_message = lambda _c, _u, message: self._on_receipts(bytes(message.payload))
-            return mqtt.handshake(client[0], self._settings, session_expiry_s=0, give_up=lambda: False)
+            client[0].on_message = self._on_message
+            client[0].on_publish = self._on_publish
+            client[0].on_disconnect = lambda *args: self._on_lost(str(args[3]))
+            self._answer = mqtt.handshake(client[0], self._settings, session_expiry_s=0, give_up=self._given_up)
+            return self._answer
 
         try:
-            protocol = mqtt.first_accepted(self._protocol, self._broker, attempt)
+            protocol = mqtt.first_accepted(self._settings.protocol, self._broker, attempt)
         except OSError as error:
+            if self._given_up():
+                return
             if self._fail_fast:
                 raise UserError(f"broker {self._broker}: {mqtt.explain(error)}") from None
             log.warning("broker %s: %s; next try in %.1f s", self._broker, mqtt.explain(error), self._retry_s)
-            self._connect_at = time.monotonic() + self._retry_s
+            self._connect_at = time.monotonic() + self._retry_s * random.uniform(0.8, 1.2)  # noqa: S311 - spreads retries
             self._retry_s = min(2 * self._retry_s, LAST_RETRY_S)
             return
         self._retry_s = FIRST_RETRY_S
         log.info("connected to %s with MQTT %s", self._broker, protocol)
-        client[0].subscribe(f"{self._topic_prefix}committed/{self._pi_id}", qos=1)
-        # the old connection's frames may be lost, and so may their receipts: all of the spool goes again
-        self._unsent, self._sent_at = self._spool.ids(), {}
+        if self._receipts:
+            topics = [self._topic("committed"), self._topic("status")]
+            client[0].subscribe([(topic, 1) for topic in topics])
+        # the old connection's frames may be lost, and so may their receipts: all that wait go again
+        with self._lock:
+            self._unsent = deque(self._waiting.ids())
+            self._sent_before.intersection_update(self._unsent)
+        self._sent_at, self._unacknowledged, self._unheard, self._said = {}, {}, set(), set()
         self._client = client[0]
+
+    def _topic(self, name: str) -> str:
+        return f"{self._topic_prefix}{name}/{self._pi_id}"
 
     def _send(self, client: paho.Client) -> None:
         now = time.monotonic()
+        # what the spool has dropped must not keep the window closed
+        self._sent_at = {name: at for name, at in self._sent_at.items() if name in self._waiting}
         overdue = [name for name, at in self._sent_at.items() if now - at > self._resend_s]
-        if overdue:
+        if not self._unheard.issuperset(overdue):
+            # they wait in the broker, perhaps: sending them ever again would fill it
             self._resend_s = min(2 * self._resend_s, LAST_RESEND_S)
-            for name in overdue:
-                del self._sent_at[name]
-            self._unsent = overdue + self._unsent
-        while self._unsent and len(self._sent_at) < WINDOW:
-            frame_id = self._unsent.pop(0)
-            jpeg = self._spool.read(frame_id)
-            if jpeg is None:
-                continue
-            client.publish(f"{self._topic_prefix}images/{self._pi_id}", jpeg, qos=1)
-            self._sent_at[frame_id] = now
-            self.sent += 1
-            self.resent += frame_id in self._before
-            self._before.add(frame_id)
+        self._send_again(overdue)
+        room = min(WINDOW - len(self._sent_at), self._answer.receive_maximum - len(self._unacknowledged))
+        while room > 0 and self._client is client:
+            with self._lock:
+                if not self._unsent:
+                    return
+                frame_id = self._unsent.popleft()
+            if frame_id not in self._sent_at:
+                room -= self._publish(client, frame_id)
 
-    def _on_receipts(self, payload: bytes) -> None:
-        try:
-            ids = [str(name) for name in json.loads(payload)["ids"]]
-        except (ValueError, KeyError, TypeError):
-            log.warning("a receipt that can't be read was passed over")
+    def _send_again(self, names: list[str]) -> None:
+        for name in names:
+            del self._sent_at[name]
+        self._unheard.difference_update(names)
+        with self._lock:
+            self._unsent.extendleft(reversed(names))
+
+    def _publish(self, client: paho.Client, frame_id: str) -> bool:
+        jpeg = self._waiting.read(frame_id)
+        if jpeg is None:
+            return False
+        most = self._answer.max_packet_bytes
+        if most is not None and len(jpeg) + TOPIC_ROOM > most:
+            log.error("frame %s (%d bytes) is larger than the broker takes; it is dropped", frame_id, len(jpeg))
+            self._waiting.drop(frame_id)
+            return False
+        self._sent_at[frame_id] = time.monotonic()
+        self._unacknowledged[client.publish(self._topic("images"), jpeg, qos=1).mid] = frame_id
+        self.sent += 1
+        self.resent += frame_id in self._sent_before
+        self._sent_before.add(frame_id)
+        return True
+
+    def _on_publish(
+        self, _client: paho.Client, _data: object, packet_id: int, reason: ReasonCode, _properties: object
+    ) -> None:
+        frame_id = self._unacknowledged.pop(packet_id, None)
+        if frame_id is None:
             return
-        for frame_id in ids:
-            self._sent_at.pop(frame_id, None)
-            self._before.discard(frame_id)
-            if self._spool.remove(frame_id):
-                self.receipted += 1
-                self._resend_s = self._first_resend_s
+        if reason.is_failure:
+            self._say_once(f"broker {self._broker} refuses frames for {self._topic('images')}: {reason}")
+            return
+        self.acknowledged += 1
+        if not self._receipts:
+            self._let_go(frame_id)
+        elif reason.value == NOBODY_SUBSCRIBES:
+            self._unheard.add(frame_id)
+            self._say_once(f"nobody subscribes to {self._topic('images')}: frames wait in the spool")
+
+    def _say_once(self, line: str) -> None:
+        if line not in self._said:
+            self._said.add(line)
+            log.warning("%s", line)
+
+    def _on_message(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
+        if not message.payload:  # a retained status that was cleared
+            return
+        try:
+            said = json.loads(message.payload)
+            if message.topic == self._topic("committed"):
+                for frame_id in said["ids"]:
+                    self._on_receipt(str(frame_id))
+            else:
+                self._on_status(said)
+        except (ValueError, KeyError, TypeError, RecursionError):
+            log.warning("a message on %s that can't be read was passed over", message.topic)
+
+    def _on_receipt(self, frame_id: str) -> None:
+        if self._let_go(frame_id):
+            self.receipted += 1
+            self._resend_s = self._first_resend_s
+
+    def _let_go(self, frame_id: str) -> bool:
+        self._sent_at.pop(frame_id, None)
+        self._sent_before.discard(frame_id)
+        self._unheard.discard(frame_id)
+        return self._waiting.remove(frame_id)
+
+    def _on_status(self, status: Any) -> None:
+        """Send at once, to an analyzer that comes, what nobody heard before."""
+        if status["state"] != "online" or status["instance"] == self._analyzer:
+            return
+        self._analyzer = status["instance"]
+        self._resend_s = self._first_resend_s
+        self._send_again([name for name in self._sent_at if name in self._unheard])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from posture.errors import UserError
-from posture.frame import JPEG
+from posture.frame import JPEG, Limits
+
+log = logging.getLogger("camera")
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 92]
@@ -34,12 +37,12 @@ def open_source(source: str, *, loop: bool, tilt_deg: float = 0.0) -> Iterator[b
     """
     if source == "picamera":
         frames = _picamera()
-    elif source.isdigit():
-        frames = _video(int(source), f"webcam {source}", loop=False)
+    elif source.isdecimal():
+        frames = _webcam(int(source))
     elif Path(source).is_dir():
         frames = _folder(Path(source), loop)
     elif Path(source).is_file():
-        frames = _video(source, source, loop=loop)
+        frames = _video(source, loop)
     else:
         raise UserError(f"--source {source}: there is no such folder or file; {ACCEPTED}")
     return _tilted(frames, tilt_deg) if tilt_deg else frames
@@ -54,36 +57,70 @@ def _folder(folder: Path, loop: bool) -> Iterator[bytes]:
 
     def frames() -> Iterator[bytes]:
         while True:
+            count = 0
             for path in paths:
-                data = path.read_bytes()
-                yield data if data.startswith(JPEG) else _encode(_decode(data, str(path)))
+                jpeg = _jpeg_of(path)
+                if jpeg is not None:
+                    count += 1
+                    yield jpeg
+            if not count:
+                raise UserError(f"--source {folder}: none of its {len(paths)} pictures can be read; {ACCEPTED}")
             if not loop:
                 return
 
     return frames()
 
 
-def _video(device: int | str, name: str, *, loop: bool) -> Iterator[bytes]:
-    capture = cv2.VideoCapture(device)
+def _jpeg_of(path: Path) -> bytes | None:
+    """Return a picture file as JPEG, a JPEG as it is; None if it is none, which is said and passed over."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        log.warning("%s: %s; passed over", path, error.strerror)
+        return None
+    jpeg = data if data.startswith(JPEG) else None
+    if jpeg is None and data:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        jpeg = None if picture is None else _encode(picture)
+    if jpeg is None or len(jpeg) > Limits.max_bytes:
+        log.warning("%s: no picture that can be read, or over %d bytes; passed over", path, Limits.max_bytes)
+        return None
+    return jpeg
+
+
+def _video(path: str, loop: bool) -> Iterator[bytes]:
+    capture = cv2.VideoCapture(path)
     if not capture.isOpened():
-        raise UserError(f"--source {name}: can't be opened; {ACCEPTED}")
+        raise UserError(f"--source {path}: can't be opened as a video; {ACCEPTED}")
 
     def frames() -> Iterator[bytes]:
-        count = 0
-        try:
-            while True:
+        read, picture = capture.read()
+        if not read:
+            raise UserError(f"--source {path}: no picture can be read from it; {ACCEPTED}")
+        while read:
+            yield _encode(picture)
+            read, picture = capture.read()
+            if not read and loop:
+                capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
                 read, picture = capture.read()
-                if read:
-                    count += 1
-                    yield _encode(picture)
-                elif loop and count:
-                    capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
-                elif count:
-                    return
-                else:
-                    raise UserError(f"--source {name}: no picture can be read from it; {ACCEPTED}")
-        finally:
-            capture.release()
+        capture.release()
+
+    return frames()
+
+
+def _webcam(number: int) -> Iterator[bytes]:
+    capture = cv2.VideoCapture(number)
+    if not capture.isOpened():
+        raise UserError(f"--source {number}: there is no webcam of that number; {ACCEPTED}")
+    # else the driver hands out pictures that have waited for several turns
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+
+    def frames() -> Iterator[bytes]:
+        read, picture = capture.read()
+        while read:
+            yield _encode(picture)
+            read, picture = capture.read()
+        raise UserError(f"--source {number}: the webcam gives no picture; is it in use, or unplugged? {ACCEPTED}")
 
     return frames()
 
@@ -111,18 +148,14 @@ def _picamera() -> Iterator[bytes]:
 
 def _tilted(frames: Iterator[bytes], degrees: float) -> Iterator[bytes]:
     for number, jpeg in enumerate(frames):
-        picture = _decode(jpeg, "a frame to be tilted")
+        picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+        if picture is None:
+            log.warning("a picture that can't be decoded can't be tilted, either; passed over")
+            continue
         height, width = picture.shape[:2]
         angle = degrees * math.sin(2 * math.pi * number / TILT_PERIOD)
         turn = cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1.0)
         yield _encode(cv2.warpAffine(picture, turn, (width, height), borderMode=cv2.BORDER_REPLICATE))
-
-
-def _decode(data: bytes, name: str) -> npt.NDArray[np.uint8]:
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise UserError(f"--source: {name} is no picture that can be read")
-    return np.asarray(picture, np.uint8)
 
 
 def _encode(picture: npt.NDArray[np.uint8]) -> bytes:

@@ -1,45 +1,46 @@
-"""Frames that wait on the camera's disk until their receipt says that a row has them."""
+"""Frames that wait at the camera until their receipt says that a row has them: on disk, or in memory only."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import threading
 import time
+from abc import ABC, abstractmethod
 from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
 
 from posture.errors import UserError
 from posture.frame import identify, safe_name
 
 SUFFIX, TEMPORARY = ".jpg", ".writing"
+HEAD_BYTES = 16_384
+"""Our comment stands within the first bytes of a file, so a large spool is taken up without reading all of it."""
 
 
-class Spool:
-    """A folder of frames, bounded in bytes and age: the oldest go first, and are counted.
+@dataclass(frozen=True)
+class _Entry:
+    place: Path | bytes
+    size: int
+    since: float
+    """On the monotonic clock: a camera's clock may jump by years when it finds the time."""
+
+
+class Waiting(ABC):
+    """Frames that wait, bounded in bytes and age: the oldest go first, and are counted. Safe with threads.
 
     Args:
-        folder: made if it is not there; frames of an earlier run in it are taken up again.
-        max_bytes: a full spool drops its oldest frame for a new one.
-        max_age_s: older frames are dropped.
-
-    Raises:
-        UserError: the folder can't be made or read.
+        max_bytes: a new frame takes the place of the oldest ones beyond this.
+        max_age_s: older frames go.
     """
 
-    def __init__(self, folder: Path, max_bytes: int, max_age_s: float) -> None:
-        self._folder, self._max_bytes, self._max_age_s = folder, max_bytes, max_age_s
+    def __init__(self, max_bytes: int, max_age_s: float) -> None:
         self.dropped = 0
+        self._max_bytes, self._max_age_s = max_bytes, max_age_s
+        self._lock = threading.RLock()
         self._bytes = 0
-        # id -> (path, bytes, seconds since the epoch), oldest first
-        self._frames: OrderedDict[str, tuple[Path, int, float]] = OrderedDict()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for leftover in folder.glob(f"*{TEMPORARY}"):
-                leftover.unlink()
-            for path in sorted(folder.glob(f"*{SUFFIX}")):
-                data = path.read_bytes()
-                self._remember(identify(data, {}).frame_id, path, len(data), path.stat().st_mtime)
-        except OSError as error:
-            raise UserError(f"--spool {folder}: {error.strerror}; accepted: a folder that can be written") from None
+        self._frames: OrderedDict[str, _Entry] = OrderedDict()  # oldest first
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -47,55 +48,171 @@ class Spool:
     def __contains__(self, frame_id: str) -> bool:
         return frame_id in self._frames
 
-    def add(self, frame_id: str, jpeg: bytes) -> None:
-        """Keep a frame.
-
-        Raises:
-            OSError: the disk is full or away; the frame is not kept.
-        """
-        now = time.time()
-        self._drop_old(now, len(jpeg))
-        # the time first, so that a listing by name is in order of capture
-        path = self._folder / f"{time.time_ns():020d}-{safe_name(frame_id)}{SUFFIX}"
-        temporary = path.with_suffix(TEMPORARY)
-        with temporary.open("wb") as file:
-            file.write(jpeg)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        self._remember(frame_id, path, len(jpeg), now)
-
     def ids(self) -> list[str]:
         """Return the ids of all frames, oldest first."""
-        return list(self._frames)
+        with self._lock:
+            return list(self._frames)
 
+    def add(self, frame_id: str, jpeg: bytes) -> bool:
+        """Keep a frame; return False if it is larger than all the room there is, and so dropped.
+
+        Raises:
+            OSError: the disk is full or away; the frame is dropped.
+        """
+        if len(jpeg) > self._max_bytes:
+            self.dropped += 1
+            return False
+        self.drop_old(len(jpeg))
+        try:
+            place = self._keep(frame_id, jpeg)
+        except OSError:
+            self.dropped += 1
+            raise
+        self._remember(frame_id, _Entry(place, len(jpeg), time.monotonic()))
+        return True
+
+    @abstractmethod
     def read(self, frame_id: str) -> bytes | None:
         """Return a frame's bytes; None if it is not there any more."""
-        if frame_id not in self._frames:
-            return None
-        try:
-            return self._frames[frame_id][0].read_bytes()
-        except FileNotFoundError:
-            self.remove(frame_id)
-            return None
 
     def remove(self, frame_id: str) -> bool:
         """Let a frame go, for it has its receipt; return whether it was there."""
-        if frame_id not in self._frames:
-            return False
-        path, size, _ = self._frames.pop(frame_id)
-        self._bytes -= size
-        path.unlink(missing_ok=True)
+        with self._lock:
+            entry = self._frames.pop(frame_id, None)
+            if entry is None:
+                return False
+            self._bytes -= entry.size
+        self._discard(entry)
         return True
 
-    def _remember(self, frame_id: str, path: Path, size: int, at: float) -> None:
-        self._frames[frame_id] = (path, size, at)
-        self._bytes += size
+    def drop(self, frame_id: str) -> None:
+        """Let a frame go without a receipt, and count it."""
+        self.dropped += self.remove(frame_id)
 
-    def _drop_old(self, now: float, room: int) -> None:
-        while self._frames:
-            frame_id, (_, _, at) = next(iter(self._frames.items()))
-            if self._bytes + room <= self._max_bytes and now - at <= self._max_age_s:
-                return
-            self.remove(frame_id)
-            self.dropped += 1
+    def drop_old(self, room: int = 0) -> None:
+        """Drop frames that are too old, and the oldest ones until there is so much room in bytes."""
+        with self._lock:
+            while self._frames:
+                frame_id, entry = next(iter(self._frames.items()))
+                fits = self._bytes + room <= self._max_bytes
+                if fits and time.monotonic() - entry.since <= self._max_age_s:
+                    return
+                self.drop(frame_id)
+
+    @abstractmethod
+    def close(self) -> None:
+        """Leave what waits."""
+
+    def _remember(self, frame_id: str, entry: _Entry) -> None:
+        with self._lock:
+            self._frames[frame_id] = entry
+            self._bytes += entry.size
+
+    @abstractmethod
+    def _keep(self, frame_id: str, jpeg: bytes) -> Path | bytes: ...
+
+    def _discard(self, entry: _Entry) -> None:
+        if isinstance(entry.place, Path):
+            entry.place.unlink(missing_ok=True)
+
+
+class Memory(Waiting):
+    """Frames that wait in memory and are gone with the process."""
+
+    def read(self, frame_id: str) -> bytes | None:
+        """Return a frame's bytes; None if it is not there any more."""
+        entry = self._frames.get(frame_id)
+        return entry.place if entry is not None and isinstance(entry.place, bytes) else None
+
+    def close(self) -> None:
+        """Forget what waits."""
+        self._frames.clear()
+
+    def _keep(self, frame_id: str, jpeg: bytes) -> bytes:
+        del frame_id
+        return jpeg
+
+
+class Spool(Waiting):
+    """Frames that wait in a folder: those of an earlier run are taken up again.
+
+    Args:
+        folder: made if it is not there. One publisher at a time has it.
+        max_bytes: a full spool drops its oldest frame for a new one.
+        max_age_s: older frames are dropped.
+        sync: wait until the disk has a frame; without it a power cut loses the frames of the last seconds.
+
+    Raises:
+        UserError: the folder can't be made or read, or another publisher has it.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int, max_age_s: float, *, sync: bool = True) -> None:
+        super().__init__(max_bytes, max_age_s)
+        self._folder, self._sync, self._last_name = folder, sync, 0
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._handle = os.open(folder, os.O_RDONLY)
+            try:
+                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"--spool {folder}: another publisher has it; accepted: a folder for each stream"
+                ) from None
+            self._take_up()
+        except OSError as error:
+            raise UserError(f"--spool {folder}: {error.strerror}; accepted: a folder that can be written") from None
+
+    def read(self, frame_id: str) -> bytes | None:
+        """Return a frame's bytes; None if it is not there any more, or its file can't be read."""
+        entry = self._frames.get(frame_id)
+        if entry is None or not isinstance(entry.place, Path):
+            return None
+        try:
+            return entry.place.read_bytes()
+        except FileNotFoundError:
+            self.drop(frame_id)
+            return None
+
+    def close(self) -> None:
+        """Leave the folder, and what waits in it, to the next run."""
+        os.close(self._handle)
+
+    def _keep(self, frame_id: str, jpeg: bytes) -> Path:
+        # a name sorts after all earlier ones, also where the clock was set back
+        self._last_name = max(self._last_name + 1, time.time_ns())
+        path = self._folder / f"{self._last_name:020d}-{safe_name(frame_id)}{SUFFIX}"
+        temporary = path.with_name(path.name + TEMPORARY)
+        try:
+            with temporary.open("wb") as file:
+                file.write(jpeg)
+                if self._sync:
+                    file.flush()
+                    os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        if self._sync:
+            os.fsync(self._handle)
+        return path
+
+    def _take_up(self) -> None:
+        for unfinished in self._folder.glob(f"*{TEMPORARY}"):
+            unfinished.unlink()
+        for path in sorted(self._folder.glob(f"*{SUFFIX}")):
+            status = path.stat()
+            if not status.st_size:  # a power cut came between name and data
+                path.unlink()
+                self.dropped += 1
+                continue
+            age = max(0.0, time.time() - status.st_mtime)
+            self._remember(_id_of(path), _Entry(path, status.st_size, time.monotonic() - age))
+            number = path.name.split("-", 1)[0]
+            self._last_name = max(self._last_name, int(number) if number.isdecimal() else 0)
+        self.drop_old()
+
+
+def _id_of(path: Path) -> str:
+    with path.open("rb") as file:
+        identity = identify(file.read(HEAD_BYTES), {})
+    return identity.frame_id if identity.source == "comment" else identify(path.read_bytes(), {}).frame_id
