@@ -123,7 +123,7 @@ class Handler(BaseHTTPRequestHandler):
         self.farm.open_gate.wait()
         if self.farm.next_answers:
             status, content_type, answer = self.farm.next_answers.popleft()
-            self._answer(status, answer, {"Content-Type": content_type})
+            self._answer(status, answer, {"Content-Type": content_type, "Location": self.path})
             return
         try:
             status, rows, total = self._carry_out(body)
