@@ -376,7 +376,7 @@ class Pipeline:
             self._pictures.prune()
             if self._database.keep_days:
                 self._store.prune(datetime.now(timezone.utc) - timedelta(days=self._database.keep_days))
-        except (StoreUnavailable, PicturesUnavailable) as error:
+        except (StoreUnavailable, StoreRefused, PicturesUnavailable) as error:
             log.warning("retention will be tried again: %s", error)
 
 
@@ -411,7 +411,7 @@ def main(pi_id: str, argv: Sequence[str] | None = None) -> int:
 def analyse(settings: Settings, pi_id: str, stop: Stop, *, fail_fast: bool) -> int:
     """Open the store, load the model, serve the stream."""
     started = datetime.now(timezone.utc)
-    store = _open_store(settings.database, stop, pi_id, fail_fast)
+    store = _open_store(settings.database, stop, fail_fast)
     if store is None:
         return EXIT_OK
     pipeline = Pipeline(settings, pi_id, store, stop)
@@ -448,7 +448,7 @@ def analyse(settings: Settings, pi_id: str, stop: Stop, *, fail_fast: bool) -> i
     return EXIT_OK
 
 
-def _open_store(database: Database, stop: Stop, pi_id: str, fail_fast: bool) -> Store | None:
+def _open_store(database: Database, stop: Stop, fail_fast: bool) -> Store | None:
     """Return a store that has answered once; None if the stop came first."""
     if database.url.startswith("sqlite:") and "KUBERNETES_SERVICE_HOST" in os.environ and not database.shared:
         raise UserError(
@@ -461,9 +461,7 @@ def _open_store(database: Database, stop: Stop, pi_id: str, fail_fast: bool) -> 
     retry_s = 0.5
     while not stop.requested:
         try:
-            store = open_store(url, key=database.supabase_key or None, timeout_s=database.timeout_s)
-            store.counts(pi_id)
-            return store
+            return open_store(url, key=database.supabase_key or None, timeout_s=database.timeout_s)
         except StoreRefused as error:
             raise UserError(str(error)) from None
         except StoreUnavailable as error:
