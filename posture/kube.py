@@ -1,0 +1,368 @@
+"""A small client of the Kubernetes API: objects are plain dicts, as JSON has them, and errors say what to do.
+
+lightkube finds the cluster and the credentials (in-cluster, or a kubeconfig with tokens, certificates or a
+login program) and makes the connection. On top of it stand time-outs, paging, retries and an error that
+names verb and resource.
+
+    with kube.connect(settings.kubernetes) as cluster:
+        for job in cluster.list(kube.JOB, {"posture-farm/farm": "default"}):
+            cluster.delete(kube.JOB, job["metadata"]["name"], uid=job["metadata"]["uid"])
+
+Retries: a request that the server did not take (no connection, 429) is sent again, whatever it is; one whose
+fate is unknown (connection lost, time-out, 5xx) is sent again only if that can't do anything twice.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import logging
+import os
+import ssl
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal, Protocol
+
+import httpx2
+import yaml
+from lightkube.config import client_adapter
+from lightkube.config.kubeconfig import DEFAULT_KUBECONFIG, KubeConfig, SingleConfig
+from lightkube.core.exceptions import ConfigError
+
+from posture.errors import UserError
+
+log = logging.getLogger("posture.kube")
+
+Object = dict[str, Any]
+"""An object of the API, or a part of one."""
+
+PAGE = 500
+"""Objects a page of a list; the size that kubectl takes."""
+
+ATTEMPTS = 4
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 30.0
+"""A Retry-After beyond this is reported instead of waited for."""
+
+FIELD_MANAGER = "posture-farm"
+
+Propagation = Literal["Foreground", "Background", "Orphan"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of object and where the API has it."""
+
+    name: str
+    api: str
+    plural: str
+    namespaced: bool = True
+
+    def path(self, namespace: str, name: str = "") -> str:
+        """Return the path of one object, or of all of them without a name."""
+        root = f"/api/{self.api}" if "/" not in self.api else f"/apis/{self.api}"
+        place = f"/namespaces/{namespace}" if self.namespaced else ""
+        return f"{root}{place}/{self.plural}" + (f"/{name}" if name else "")
+
+    def __str__(self) -> str:
+        group = self.api.rpartition("/")[0]
+        return f"{self.plural}.{group}" if group else self.plural
+
+
+SCALED_JOB = Kind("ScaledJob", "keda.sh/v1alpha1", "scaledjobs")
+JOB = Kind("Job", "batch/v1", "jobs")
+POD = Kind("Pod", "v1", "pods")
+NODE = Kind("Node", "v1", "nodes", namespaced=False)
+EVENT = Kind("Event", "v1", "events")
+LEASE = Kind("Lease", "coordination.k8s.io/v1", "leases")
+
+
+class KubeError(Exception):
+    """The API server did not do what was asked; the message is one line for the log."""
+
+
+class UnreachableError(KubeError):
+    """No answer, or none that is one: no connection, a time-out, 429 or 5xx to the end."""
+
+
+class RefusedError(KubeError):
+    """401: the credentials are not accepted. 403: the role lacks a verb, which the message names."""
+
+
+class ConflictError(KubeError):
+    """409, or a JSON Patch whose ``test`` failed (422): somebody else was there first."""
+
+
+class NotFoundError(KubeError):
+    """404: it is gone, or never was there."""
+
+
+class Cluster(Protocol):
+    """What one needs to know to find a cluster; ``config.Kubernetes`` is one."""
+
+    @property
+    def namespace(self) -> str:
+        """Where our objects live."""
+
+    @property
+    def context(self) -> str:
+        """The kubeconfig's context; empty: its current one, or in-cluster."""
+
+    @property
+    def timeout_s(self) -> float:
+        """How long one request may take."""
+
+
+def connect(settings: Cluster, *, dry_run: bool = False, wait: Callable[[float], None] = time.sleep) -> KubeClient:
+    """Return a client. Nothing is sent yet.
+
+    Args:
+        settings: which cluster, and how patiently.
+        dry_run: the server checks every change and makes none.
+        wait: how to pause between attempts, in seconds; ``Stop.wait`` makes a signal cut it short.
+
+    Raises:
+        UserError: there are no credentials, or they can't be read.
+    """
+    config = _find_config(settings.context)
+    parameters = client_adapter.ConnectionParams(timeout=httpx2.Timeout(settings.timeout_s))
+    try:
+        http = client_adapter.Client(config, parameters)
+    except (ConfigError, OSError, ssl.SSLError, ValueError) as error:
+        raise UserError(f"kubeconfig: context {config.context_name!r}: {error}") from error
+    return KubeClient(http, settings.namespace, dry_run=dry_run, wait=wait)
+
+
+def _find_config(context: str) -> SingleConfig:
+    path = os.environ.get("KUBECONFIG", DEFAULT_KUBECONFIG)
+    accepted = "accepted: KUBECONFIG names a readable kubeconfig file, or the script runs in a pod"
+    try:
+        found = KubeConfig.from_file(path) if context else KubeConfig.from_env()
+        config = found.get(context or None)
+    except ConfigError as error:
+        raise UserError(f"no Kubernetes credentials: {error}; {accepted}") from error
+    except (
+        KeyError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        OSError,
+        yaml.YAMLError,
+    ) as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"kubeconfig {path}: is not valid ({what}); {accepted}") from error
+    if config is None or config.user is None:
+        raise UserError(f"kubeconfig {path}: the context has no user; {accepted}")
+    return config
+
+
+class KubeClient:
+    """One connection to one cluster; ``namespace`` holds wherever a kind has one and none is given.
+
+    Attributes:
+        namespace: where our objects live.
+        clock_offset_s: the API server's clock minus ours, in seconds, as of its last answer: annotations of
+            a cluster's controllers can be compared with ``time.time() + clock_offset_s`` on any laptop.
+    """
+
+    def __init__(
+        self,
+        http: httpx2.Client,
+        namespace: str,
+        *,
+        dry_run: bool = False,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.namespace = namespace
+        self.clock_offset_s = 0.0
+        self._http = http
+        self._dry_run = dry_run
+        self._wait = wait
+
+    def __enter__(self) -> KubeClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._http.close()
+
+    def now(self) -> float:
+        """Return the time by the API server's clock, in seconds since 1970, to about a second."""
+        return time.time() + self.clock_offset_s
+
+    def list(
+        self, kind: Kind, labels: Mapping[str, str | None] | None = None, namespace: str | None = None
+    ) -> list[Object]:
+        """Return all objects with exactly these labels, page by page; a label of None only has to be there."""
+        selector = ",".join(key if value is None else f"{key}={value}" for key, value in (labels or {}).items())
+        found: list[Object] = []
+        query = {"limit": str(PAGE)} | ({"labelSelector": selector} if selector else {})
+        while True:
+            page = self._ask("list", "GET", kind, query=query, namespace=namespace)
+            found += page.get("items") or []
+            token = page.get("metadata", {}).get("continue")
+            if not token:
+                return found
+            query["continue"] = token
+
+    def get(self, kind: Kind, name: str, namespace: str | None = None) -> Object:
+        """Return one object."""
+        return self._ask("get", "GET", kind, name, namespace=namespace)
+
+    def create(self, kind: Kind, body: Object, namespace: str | None = None) -> Object:
+        """Create an object."""
+        return self._ask("create", "POST", kind, body=body, namespace=namespace)
+
+    def replace(self, kind: Kind, name: str, body: Object, namespace: str | None = None) -> Object:
+        """Replace an object; with a resourceVersion in it, only if nobody else has changed it (ConflictError)."""
+        return self._ask("update", "PUT", kind, name, body=body, namespace=namespace)
+
+    def patch(self, kind: Kind, name: str, operations: Sequence[Object], namespace: str | None = None) -> Object:
+        """Change an object by a JSON Patch; a ``test`` in it that fails is a ConflictError."""
+        return self._ask(
+            "patch", "PATCH", kind, name, body=list(operations), content="json-patch+json", namespace=namespace
+        )
+
+    def apply(
+        self, kind: Kind, name: str, body: Object, namespace: str | None = None, force: bool = False
+    ) -> Object:
+        """Create or change an object by server-side apply; unknown fields are an error."""
+        query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict", "force": str(force).lower()}
+        return self._ask(
+            "patch", "PATCH", kind, name, body=body, query=query, content="apply-patch+yaml", namespace=namespace
+        )
+
+    def delete(
+        self,
+        kind: Kind,
+        name: str,
+        *,
+        uid: str | None = None,
+        propagation: Propagation = "Foreground",
+        namespace: str | None = None,
+    ) -> None:
+        """Delete an object; that it is gone already is no error.
+
+        Args:
+            kind: its kind.
+            name: its name.
+            uid: delete only this very object, and not another that has taken its name since.
+            propagation: what becomes of the objects it owns.
+            namespace: where it lives, if not in ours.
+        """
+        body: Object = {"propagationPolicy": propagation}
+        if uid is not None:
+            body["preconditions"] = {"uid": uid}
+        try:
+            self._ask("delete", "DELETE", kind, name, body=body, namespace=namespace)
+        except NotFoundError:
+            return
+        except ConflictError:
+            # the name is another object's by now, so ours is gone
+            if uid is None:
+                raise
+
+    def _ask(
+        self,
+        verb: str,
+        method: str,
+        kind: Kind,
+        name: str = "",
+        *,
+        body: Any = None,
+        query: Mapping[str, str] | None = None,
+        content: str = "json",
+        namespace: str | None = None,
+    ) -> Object:
+        """Send a request until it is answered or hopeless; return the answer's object."""
+        what = f"{verb} {kind}" + (f" {name}" if name else "")
+        parameters = dict(query or {})
+        if self._dry_run and method != "GET":
+            parameters["dryRun"] = "All"
+        request = self._http.build_request(
+            method,
+            kind.path(namespace or self.namespace, name),
+            params=parameters,
+            content=None if body is None else json.dumps(body),
+            headers={"Accept": "application/json", "Content-Type": f"application/{content}"},
+        )
+        for attempt in range(1, ATTEMPTS + 1):
+            pause = min(FIRST_PAUSE_S * 2 ** (attempt - 1), LONGEST_PAUSE_S)
+            try:
+                response = self._http.send(request)
+            except httpx2.ConnectError as error:
+                failure = f"no connection to {request.url.host}:{request.url.port}: {error}"
+                again = True
+            except httpx2.RequestError as error:
+                failure = f"no answer from {request.url.host}:{request.url.port}: {error or type(error).__name__}"
+                again = method in {"GET", "DELETE"}
+            except ConfigError as error:
+                raise RefusedError(f"{what}: {error}") from error
+            else:
+                self._note_clock(response)
+                if response.status_code < 429:
+                    return self._take(response, verb, kind, what)
+                failure = f"{response.status_code} {_message(response)}"
+                again = response.status_code == 429 or method in {"GET", "DELETE"}
+                pause = max(pause, _retry_after(response))
+            if not again or attempt == ATTEMPTS or pause > LONGEST_PAUSE_S:
+                break
+            log.debug("%s: %s; again in %.1f s", what, failure, pause)
+            self._wait(pause)
+        raise UnreachableError(f"{what}: {failure}")
+
+    def _take(self, response: httpx2.Response, verb: str, kind: Kind, what: str) -> Object:
+        """Return the object of an answer, or raise what it stands for."""
+        if response.status_code < 300:
+            try:
+                answer = response.json()
+            except ValueError:
+                answer = None
+            if not isinstance(answer, dict):
+                raise UnreachableError(f"{what}: the answer is no object of the Kubernetes API")
+            return answer
+        message = _message(response)
+        if response.status_code == 401:
+            raise RefusedError(f"{what}: the credentials are not accepted (401)")
+        if response.status_code == 403:
+            raise RefusedError(f"{what}: the role lacks verb {verb!r} on resource {str(kind)!r} (403: {message})")
+        if response.status_code == 404:
+            raise NotFoundError(f"{what}: {message}")
+        if response.status_code == 409 or (response.status_code == 422 and "test" in message):
+            raise ConflictError(f"{what}: {message}")
+        if response.status_code == 410:
+            raise UnreachableError(f"{what}: the list took too long (410: {message})")
+        raise KubeError(f"{what}: {response.status_code} {message}")
+
+    def _note_clock(self, response: httpx2.Response) -> None:
+        try:
+            sent = email.utils.parsedate_to_datetime(response.headers.get("Date", ""))
+        except ValueError:
+            return
+        # the header is cut to whole seconds; half a second is the best guess of the rest
+        self.clock_offset_s = sent.timestamp() + 0.5 - time.time()
+
+
+def _message(response: httpx2.Response) -> str:
+    """Return what the server says about an error, on one line."""
+    try:
+        status = response.json()
+        text = str(status["message"])
+    except (ValueError, KeyError, TypeError):
+        text = response.text[:200]
+    return " ".join(text.split())
+
+
+def _retry_after(response: httpx2.Response) -> float:
+    """Return the Retry-After header in seconds, 0 without one."""
+    try:
+        return max(0.0, float(response.headers.get("Retry-After", "0")))
+    except ValueError:
+        return 0.0
