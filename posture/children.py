@@ -1,4 +1,4 @@
-"""Programs that a script starts, holds by handle, and never outlives or leaves behind."""
+"""Programs that a script starts, holds by handle, and (unless they are to stay) never leaves behind."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ class Child:
         folder: for those files.
         environ: the program's environment; None passes ours on.
         cwd: its working directory.
+        stays: it goes on when we end.
     """
 
     def __init__(
@@ -32,6 +33,8 @@ class Child:
         folder: Path,
         environ: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        *,
+        stays: bool = False,
     ) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
@@ -46,8 +49,13 @@ class Child:
                 cwd=cwd,
                 # Ctrl-C is for us alone: children are stopped in their order
                 start_new_session=True,
-                preexec_fn=_dies_with_us(),  # noqa: PLW1509 - one prctl(), before any thread of ours starts
+                preexec_fn=None if stays else _dies_with_us(),  # noqa: PLW1509 - one prctl(), no threads yet
             )
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
 
     @property
     def status(self) -> int | None:

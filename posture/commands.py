@@ -1,0 +1,119 @@
+"""Programs that a script calls and waits for: docker and its like. No shell, a time-out, errors shown."""
+
+from __future__ import annotations
+
+import collections
+import shlex
+import signal
+import subprocess
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+from posture.runtime import Stop
+
+SHOWN_LINES = 15
+"""How much of a failed program's output an error repeats."""
+POLL_S = 0.1
+CANCEL_S = 15.0
+"""How long a program may take to end after it was interrupted."""
+
+
+class CommandError(Exception):
+    """A program is missing, failed, or took too long. The message has its command line and last output."""
+
+
+class StoppedError(Exception):
+    """The operator asked for the stop; what was going on was cancelled."""
+
+
+def run(
+    command: Sequence[str],
+    timeout_s: float,
+    *,
+    stop: Stop | None = None,
+    show: bool = False,
+    cwd: Path | None = None,
+) -> str:
+    """Run a program to its end.
+
+    Args:
+        command: the program and its arguments.
+        timeout_s: it is interrupted, then killed, when it takes longer.
+        stop: interrupts it, too.
+        show: pass its error output on as it comes, for progress.
+        cwd: its working directory.
+
+    Returns:
+        Its standard output.
+
+    Raises:
+        CommandError: it can't be started, failed, or took too long.
+        StoppedError: ``stop`` was requested.
+    """
+    shown = shlex.join(command)
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=cwd,
+            text=True,
+            errors="replace",
+            # Ctrl-C is for us alone; we pass it on, also when only we were sent it
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise CommandError(f"{shown}\n  can't be started: {error.strerror}") from None
+    output, errors = _Reader(process.stdout), _Reader(process.stderr, show=show)
+    ended = _wait(process, timeout_s, stop)
+    last_words = "\n".join(f"  {line}" for line in (errors.lines() or output.lines())[-SHOWN_LINES:])
+    if not ended and stop is not None and stop.requested:
+        raise StoppedError(f"{shown}\n  was cancelled")
+    if not ended:
+        raise CommandError(f"{shown}\n  took longer than {timeout_s:g} s\n{last_words}".rstrip())
+    if process.returncode != 0:
+        raise CommandError(f"{shown}\n  ended with status {process.returncode}\n{last_words}".rstrip())
+    return "\n".join(output.lines())
+
+
+def _wait(process: subprocess.Popen[str], timeout_s: float, stop: Stop | None) -> bool:
+    """Return whether the program ended by itself, and not because time was up or the stop was requested."""
+    waited = 0.0
+    while waited < timeout_s and not (stop is not None and stop.requested):
+        try:
+            process.wait(POLL_S)
+        except subprocess.TimeoutExpired:
+            waited += POLL_S
+        else:
+            return True
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(CANCEL_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    return False
+
+
+class _Reader:
+    """Reads a pipe to its end in a thread, so that neither pipe can fill up and block the program."""
+
+    def __init__(self, pipe: IO[str] | None, *, show: bool = False) -> None:
+        self._pipe, self._show = pipe, show
+        self._lines: collections.deque[str] = collections.deque(maxlen=10_000)
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        for line in self._pipe or ():
+            self._lines.append(line.rstrip("\n"))
+            if self._show:
+                print(f"    {self._lines[-1]}", flush=True)
+
+    def lines(self) -> list[str]:
+        """Return what was read; a grandchild that holds the pipe open is not waited for."""
+        self._thread.join(1.0)
+        return list(self._lines)

@@ -1,0 +1,158 @@
+"""Programs that outlive the script that started them: recorded in a file, found again, and stopped.
+
+A record names a program by process id, the time at which the kernel started it, and its command line. Only a
+process that matches all three is ever signalled: ids are used again, most surely after a restart of the machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from posture.children import Child
+from posture.config import ROOT
+
+PROC = Path("/proc")
+POLL_S = 0.1
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a started program.
+
+    Attributes:
+        name: such as ``scaler``; also the record's file name.
+        pid: its process id.
+        started: when, in a form that only has to be equal or not.
+        command: its command line.
+        stopping: somebody is about to stop it, or to replace it.
+    """
+
+    name: str
+    pid: int
+    started: str
+    command: str
+    stopping: bool = False
+
+
+def folder_of(namespace: str, farm: str) -> Path:
+    """Return the folder of a farm's records and logs on this machine."""
+    return ROOT / "run" / f"{namespace}.{farm}"
+
+
+def start(name: str, command: Sequence[str], folder: Path, environ: Mapping[str, str] | None = None) -> Child:
+    """Start a program that stays when we end, and record it. Its log is ``<name>.log`` in that folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    child = Child(name, command, folder, environ, stays=True)
+    started, shown = identity(child.pid) or ("", "")
+    write(Record(name, child.pid, started, shown), folder)
+    return child
+
+
+def write(record: Record, folder: Path) -> None:
+    """Write a record, whole or not at all."""
+    temporary = folder / f".{record.name}.json.{os.getpid()}"
+    temporary.write_text(json.dumps(asdict(record)) + "\n", encoding="utf-8")
+    temporary.replace(folder / f"{record.name}.json")
+
+
+def read(name: str, folder: Path) -> Record | None:
+    """Return what was recorded, whether or not it still runs; None where nothing (or nothing whole) is."""
+    try:
+        return Record(**json.loads((folder / f"{name}.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def find(name: str, folder: Path) -> Record | None:
+    """Return the record of a program that still runs, and is the one that was recorded."""
+    record = read(name, folder)
+    return record if record is not None and is_running(record) else None
+
+
+def is_running(record: Record) -> bool:
+    """Return whether exactly this program still runs."""
+    return identity(record.pid) == (record.started, record.command)
+
+
+def stop(name: str, folder: Path, seconds: float) -> bool:
+    """End a recorded program, and forget it: SIGTERM, and SIGKILL if it is still there after so many seconds.
+
+    Returns:
+        Whether it was running.
+    """
+    record = find(name, folder)
+    if record is not None:
+        # first, so that who watches over it doesn't start it again
+        write(replace(record, stopping=True), folder)
+        if not _ends(record, signal.SIGTERM, seconds):
+            _ends(record, signal.SIGKILL, seconds)
+    with contextlib.suppress(FileNotFoundError):
+        (folder / f"{name}.json").unlink()
+    return record is not None
+
+
+def _ends(record: Record, number: signal.Signals, seconds: float) -> bool:
+    """Send a signal, and return whether the program has ended in time."""
+    try:
+        # an open descriptor of the process keeps its id from being used again between the check and the signal
+        handle = os.pidfd_open(record.pid) if sys.platform == "linux" else None
+    except ProcessLookupError:
+        return True
+    try:
+        if not is_running(record):
+            return True
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(record.pid, number)
+        if handle is not None:
+            select.select([handle], [], [], seconds)
+        deadline = time.monotonic() + (seconds if handle is None else 0)
+        while is_running(record) and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+        return not is_running(record)
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def identity(pid: int) -> tuple[str, str] | None:
+    """Return when a process was started, and its command line; None if there is no such process.
+
+    One that has ended and waits for its parent to take note does not count.
+    """
+    if not PROC.joinpath("self").exists():
+        return _identity_by_ps(pid)
+    try:
+        stat = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+        command = (PROC / str(pid) / "cmdline").read_bytes()
+        boot = (PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # after the program's name, which may hold anything: state is field 3 of proc(5), starttime is field 22
+    fields = stat[stat.rindex(")") + 2 :].split()
+    if fields[0] in "ZX":
+        return None
+    return f"{boot} {fields[19]}", command.rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
+
+
+def _identity_by_ps(pid: int) -> tuple[str, str] | None:
+    """The same where there is no /proc, such as on macOS."""
+    shown = subprocess.run(
+        ["ps", "-p", str(pid), "-o", "stat=", "-o", "lstart=", "-o", "args="],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "LC_ALL": "C"},
+        timeout=10,
+    ).stdout.split(maxsplit=6)
+    # stat, then a date of five words, then the command line
+    return None if len(shown) < 7 or shown[0].startswith("Z") else (" ".join(shown[1:6]), shown[6])
