@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import yaml
@@ -28,6 +30,15 @@ ROOT = Path(__file__).resolve().parent.parent
 
 PI_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 """A stream's name: also part of topics, file names and Kubernetes names."""
+
+NODE_NAME = re.compile(r"(?=.{1,63}\Z)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
+"""A node's name that can also be the value of its label ``gpu-node``."""
+
+METRIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+"""PromQL's identifier."""
+
+GPU_QUERIES_VARIABLE = "POSTURE_GPU_QUERIES"
+"""In the environment: the whole map as YAML or JSON in one line, instead of the file's."""
 
 Parser = Callable[[Any], Any]
 
@@ -96,6 +107,34 @@ def _flag(value: Any) -> bool:
     if str(value).lower() not in known:
         raise _NotAcceptedError
     return known[str(value).lower()]
+
+
+def _matching(pattern: re.Pattern[str], *, or_empty: bool = False) -> Parser:
+    def parse(value: Any) -> str:
+        text = _text(value)
+        if not pattern.fullmatch(text) and not (or_empty and not text):
+            raise _NotAcceptedError
+        return text
+
+    return parse
+
+
+def _host_port(value: Any) -> str:
+    """Return host:port as it stands; an IPv6 address is in brackets."""
+    host, _, port = _text(value).rpartition(":")
+    if not port.isdecimal() or not port.isascii() or not 1 <= int(port) <= 65_535:
+        raise _NotAcceptedError
+    if not re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]", host):
+        raise _NotAcceptedError
+    return str(value)
+
+
+def _web_address(value: Any) -> str:
+    """Return a URL that ends without a slash; user and password have settings of their own."""
+    text = _text(value).rstrip("/")
+    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", text):
+        raise _NotAcceptedError
+    return text
 
 
 def _prefix(value: Any) -> str:
@@ -288,22 +327,92 @@ class Analyzer:
 
 
 @dataclass(frozen=True)
+class Prometheus:
+    """Where GPU usage is read. What is read for which node stands in GPU_QUERIES."""
+
+    url: str = _setting(
+        "http://127.0.0.1:9090",
+        _web_address,
+        "http://host:port or https://host:port, with a path where there is one",
+        "Prometheus, or what speaks its HTTP API (Thanos, VictoriaMetrics)",
+    )
+    username: str = _setting("", _text, "text", "empty: no basic authentication")
+    password: str = _setting("", _text, "text", "the password for that user", secret=True)
+    token: str = _setting("", _text, "text", "a bearer token, instead of user and password", secret=True)
+    ca_file: str = _setting("", _text, "a path", "the authority that signed the server's certificate")
+    timeout_s: float = _seconds(5.0, "how long one query may take", 0.1)
+    scrape_interval_s: float = _seconds(
+        5.0, "how often Prometheus reads the exporters: a window's due number of samples follows from it", 0.1
+    )
+    max_age_s: float = _seconds(0.0, "an older sample is stale; 0: two scrape intervals")
+    freshness_metric: str = _setting(
+        "",
+        _matching(METRIC_NAME, or_empty=True),
+        "a metric's name, or empty",
+        "a metric of the exporters that changes with each measurement; while it stands still the usage is stale",
+    )
+
+
+@dataclass(frozen=True)
+class Kubernetes:
+    """The cluster that the analyzers run in."""
+
+    namespace: str = _setting(
+        "posture-farm",
+        _matching(re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")),
+        "a-z, 0-9 and -, up to 63",
+        "everything of the farm is in this namespace",
+    )
+    farm: str = _setting(
+        "default",
+        _matching(re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")),
+        "a-z, 0-9 and -, up to 63",
+        "lets two farms share a namespace: only objects with this label are touched",
+    )
+    context: str = _setting(
+        "", _text, "text", "of the kubeconfig; empty: its current one, or the pod's own account"
+    )
+    master: str = _setting(
+        "",
+        _matching(NODE_NAME, or_empty=True),
+        "a node's name, or empty",
+        "this node is tainted, so that no analyzer runs on it",
+    )
+    timeout_s: float = _seconds(10.0, "how long one request may take", 0.1)
+
+
+@dataclass(frozen=True)
+class GpuQuery:
+    """Where one node's GPU usage is read: a sample of ``metric{instance="..."}`` in percent."""
+
+    instance: str
+    metric: str
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings of one run, and where they came from."""
 
     mqtt: Mqtt = Mqtt()
     database: Database = Database()
     analyzer: Analyzer = Analyzer()
+    prometheus: Prometheus = Prometheus()
+    kubernetes: Kubernetes = Kubernetes()
     streams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    gpu_queries: Mapping[str, GpuQuery] = field(default_factory=dict)
 
     def for_stream(self, pi_id: str) -> Analyzer:
         """Return the analyzer's settings with what ``streams: <pi_id>:`` overrides."""
         return replace(self.analyzer, **self.streams.get(pi_id, {}))
 
 
-SECTIONS: dict[str, type[Any]] = {"mqtt": Mqtt, "database": Database, "analyzer": Analyzer}
-
-Section = TypeVar("Section", Mqtt, Database, Analyzer)
+SECTIONS: dict[str, type[Any]] = {
+    "mqtt": Mqtt,
+    "database": Database,
+    "analyzer": Analyzer,
+    "prometheus": Prometheus,
+    "kubernetes": Kubernetes,
+}
 
 
 def environment_name(section: str, name: str) -> str:
@@ -343,44 +452,81 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     _check_environment_names(environ, mistakes)
     values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     streams: dict[str, dict[str, Any]] = {}
+    queries = [leaf for leaf in given if leaf[1][:1] == ("GPU_QUERIES",)]
     for where, key, value in given:
-        _take_from_file(where, key, value, values, streams, mistakes)
+        if key[:1] != ("GPU_QUERIES",):
+            _take_from_file(where, key, value, values, streams, mistakes)
     for section, name, entry in all_settings():
         _take_from_environment(section, name, entry, environ, values, mistakes)
+    if GPU_QUERIES_VARIABLE in environ:
+        variable = f"environment: {GPU_QUERIES_VARIABLE}"
+        queries = _read_yaml(environ[GPU_QUERIES_VARIABLE], variable, ("GPU_QUERIES",), mistakes)
+    gpu_queries = _parse_gpu_queries(queries, mistakes)
+    _check_together(values, mistakes)
     if mistakes:
         raise UserError("\n".join(mistakes))
-    return Settings(Mqtt(**values["mqtt"]), Database(**values["database"]), Analyzer(**values["analyzer"]), streams)
+    sections = {section: cls(**values[section]) for section, cls in SECTIONS.items()}
+    return Settings(**sections, streams=streams, gpu_queries=gpu_queries)
 
 
-def _read_file(path: Path | None, mistakes: list[str]) -> list[tuple[str, tuple[str, ...], Any]]:
-    """Return (file:line, key path, value) of each leaf of the file."""
+class GpuQueries(Mapping[str, Mapping[str, str]]):
+    """GPU_QUERIES as cluster.yaml beside the scripts and the environment have it: node -> instance and metric.
+
+    It is read when it is first looked into, so that importing a script reads nothing and fails on nothing.
+    """
+
+    @cached_property
+    def _entries(self) -> dict[str, dict[str, str]]:
+        return {node: asdict(query) for node, query in load(None, os.environ).gpu_queries.items()}
+
+    def __getitem__(self, node: str) -> Mapping[str, str]:
+        return self._entries[node]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+GPU_QUERIES = GpuQueries()
+
+
+Leaf = tuple[str, tuple[str, ...], Any]
+"""Where it stands (file:line), its path of keys, its value."""
+
+
+def _read_file(path: Path | None, mistakes: list[str]) -> list[Leaf]:
     if path is None:
         path = ROOT / "cluster.yaml"
         if not path.exists():
             return []
     try:
         text = path.read_text(encoding="utf-8")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
     except OSError as error:
         mistakes.append(f"{path}: can't be read: {error.strerror}")
         return []
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        mistakes.append(f"{path}: is not YAML: {' '.join(str(error).split())}")
+    except UnicodeDecodeError as error:
+        mistakes.append(f"{path}: is not YAML: {error}")
         return []
-    leaves: list[tuple[str, tuple[str, ...], Any]] = []
+    return _read_yaml(text, str(path), (), mistakes)
+
+
+def _read_yaml(text: str, source: str, key: tuple[str, ...], mistakes: list[str]) -> list[Leaf]:
+    """Return the leaves of a text, their keys under ``key``; ``source`` is what messages call it."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mistakes.append(f"{source}: is not YAML: {' '.join(str(error).split())}")
+        return []
+    leaves: list[Leaf] = []
     if root is not None:
-        _collect(root, (), path, leaves, mistakes)
+        _collect(root, key, source, leaves, mistakes)
     return leaves
 
 
-def _collect(
-    node: yaml.Node,
-    key: tuple[str, ...],
-    path: Path,
-    leaves: list[tuple[str, tuple[str, ...], Any]],
-    mistakes: list[str],
-) -> None:
-    where = f"{path}:{node.start_mark.line + 1}"
+def _collect(node: yaml.Node, key: tuple[str, ...], source: str, leaves: list[Leaf], mistakes: list[str]) -> None:
+    where = f"{source}:{node.start_mark.line + 1}"
     if not isinstance(node, yaml.MappingNode) or not node.value:
         leaves.append((where, key, yaml.SafeLoader("").construct_object(node, deep=True)))
         return
@@ -388,9 +534,10 @@ def _collect(
     for name_node, value_node in node.value:
         name = str(name_node.value)
         if name in seen:
-            mistakes.append(f"{path}:{name_node.start_mark.line + 1}: {'.'.join((*key, name))} stands there twice")
+            line = name_node.start_mark.line + 1
+            mistakes.append(f"{source}:{line}: {'.'.join((*key, name))} stands there twice")
         seen.add(name)
-        _collect(value_node, (*key, name), path, leaves, mistakes)
+        _collect(value_node, (*key, name), source, leaves, mistakes)
 
 
 def _take_from_file(
@@ -419,7 +566,7 @@ def _take_from_file(
     elif section in (*SECTIONS, "streams") and len(key) == 1 and not value:
         return
     else:
-        names = [*SECTIONS, "streams"]
+        names = [*SECTIONS, "streams", "GPU_QUERIES"]
         names += [f"{part}.{entry}" for part, entry, _ in all_settings()]
         mistakes.append(f"{where}: {dotted or 'the file'}: unknown key{_did_you_mean(dotted, names)}")
         return
@@ -456,6 +603,82 @@ def _take_from_environment(
         _parse_into(values[section], name, entry, value, f"environment: {variable}_FILE", mistakes)
     elif variable in environ:
         _parse_into(values[section], name, entry, environ[variable], f"environment: {variable}", mistakes)
+
+
+GPU_QUERY_KEYS: Mapping[str, tuple[Parser, str]] = {
+    "instance": (_host_port, "host:port, as Prometheus' label instance has it"),
+    "metric": (_matching(METRIC_NAME), "a metric's name: letters, digits, _ and :, no digit first"),
+}
+
+
+def _parse_gpu_queries(leaves: list[Leaf], mistakes: list[str]) -> dict[str, GpuQuery]:
+    """Return the map; instances are unique, each entry has its two keys and no other."""
+    shape = "accepted: node: {instance: host:port, metric: name}"
+    entries: dict[str, dict[str, str]] = {}
+    places: dict[str, str] = {}
+    for where, key, value in leaves:
+        dotted = ".".join(key)
+        if len(key) == 1 and not value:
+            continue
+        if len(key) == 1 or len(key) > 3:
+            mistakes.append(f"{where}: {dotted}: {value!r} is not accepted; {shape}")
+            continue
+        node = key[1]
+        if node not in entries and not NODE_NAME.fullmatch(node):
+            mistakes.append(
+                f"{where}: GPU_QUERIES: {node!r} is no node's name; accepted: a-z, 0-9, - and ., up to 63"
+            )
+        if len(key) == 2 and value:
+            mistakes.append(f"{where}: {dotted}: {value!r} is not accepted; {shape}")
+            continue
+        entries.setdefault(node, {})
+        places.setdefault(node, where)
+        if len(key) == 2:
+            continue
+        if key[2] not in GPU_QUERY_KEYS:
+            mistakes.append(f"{where}: {dotted}: unknown key{_did_you_mean(key[2], list(GPU_QUERY_KEYS))}")
+        else:
+            _parse_gpu_query(entries[node], key[2], value, f"{where}: {dotted}", mistakes)
+    return _whole_gpu_queries(entries, places, mistakes)
+
+
+def _parse_gpu_query(entry: dict[str, str], name: str, value: Any, where: str, mistakes: list[str]) -> None:
+    parse, accepted = GPU_QUERY_KEYS[name]
+    entry[name] = ""  # given, if not as it must be
+    try:
+        entry[name] = parse(value)
+    except _NotAcceptedError:
+        mistakes.append(f"{where}: {value!r} is not accepted; accepted: {accepted}")
+
+
+def _whole_gpu_queries(
+    entries: dict[str, dict[str, str]], places: dict[str, str], mistakes: list[str]
+) -> dict[str, GpuQuery]:
+    queries: dict[str, GpuQuery] = {}
+    owners: dict[str, str] = {}
+    for node, entry in entries.items():
+        missing = [name for name in GPU_QUERY_KEYS if name not in entry]
+        if missing:
+            mistakes.append(f"{places[node]}: GPU_QUERIES.{node}: {' and '.join(missing)} must be given")
+            continue
+        instance = entry["instance"]
+        if instance and instance in owners:
+            mistakes.append(
+                f"{places[node]}: GPU_QUERIES.{node}.instance: {instance!r} is {owners[instance]}'s already; "
+                "accepted: one instance for each node"
+            )
+        owners.setdefault(instance, node)
+        queries[node] = GpuQuery(**entry)
+    return queries
+
+
+def _check_together(values: dict[str, dict[str, Any]], mistakes: list[str]) -> None:
+    """Report settings that exclude each other."""
+    prometheus = values["prometheus"]
+    if prometheus.get("username") and prometheus.get("token"):
+        mistakes.append("prometheus.username and prometheus.token are both set; accepted: one of them")
+    if prometheus.get("password") and not prometheus.get("username"):
+        mistakes.append("prometheus.password is set without prometheus.username; accepted: both or neither")
 
 
 def _has_password(url: str) -> bool:

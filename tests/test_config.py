@@ -199,3 +199,88 @@ def test_a_script_ends_with_status_2_and_the_mistakes_on_standard_error(yaml_fil
     assert "did you mean username?" in ended.stderr
     assert "all, changes or none" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+GPU_QUERIES = """
+GPU_QUERIES:
+  jetson-1: {instance: "192.0.2.11:9100", metric: jetson_gpu_usage_percent}
+  desktop: {instance: "[2001:db8::1]:9835", metric: "farm:gpu:percent"}
+"""
+
+
+def test_the_map_of_nodes_is_read_as_it_stands(yaml_file: Path) -> None:
+    yaml_file.write_text(GPU_QUERIES)
+    assert config.load(yaml_file).gpu_queries == {
+        "jetson-1": config.GpuQuery("192.0.2.11:9100", "jetson_gpu_usage_percent"),
+        "desktop": config.GpuQuery("[2001:db8::1]:9835", "farm:gpu:percent"),
+    }
+
+
+def test_the_map_of_nodes_may_come_from_the_environment_alone(yaml_file: Path) -> None:
+    yaml_file.write_text(GPU_QUERIES)
+    line = '{"edge": {"instance": "edge.local:9100", "metric": "gpu_usage"}}'
+    found = config.load(yaml_file, {config.GPU_QUERIES_VARIABLE: line}).gpu_queries
+    assert found == {"edge": config.GpuQuery("edge.local:9100", "gpu_usage")}
+
+
+def test_every_mistake_in_the_map_of_nodes_is_reported_at_once(yaml_file: Path) -> None:
+    yaml_file.write_text(
+        "GPU_QUERIES:\n"
+        "  a: {instance: no-port, metric: gpu}\n"
+        "  b: {instance: 'h:0', metric: gpu}\n"
+        "  c: {instance: 'h:1', metric: 'gpu\"} or vector(0) #'}\n"
+        "  d: {instance: 'h:1', metric: gpu}\n"
+        "  e: {instance: 'h:2'}\n"
+        "  f: {instance: 'h:3', metric: gpu, unit: percent}\n"
+        "  g: 'h:4'\n"
+        "  Not A Node: {instance: 'h:5', metric: gpu}\n"
+        "  i: {instance: 'h\"} or up{a=\"b:6', metric: 7}\n"
+        "  j:\n"
+        "balancer_of: {}\n"
+    )
+    said = mistakes(yaml_file, POSTURE_PROMETHEUS_URL="prometheus:9090")
+    host_port = "accepted: host:port, as Prometheus' label instance has it"
+    name = "accepted: a metric's name: letters, digits, _ and :, no digit first"
+    shape = "accepted: node: {instance: host:port, metric: name}"
+    expected = [
+        f"{yaml_file}:2: GPU_QUERIES.a.instance: 'no-port' is not accepted; {host_port}",
+        f"{yaml_file}:3: GPU_QUERIES.b.instance: 'h:0' is not accepted; {host_port}",
+        f"{yaml_file}:4: GPU_QUERIES.c.metric: 'gpu\"}} or vector(0) #' is not accepted; {name}",
+        f"{yaml_file}:5: GPU_QUERIES.d.instance: 'h:1' is c's already; accepted: one instance for each node",
+        f"{yaml_file}:6: GPU_QUERIES.e: metric must be given",
+        f"{yaml_file}:7: GPU_QUERIES.f.unit: unknown key; known: instance, metric",
+        f"{yaml_file}:8: GPU_QUERIES.g: 'h:4' is not accepted; {shape}",
+        f"{yaml_file}:9: GPU_QUERIES: 'Not A Node' is no node's name; accepted: a-z, 0-9, - and ., up to 63",
+        f"{yaml_file}:10: GPU_QUERIES.i.instance: 'h\"}} or up{{a=\"b:6' is not accepted; {host_port}",
+        f"{yaml_file}:10: GPU_QUERIES.i.metric: 7 is not accepted; {name}",
+        f"{yaml_file}:11: GPU_QUERIES.j: instance and metric must be given",
+    ]
+    assert set(expected) <= set(said)
+    assert len(said) == len(expected) + 2
+    assert any("balancer_of" in line for line in said)
+    assert any("POSTURE_PROMETHEUS_URL" in line for line in said)
+
+
+def test_mistakes_in_the_map_from_the_environment_name_the_variable(yaml_file: Path) -> None:
+    yaml_file.write_text(GPU_QUERIES)
+    (said,) = mistakes(yaml_file, POSTURE_GPU_QUERIES="{edge: {instance: 'edge:1'}}")
+    assert said == "environment: POSTURE_GPU_QUERIES:1: GPU_QUERIES.edge: metric must be given"
+
+
+def test_two_ways_of_logging_in_to_prometheus_exclude_each_other(yaml_file: Path) -> None:
+    yaml_file.write_text("prometheus: {username: farm}")
+    (said,) = mistakes(yaml_file, POSTURE_PROMETHEUS_TOKEN=SECRETS["password"])
+    assert "prometheus.username and prometheus.token" in said
+    assert "hunter2" not in said
+
+
+def test_a_password_in_prometheus_url_is_refused_and_not_repeated(yaml_file: Path) -> None:
+    yaml_file.write_text("prometheus: {url: 'http://farm:hunter2@h:9090'}")
+    (said,) = mistakes(yaml_file)
+    assert "prometheus.url" in said
+    assert "hunter2" not in said
+
+
+def test_the_map_that_scripts_show_is_read_when_it_is_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(config.GPU_QUERIES_VARIABLE, "{edge: {instance: 'edge:1', metric: gpu}}")
+    assert config.GpuQueries() == {"edge": {"instance": "edge:1", "metric": "gpu"}}
