@@ -37,6 +37,9 @@ NODE_NAME = re.compile(r"(?=.{1,63}\Z)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([
 METRIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 """PromQL's identifier."""
 
+REGISTRY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*")
+"""What stands before an image's name."""
+
 GPU_QUERIES_VARIABLE = "POSTURE_GPU_QUERIES"
 """In the environment: the whole map as YAML or JSON in one line, instead of the file's."""
 
@@ -379,6 +382,75 @@ class Kubernetes:
         "this node is tainted, so that no analyzer runs on it",
     )
     timeout_s: float = _seconds(10.0, "how long one request may take", 0.1)
+    start_timeout_s: float = _seconds(900.0, "how long a stream may take to run, with the pull of its image", 1)
+    stop_timeout_s: float = _seconds(180.0, "how long analyzers may take to finish their frames and end", 1)
+
+
+@dataclass(frozen=True)
+class Balancer:
+    """When gpu_balancer.py moves a stream, and how patiently. Rules R1 to R15: docs/balancing.md."""
+
+    policy: str = _setting(
+        "guarded",
+        _choice("guarded", "readme"),
+        "guarded or readme",
+        "readme: the four steps to the letter; guarded: with rules R1 to R15",
+    )
+    threshold: float = _setting(
+        50.0, _number(0, 100), "0 to 100", "a node above it is overloaded", unit="percent", env="GPU_THRESHOLD"
+    )
+    window_s: float = _seconds(30.0, "a node's usage is averaged over this time", 0.1)
+    sample_interval_s: float = _seconds(5.0, "how often the usage is sampled; a window takes two at least", 0.1)
+    interval_s: float = _seconds(30.0, "the pause between two windows", 0.0)
+    hysteresis: float = _setting(
+        0.0, _number(0, 100), "0 to 100", "R12: against noise, so far over the threshold", unit="percent"
+    )
+    dwell: int = _count(1, "R12: against noise, for so many windows in a row", 1)
+    cooldown_base_s: float = _seconds(300.0, "R4: a stream that was moved stays so long; doubled each time")
+    cooldown_cap_s: float = _seconds(4800.0, "R4: but not longer")
+    warm_up_s: float = _seconds(15.0, "R5: a pod that became Ready disturbs its node's usage for so long")
+    start_timeout_s: float = _seconds(120.0, "R13: a stream that can't start for so long is moved on")
+    pull_timeout_s: float = _seconds(900.0, "R13: the same while its image is being pulled")
+    node_grace_s: float = _seconds(60.0, "R14: the streams of a node that is NotReady for so long are moved")
+    lease_s: float = _seconds(30.0, "R10: so long after its last word another balancer takes over", 1.0)
+    class_label: str = _setting(
+        "posture-farm/class",
+        _text,
+        "a label's name",
+        "R8: nodes that have the same value of this label are equally fast",
+    )
+    last_node_file: str = _file("last_node.txt", "remembers the last destination and when it was chosen")
+
+
+@dataclass(frozen=True)
+class Images:
+    """The container images that build_and_push.py makes."""
+
+    registry: str = _setting(
+        "",
+        _matching(REGISTRY, or_empty=True),
+        "host[:port][/path], or a Docker Hub account; no scheme",
+        "where images are pushed to and pulled from; must be given",
+    )
+    tag: str = _setting(
+        "latest",
+        _matching(re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")),
+        "letters, digits, _, . and -, up to 128",
+        "names a build for people; the cluster gets the digest of what was pushed",
+    )
+    platforms: str = _setting(
+        "linux/amd64,linux/arm64",
+        _matching(re.compile(r"linux/[a-z0-9]+(/v[0-9]+)?(,linux/[a-z0-9]+(/v[0-9]+)?)*")),
+        "linux/amd64, linux/arm64, ... joined by commas",
+        "the kinds of nodes in the cluster",
+    )
+    builder: str = _setting("", _text, "text", "buildx's builder; empty: its current one")
+    build_timeout_s: float = _seconds(7200.0, "how long one image may take: emulated platforms are slow", 1)
+    timeout_s: float = _seconds(30.0, "how long docker or the registry may take to answer", 0.1)
+
+    def platform_list(self) -> list[str]:
+        """Return the platforms one by one."""
+        return self.platforms.split(",")
 
 
 @dataclass(frozen=True)
@@ -398,6 +470,8 @@ class Settings:
     analyzer: Analyzer = Analyzer()
     prometheus: Prometheus = Prometheus()
     kubernetes: Kubernetes = Kubernetes()
+    images: Images = Images()
+    balancer: Balancer = Balancer()
     streams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     gpu_queries: Mapping[str, GpuQuery] = field(default_factory=dict)
 
@@ -412,6 +486,8 @@ SECTIONS: dict[str, type[Any]] = {
     "analyzer": Analyzer,
     "prometheus": Prometheus,
     "kubernetes": Kubernetes,
+    "images": Images,
+    "balancer": Balancer,
 }
 
 
@@ -679,6 +755,28 @@ def _check_together(values: dict[str, dict[str, Any]], mistakes: list[str]) -> N
         mistakes.append("prometheus.username and prometheus.token are both set; accepted: one of them")
     if prometheus.get("password") and not prometheus.get("username"):
         mistakes.append("prometheus.password is set without prometheus.username; accepted: both or neither")
+    mistakes.extend(balancer_mistakes(Balancer(**values["balancer"])))
+
+
+def balancer_mistakes(balancer: Balancer) -> list[str]:
+    """Return what is wrong with these settings together, one text a mistake."""
+    mistakes = []
+    if balancer.window_s < 2 * balancer.sample_interval_s:
+        mistakes.append(
+            f"balancer.window_s: {balancer.window_s:g} is not accepted; accepted: at least two samples, "
+            f"which is twice balancer.sample_interval_s ({balancer.sample_interval_s:g})"
+        )
+    if balancer.lease_s < 2 * balancer.sample_interval_s:
+        mistakes.append(
+            f"balancer.lease_s: {balancer.lease_s:g} is not accepted; accepted: at least twice "
+            f"balancer.sample_interval_s ({balancer.sample_interval_s:g}), at which it is renewed"
+        )
+    if balancer.cooldown_cap_s < balancer.cooldown_base_s:
+        mistakes.append(
+            f"balancer.cooldown_cap_s: {balancer.cooldown_cap_s:g} is not accepted; accepted: at least "
+            f"balancer.cooldown_base_s ({balancer.cooldown_base_s:g})"
+        )
+    return mistakes
 
 
 def _has_password(url: str) -> bool:

@@ -1,0 +1,198 @@
+"""The farm's container images: their names, and docker's commands that build and push them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+
+from posture import commands
+from posture.config import ROOT, Images
+from posture.runtime import Stop
+
+ANALYZER_TARGET, SCALER_TARGET = "analyzer", "scaler"
+"""The Dockerfile's two targets."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image.
+
+    Attributes:
+        app: the script that it runs.
+        target: the Dockerfile's target.
+        reference: registry/name:tag.
+    """
+
+    app: str
+    target: str
+    reference: str
+
+
+def analyzer_image(script: Path, pi_id: str, settings: Images) -> Image:
+    """Return the image of a stream's analyzer."""
+    return Image(script.name, ANALYZER_TARGET, _reference(f"posture-{pi_id}", settings))
+
+
+def scaler_image(settings: Images) -> Image:
+    """Return the image of scaler and balancer."""
+    return Image("cpu_monitor_and_offload.py", SCALER_TARGET, _reference("posture-scaler", settings))
+
+
+def _reference(name: str, settings: Images) -> str:
+    return f"{settings.registry}/{name}:{settings.tag}"
+
+
+def build_command(image: Image, settings: Images, metadata: str = "METADATA") -> list[str]:
+    """Return the command that builds an image for all platforms and pushes it.
+
+    Args:
+        image: which one.
+        settings: builder and platforms.
+        metadata: the file that is to tell the digest.
+    """
+    return [
+        "docker", "buildx", "build",
+        *(["--builder", settings.builder] if settings.builder else []),
+        "--platform", ",".join(settings.platform_list()),
+        "--target", image.target,
+        "--build-arg", f"APP={image.app}",
+        "--tag", image.reference,
+        "--metadata-file", metadata,
+        "--progress", "plain",
+        "--push", str(ROOT),
+    ]  # fmt: skip
+
+
+def build(image: Image, settings: Images, stop: Stop) -> str:
+    """Build and push an image, showing docker's progress.
+
+    Returns:
+        The reference with the digest of what was pushed, so that no other image can take its place.
+
+    Raises:
+        CommandError: docker failed.
+        StoppedError: the stop was requested meanwhile.
+    """
+    with tempfile.TemporaryDirectory(prefix="posture-build-") as folder:
+        metadata = Path(folder) / "metadata.json"
+        command = build_command(image, settings, str(metadata))
+        commands.run(command, settings.build_timeout_s, stop=stop, show=True)
+        try:
+            digest = json.loads(metadata.read_text(encoding="utf-8"))["containerimage.digest"]
+        except (OSError, ValueError, KeyError):
+            raise commands.CommandError(f"{shlex.join(command)}\n  did not tell what it has pushed") from None
+    return f"{image.reference}@{digest}"
+
+
+def same_image(running: str, wanted: str) -> bool:
+    """Return whether an image is the wanted one; a reference without a digest stands for whatever its tag was."""
+    if "@" in running and "@" in wanted:
+        return running.partition("@")[2] == wanted.partition("@")[2]
+    return running.partition("@")[0] == wanted.partition("@")[0]
+
+
+@dataclass(frozen=True)
+class Builder:
+    """What buildx says about a builder."""
+
+    name: str
+    driver: str
+    platforms: frozenset[str]
+
+
+def inspect_builder(settings: Images) -> Builder:
+    """Return the builder that will be used.
+
+    Raises:
+        CommandError: there is no such builder, or docker does not answer.
+    """
+    command = ["docker", "buildx", "inspect", *([settings.builder] if settings.builder else [])]
+    said = commands.run(command, settings.timeout_s)
+    fields: dict[str, str] = {}
+    for line in said.splitlines():
+        key, _, value = line.partition(":")
+        fields.setdefault(key.strip(), value.strip())
+    # buildx marks with an asterisk what the operator has chosen over what the node reports
+    platforms = frozenset(
+        part.strip().rstrip("*") for part in fields.get("Platforms", "").split(",") if part.strip()
+    )
+    return Builder(fields.get("Name", ""), fields.get("Driver", ""), platforms)
+
+
+def registry_host(registry: str) -> str:
+    """Return the host of a registry's name, such as ``host:5000`` of ``host:5000/farm``; Docker Hub's is empty."""
+    first = registry.partition("/")[0]
+    return first if "." in first or ":" in first or first == "localhost" else ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a registry says to somebody without credentials.
+
+    Attributes:
+        reachable: whether there is a registry at all.
+        login: whether it asks for credentials.
+        trouble: why it could not be reached.
+    """
+
+    reachable: bool
+    login: bool = False
+    trouble: str = ""
+
+
+def ask_registry(host: str, timeout_s: float) -> Answer:
+    """Ask a registry whether it is there, and whether one must log in; Docker Hub, everybody must."""
+    if not host:
+        return Answer(True, login=True)
+    trouble = ""
+    for scheme in ("https", "http") if is_loopback(host) else ("https",):
+        try:
+            response = requests.get(f"{scheme}://{host}/v2/", timeout=timeout_s)
+        except requests.RequestException as error:
+            trouble = trouble or str(error)
+            continue
+        if response.status_code in {200, 401}:
+            return Answer(True, login=response.status_code == 401)
+        trouble = f"{scheme}://{host}/v2/ answers {response.status_code}"
+    return Answer(False, trouble=trouble)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a registry's host is this machine, where docker takes plain HTTP."""
+    name = host.rpartition(":")[0] or host
+    return name in {"localhost", "[::1]"} or name.startswith("127.")
+
+
+def has_login(host: str, timeout_s: float) -> bool:
+    """Return whether docker has credentials that the registry accepts."""
+    # with no terminal to ask on, docker tries what it has stored
+    command = ["docker", "login", *([host] if host else [])]
+    try:
+        commands.run(command, timeout_s)
+    except commands.CommandError:
+        return False
+    return True
+
+
+def remember(references: Sequence[str], folder: Path) -> None:
+    """Keep the references with digests of what was pushed, for --skip-build."""
+    folder.mkdir(parents=True, exist_ok=True)
+    known = {**pushed(folder), **{reference.partition("@")[0]: reference for reference in references}}
+    temporary = folder / ".images.json"
+    temporary.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(folder / "images.json")
+
+
+def pushed(folder: Path) -> dict[str, str]:
+    """Return what was pushed from here: references without digest -> the same with digest."""
+    try:
+        known = json.loads((folder / "images.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {str(name): str(value) for name, value in known.items()} if isinstance(known, dict) else {}
