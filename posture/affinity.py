@@ -1,0 +1,80 @@
+"""The node that a pod must run on, as its affinity says it. Pure.
+
+``nodeSelectorTerms`` are ORed, and the expressions in one term are ANDed: so the requirement ``gpu-node in
+[node]`` has to stand in each term, or another term would let the pod go elsewhere.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+NODE_LABEL = "gpu-node"
+"""Label of a node that analyzers may run on; its value is the node's name in GPU_QUERIES."""
+
+_REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+
+
+def with_node(affinity: dict[str, Any] | None, node: str) -> dict[str, Any]:
+    """Return a copy of a pod's affinity that requires this node, and keeps everything else that it asks for."""
+    result = copy.deepcopy(affinity) or {}
+    required = result.setdefault("nodeAffinity", {}).setdefault(_REQUIRED, {})
+    terms = required.get("nodeSelectorTerms") or [{}]
+    requirement = {"key": NODE_LABEL, "operator": "In", "values": [node]}
+    required["nodeSelectorTerms"] = [_with_requirement(term, requirement) for term in terms]
+    return result
+
+
+def _with_requirement(term: dict[str, Any], requirement: dict[str, Any]) -> dict[str, Any]:
+    """Return the term with the requirement in the place of those that name the same label."""
+    others = [item for item in term.get("matchExpressions") or [] if item.get("key") != NODE_LABEL]
+    return term | {"matchExpressions": [*others, requirement]}
+
+
+def node_of(affinity: dict[str, Any] | None) -> str | None:
+    """Return the one node that an affinity requires; None if it leaves a choice."""
+    terms = _terms(affinity)
+    named = {_node_of_term(term) for term in terms}
+    return named.pop() if len(named) == 1 else None
+
+
+def _node_of_term(term: dict[str, Any]) -> str | None:
+    for item in term.get("matchExpressions") or []:
+        if item.get("key") == NODE_LABEL and item.get("operator") == "In" and len(item.get("values") or []) == 1:
+            return str(item["values"][0])
+    return None
+
+
+def allows(affinity: dict[str, Any] | None, node_selector: dict[str, str] | None, labels: dict[str, str]) -> bool:
+    """Say whether a node with these labels could be chosen, the requirement for ``gpu-node`` apart."""
+    if any(labels.get(key) != value for key, value in (node_selector or {}).items()):
+        return False
+    terms = _terms(affinity)
+    return not terms or any(_term_allows(term, labels) for term in terms)
+
+
+def _term_allows(term: dict[str, Any], labels: dict[str, str]) -> bool:
+    expressions = [item for item in term.get("matchExpressions") or [] if item.get("key") != NODE_LABEL]
+    # matchFields can only name the node itself; a term with them is left to the scheduler
+    return all(_expression_allows(item, labels) for item in expressions)
+
+
+def _expression_allows(item: dict[str, Any], labels: dict[str, str]) -> bool:
+    key, operator, values = str(item.get("key")), item.get("operator"), item.get("values") or []
+    value = labels.get(key)
+    if operator == "In":
+        return value in values
+    if operator == "NotIn":
+        return value not in values
+    if operator == "Exists":
+        return value is not None
+    if operator == "DoesNotExist":
+        return value is None
+    if value is None or not value.lstrip("-").isdecimal() or not values:
+        return False
+    return int(value) > int(values[0]) if operator == "Gt" else int(value) < int(values[0])
+
+
+def _terms(affinity: dict[str, Any] | None) -> list[dict[str, Any]]:
+    required = ((affinity or {}).get("nodeAffinity") or {}).get(_REQUIRED) or {}
+    return required.get("nodeSelectorTerms") or []
