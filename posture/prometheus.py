@@ -1,0 +1,331 @@
+"""GPU usage from Prometheus: one query for all nodes, samples as they were scraped (rule R6 of the planner).
+
+The query is a range selector. It returns each sample with the time of its scrape; an instant query stamps a value
+with the time of the query, so that the last word of a dead exporter looks fresh for five minutes.
+Whatever is not a fresh, finite number from 0 to 100 is a ``MetricUnavailable``, never a 0.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import requests
+from requests.auth import AuthBase, HTTPBasicAuth
+
+from posture import config
+from posture.config import GpuQuery, path_of
+from posture.errors import UserError
+
+LEAST_LOOKBACK_S = 30.0
+"""How far a query looks back at least: a series that ended within it is called stale, not absent."""
+NEEDED_SHARE = 2 / 3
+"""Of the scrapes that a window should hold."""
+
+
+class MetricUnavailable(Exception):  # noqa: N818 - the name that the design gives it
+    """A node's usage is not known.
+
+    Args:
+        node: the node.
+        value: what Prometheus said, None if nothing.
+        reason: why that is no usage.
+    """
+
+    def __init__(self, node: str, value: float | None, reason: str) -> None:
+        super().__init__(f"{node}: {reason}")
+        self.node = node
+        self.value = value
+        self.reason = reason
+
+
+class PrometheusUnavailable(Exception):  # noqa: N818
+    """Prometheus can't be asked, or its answer isn't one."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A node's usage at its newest scrape.
+
+    Args:
+        value: percent, 0 to 100.
+        at: the scrape's time in seconds since the epoch, by the clock of Prometheus.
+        scrapes: time and value of each valid scrape that the query saw, oldest first; this one is the last.
+    """
+
+    value: float
+    at: float
+    scrapes: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Average:
+    """A node's usage over a window.
+
+    Args:
+        value: percent, 0 to 100: the mean of the distinct scrapes.
+        scrapes: how many these are.
+        since: the first one's time in seconds since the epoch, by the clock of Prometheus.
+        until: the last one's time.
+    """
+
+    value: float
+    scrapes: int
+    since: float
+    until: float
+
+
+@dataclass(frozen=True)
+class _Series:
+    """Raw samples of one series, oldest first; times in seconds since the epoch."""
+
+    times: tuple[float, ...]
+    values: tuple[float, ...]
+
+    @property
+    def newest_at(self) -> float:
+        return self.times[-1]
+
+
+_ByName = Mapping[tuple[str, str], Sequence[_Series]]
+"""Series by metric and instance."""
+
+
+def max_age_s(settings: config.Prometheus) -> float:
+    """Return how old a sample may be, in seconds."""
+    return settings.max_age_s or 2 * settings.scrape_interval_s
+
+
+class Prometheus:
+    """Asks one server for the usage of all nodes.
+
+    Args:
+        settings: address, credentials, intervals.
+        queries: node -> where its usage is read.
+
+    Raises:
+        UserError: the file of the authority can't be read.
+    """
+
+    def __init__(self, settings: config.Prometheus, queries: Mapping[str, GpuQuery]) -> None:
+        self._settings = settings
+        self._queries = dict(queries)
+        self._max_age_s = max_age_s(settings)
+        self._query = _batched_query(queries, settings.freshness_metric, max(3 * self._max_age_s, LEAST_LOOKBACK_S))
+        self._session = requests.Session()
+        # always set: requests would else take a user from ~/.netrc, and a bundle from the environment before ours
+        self._session.auth = _credentials(settings)
+        self._verify: str | bool = True
+        if settings.ca_file:
+            path = path_of(settings.ca_file)
+            if not path.is_file():
+                raise UserError(f"prometheus.ca_file: {path} is no file; accepted: certificates in PEM format")
+            self._verify = str(path)
+
+    def sample(self) -> dict[str, Reading | MetricUnavailable]:
+        """Ask once for all nodes; a node whose usage is not known has the reason in its place. Never raises it."""
+        if not self._queries:
+            return {}
+        try:
+            now, series = self._ask()
+        except PrometheusUnavailable as error:
+            return {node: MetricUnavailable(node, None, str(error)) for node in self._queries}
+        sampled: dict[str, Reading | MetricUnavailable] = {}
+        for node, query in self._queries.items():
+            try:
+                sampled[node] = self._read(node, query, series, now)
+            except MetricUnavailable as error:
+                sampled[node] = error
+        return sampled
+
+    def _ask(self) -> tuple[float, _ByName]:
+        """Return the server's time, and the series by metric and instance."""
+        settings = self._settings
+        try:
+            answer = self._session.post(
+                f"{settings.url}/api/v1/query",
+                data={"query": self._query, "timeout": f"{round(settings.timeout_s * 1000)}ms"},
+                timeout=settings.timeout_s,
+                verify=self._verify,
+                allow_redirects=False,
+            )
+        except requests.RequestException as error:
+            raise PrometheusUnavailable(f"Prometheus at {settings.url} can't be reached: {_said(error)}") from None
+        if not answer.ok or answer.is_redirect:
+            raise PrometheusUnavailable(f"Prometheus at {settings.url} {_refusal(answer)}")
+        try:
+            return _server_time(answer), _series(answer.json())
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise PrometheusUnavailable(
+                f"{settings.url} is not Prometheus: its answer is none of /api/v1/query"
+            ) from None
+
+    def _read(self, node: str, query: GpuQuery, series: _ByName, now: float) -> Reading:
+        name = f'{query.metric}{{instance="{query.instance}"}}'
+        found = series.get((query.metric, query.instance), [])
+        if not found:
+            reason = f"{name} is not there: the target is down, or the metric has another name"
+            raise MetricUnavailable(node, None, reason)
+        fresh = [one for one in found if now - one.newest_at <= self._max_age_s]
+        usage = max(fresh or found, key=lambda one: one.newest_at)
+        value = usage.values[-1]
+        accepted = f"accepted: {self._max_age_s:g} s"
+        if not fresh:
+            reason = f"{name} is stale: {value:g} is {now - usage.newest_at:.1f} s old; {accepted}"
+            raise MetricUnavailable(node, value, reason)
+        if len(fresh) > 1:
+            reason = f"{name} are {len(fresh)} series; accepted: one for each node"
+            raise MetricUnavailable(node, value, reason)
+        if not _is_usage(value):
+            raise MetricUnavailable(node, value, f"{name} is {value:g}; accepted: 0 to 100")
+        # an exporter that hangs on its GPU may repeat its last value for ever
+        metric = self._settings.freshness_metric
+        beside = series.get((metric, query.instance))
+        if beside and (still_s := usage.newest_at - max(_changed_at(one) for one in beside)) > self._max_age_s:
+            reason = f"{name} is stale: {metric} beside it has stood still for {still_s:.1f} s; {accepted}"
+            raise MetricUnavailable(node, value, reason)
+        pairs = zip(usage.times, usage.values, strict=True)
+        return Reading(value, usage.newest_at, tuple((at, one) for at, one in pairs if _is_usage(one)))
+
+
+class Window:
+    """Distinct scrapes of each node over a window; the caller adds a sample every few seconds.
+
+    A node's window begins with the newest scrape that the first sample saw; what was before is left out.
+
+    Args:
+        settings: for the scrape interval.
+        length_s: the window's length in seconds; with the scrape interval it says how many scrapes are due.
+    """
+
+    def __init__(self, settings: config.Prometheus, length_s: float) -> None:
+        self._length_s = length_s
+        self._interval_s = settings.scrape_interval_s
+        self._due = max(1, int(length_s / settings.scrape_interval_s + 1e-9))
+        self._since: dict[str, float] = {}
+        self._scrapes: dict[str, dict[float, float]] = {}
+        self._problems: dict[str, MetricUnavailable] = {}
+
+    def add(self, sampled: Mapping[str, Reading | MetricUnavailable]) -> None:
+        """Take what one query found."""
+        for node, found in sampled.items():
+            scrapes = self._scrapes.setdefault(node, {})
+            if isinstance(found, MetricUnavailable):
+                self._problems[node] = found
+                continue
+            since = self._since.setdefault(node, found.at)
+            scrapes.update({at: value for at, value in found.scrapes if at >= since})
+
+    def averages(self) -> dict[str, Average | MetricUnavailable]:
+        """Return each node's average, or why it has none."""
+        return {node: self._average(node, scrapes) for node, scrapes in self._scrapes.items()}
+
+    def _average(self, node: str, scrapes: Mapping[float, float]) -> Average | MetricUnavailable:
+        needed = math.ceil(self._due * NEEDED_SHARE - 1e-9)
+        if len(scrapes) >= needed:
+            return Average(sum(scrapes.values()) / len(scrapes), len(scrapes), min(scrapes), max(scrapes))
+        problem = self._problems.get(node)
+        reason = (
+            f"{len(scrapes)} scrapes in {self._length_s:g} s; accepted: {needed} of the {self._due} that one each "
+            f"{self._interval_s:g} s should give"
+        )
+        if problem is None:
+            return MetricUnavailable(node, None, reason)
+        return MetricUnavailable(node, problem.value, f"{problem.reason} ({reason})")
+
+
+def _batched_query(queries: Mapping[str, GpuQuery], freshness_metric: str, lookback_s: float) -> str:
+    """Return the one query. Names and instances were checked by the settings, and are quoted all the same."""
+    names = {query.metric for query in queries.values()} | {freshness_metric} - {""}
+    instances = {query.instance for query in queries.values()}
+    return f"{{__name__=~{_any_of(names)},instance=~{_any_of(instances)}}}[{math.ceil(lookback_s * 1000)}ms]"
+
+
+def _any_of(texts: set[str]) -> str:
+    """Return a PromQL string: a regular expression for these texts and no other (Prometheus anchors it)."""
+    return json.dumps("|".join(re.escape(text) for text in sorted(texts)))
+
+
+class _Bearer(AuthBase):
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._token:
+            request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+def _credentials(settings: config.Prometheus) -> AuthBase:
+    if settings.username:
+        return HTTPBasicAuth(settings.username.encode(), settings.password.encode())
+    return _Bearer(settings.token)
+
+
+def _said(error: requests.RequestException) -> str:
+    """Return why a server can't be reached, without the layers of the library."""
+    if isinstance(error, requests.Timeout):
+        return "it did not answer in time"
+    cause: BaseException = error
+    while cause.__context__ is not None:
+        cause = cause.__context__
+    return str(getattr(cause, "strerror", None) or cause)
+
+
+def _refusal(answer: requests.Response) -> str:
+    """Return what an answer that is no result says."""
+    hints = {
+        401: "; accepted: prometheus.username with its password, or prometheus.token",
+        403: "; prometheus.username or prometheus.token may not ask there",
+        404: "; accepted in prometheus.url: the address without /api/v1",
+    }
+    try:
+        told = str(answer.json()["error"])
+    except (KeyError, TypeError, ValueError):
+        told = answer.reason
+    return f"answers {answer.status_code}: {told}{hints.get(answer.status_code, '')}"
+
+
+def _server_time(answer: requests.Response) -> float:
+    """Return the time by the server's clock: ages don't depend on ours, which may be wrong.
+
+    Its answer tells the second; our clock tells the fraction where the two agree.
+    """
+    date = answer.headers.get("Date")
+    if date is None:
+        return time.time()
+    second = parsedate_to_datetime(date).timestamp()
+    return min(max(time.time(), second), second + 1)
+
+
+def _series(body: Any) -> _ByName:
+    """Return the series of a matrix by metric and instance."""
+    if body["data"]["resultType"] != "matrix":
+        raise ValueError(body["data"]["resultType"])
+    found: dict[tuple[str, str], list[_Series]] = {}
+    for one in body["data"]["result"]:
+        values = one.get("values")  # absent in a native histogram
+        if values:
+            series = _Series(tuple(float(at) for at, _ in values), tuple(float(text) for _, text in values))
+            found.setdefault((one["metric"]["__name__"], one["metric"]["instance"]), []).append(series)
+    return found
+
+
+def _is_usage(value: float) -> bool:
+    return math.isfinite(value) and 0 <= value <= 100
+
+
+def _changed_at(series: _Series) -> float:
+    """Return since when a series has had its newest value, as far as it is seen."""
+    since = series.times[-1]
+    for at, value in zip(reversed(series.times), reversed(series.values), strict=True):
+        if value != series.values[-1]:
+            break
+        since = at
+    return since
