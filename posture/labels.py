@@ -18,6 +18,15 @@ SCALED_JOB = "scaledjob.keda.sh/name"
 PAUSED = "autoscaling.keda.sh/paused"
 """KEDA's annotation; ``"true"``: it makes no Job."""
 
+MOVE = "posture-farm/move"
+"""The balancer's annotation of a ScaledJob while a move of it is open: the move as JSON."""
+
+HISTORY = "posture-farm/history"
+"""The balancer's: what it must remember of a stream when it starts again, as JSON."""
+
+PINNED = "posture-farm/pinned"
+"""A person's; ``"true"``: the stream is never moved."""
+
 
 def of_farm(farm: str) -> dict[str, str | None]:
     """Return the selector of everything that belongs to a farm."""

@@ -1,0 +1,230 @@
+"""What the balancer reads in the objects of a farm: small dataclasses made from the API's JSON. Pure.
+
+Times are seconds since 1970 by the cluster's clocks.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from posture import labels
+from posture.affinity import NODE_LABEL, node_of
+
+CANNOT_START = frozenset(
+    {
+        "CrashLoopBackOff",
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "ErrImageNeverPull",
+        "ErrImagePull",
+        "ImageInspectError",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "RunContainerError",
+    }
+)
+"""Reasons of a waiting container after which kubelet only tries again."""
+
+
+def seconds(timestamp: str | None) -> float | None:
+    """Return a timestamp of the API in seconds since 1970; None if there is none."""
+    if not timestamp:
+        return None
+    return datetime.datetime.fromisoformat(timestamp.replace("Z", "+00:00")).timestamp()
+
+
+def _conditions(body: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {item["type"]: item for item in (body.get("status") or {}).get("conditions") or []}
+
+
+def _holds(conditions: Mapping[str, Mapping[str, Any]], name: str) -> bool:
+    return conditions.get(name, {}).get("status") == "True"
+
+
+@dataclass(frozen=True)
+class ScaledJob:
+    """One stream's ScaledJob: where it should run, and what KEDA says about it."""
+
+    name: str
+    stream: str
+    uid: str
+    generation: int
+    node: str | None
+    """The node that its affinity requires; None if it requires none."""
+    annotations: Mapping[str, str] | None
+    """None: it has no annotations at all, which a JSON Patch has to know."""
+    pod_spec: Mapping[str, Any] = field(repr=False)
+    polling_interval_s: float = 30.0
+    ready: bool = False
+    active: bool = False
+    paused: bool = False
+    last_active_s: float | None = None
+
+    @classmethod
+    def read(cls, body: Mapping[str, Any]) -> ScaledJob:
+        """Take what we need from the API's object."""
+        metadata, spec = body["metadata"], body.get("spec") or {}
+        conditions = _conditions(body)
+        pod_spec = (((spec.get("jobTargetRef") or {}).get("template")) or {}).get("spec") or {}
+        annotations = metadata.get("annotations")
+        paused = str((annotations or {}).get(labels.PAUSED, "")).lower() == "true"
+        return cls(
+            name=metadata["name"],
+            stream=(metadata.get("labels") or {}).get(labels.STREAM) or metadata["name"],
+            uid=metadata["uid"],
+            generation=metadata["generation"],
+            node=node_of(pod_spec.get("affinity")),
+            annotations=annotations,
+            pod_spec=pod_spec,
+            polling_interval_s=float(spec.get("pollingInterval") or 30),
+            ready=_holds(conditions, "Ready"),
+            active=_holds(conditions, "Active"),
+            paused=paused or _holds(conditions, "Paused"),
+            last_active_s=seconds((body.get("status") or {}).get("lastActiveTime")),
+        )
+
+    @property
+    def pinned(self) -> bool:
+        """Say whether a person wants the stream to stay where it is."""
+        return (self.annotations or {}).get(labels.PINNED, "").lower() not in {"", "false", "no"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One Job that KEDA has made."""
+
+    name: str
+    uid: str
+    scaled_job: str
+    created_s: float
+    node: str | None
+    """The node that its template requires: where it runs, or would run."""
+    finished: bool = False
+    """Complete or Failed; KEDA counts any other as running, also one that is being deleted."""
+    deleting: bool = False
+
+    @classmethod
+    def read(cls, body: Mapping[str, Any]) -> Job:
+        """Take what we need from the API's object."""
+        metadata = body["metadata"]
+        conditions = _conditions(body)
+        return cls(
+            name=metadata["name"],
+            uid=metadata["uid"],
+            scaled_job=_owner(metadata, "ScaledJob"),
+            created_s=seconds(metadata["creationTimestamp"]) or 0.0,
+            node=node_of(body["spec"]["template"]["spec"].get("affinity")),
+            finished=_holds(conditions, "Complete") or _holds(conditions, "Failed"),
+            deleting="deletionTimestamp" in metadata,
+        )
+
+
+@dataclass(frozen=True)
+class Pod:
+    """One pod of such a Job."""
+
+    name: str
+    uid: str
+    scaled_job: str
+    job_uid: str
+    host: str
+    """The Node object that it is bound to; empty while it is not."""
+    phase: str
+    ready_since_s: float | None = None
+    deleting: bool = False
+    trouble: str = ""
+    """Why it doesn't start: Unschedulable, or the reason why a container waits."""
+    starting: bool = False
+    """Bound to a node, no container has run yet: its image may be on the way."""
+    failed_s: float | None = None
+    """When it failed."""
+
+    @classmethod
+    def read(cls, body: Mapping[str, Any]) -> Pod:
+        """Take what we need from the API's object."""
+        metadata, spec, status = body["metadata"], body["spec"], body.get("status") or {}
+        conditions = _conditions(body)
+        phase = str(status.get("phase", "Pending"))
+        deleting = "deletionTimestamp" in metadata
+        ready = _holds(conditions, "Ready") and not deleting
+        return cls(
+            name=metadata["name"],
+            uid=metadata["uid"],
+            scaled_job=(metadata.get("labels") or {}).get(labels.SCALED_JOB, ""),
+            job_uid=_owner(metadata, "Job", "uid"),
+            host=spec.get("nodeName") or "",
+            phase=phase,
+            ready_since_s=seconds(conditions["Ready"].get("lastTransitionTime")) if ready else None,
+            deleting=deleting,
+            trouble=_trouble(status, conditions),
+            starting=phase == "Pending" and bool(spec.get("nodeName")),
+            failed_s=_failed_s(metadata, status) if phase == "Failed" else None,
+        )
+
+
+def _owner(metadata: Mapping[str, Any], kind: str, key: str = "name") -> str:
+    for owner in metadata.get("ownerReferences") or []:
+        if owner["kind"] == kind:
+            return str(owner[key])
+    return ""
+
+
+def _containers(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+
+
+def _trouble(status: Mapping[str, Any], conditions: Mapping[str, Mapping[str, Any]]) -> str:
+    scheduled = conditions.get("PodScheduled", {})
+    if scheduled.get("status") == "False":
+        return str(scheduled.get("reason") or "Unschedulable")
+    for container in _containers(status):
+        reason = ((container.get("state") or {}).get("waiting") or {}).get("reason", "")
+        if reason in CANNOT_START:
+            return str(reason)
+    return ""
+
+
+def _failed_s(metadata: Mapping[str, Any], status: Mapping[str, Any]) -> float:
+    ends = [
+        seconds(((container.get("state") or {}).get("terminated") or {}).get("finishedAt"))
+        for container in _containers(status)
+    ]
+    known = [end for end in ends if end is not None]
+    return max(known, default=seconds(status.get("startTime") or metadata["creationTimestamp"]) or 0.0)
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node of the cluster that carries the label ``gpu-node``."""
+
+    host: str
+    """The name of the Node object."""
+    name: str
+    """The label's value: the node's name in GPU_QUERIES and in affinities."""
+    ready: bool
+    cordoned: bool
+    labels: Mapping[str, str]
+    taints: tuple[Mapping[str, str], ...]
+    """Those with the effect NoSchedule or NoExecute."""
+    allocatable: Mapping[str, str]
+
+    @classmethod
+    def read(cls, body: Mapping[str, Any]) -> Node:
+        """Take what we need from the API's object."""
+        metadata, spec = body["metadata"], body.get("spec") or {}
+        own_labels = metadata.get("labels") or {}
+        return cls(
+            host=metadata["name"],
+            name=own_labels.get(NODE_LABEL, ""),
+            # one that is being deleted is as good as gone
+            ready=_holds(_conditions(body), "Ready") and "deletionTimestamp" not in metadata,
+            cordoned=bool(spec.get("unschedulable")),
+            labels=own_labels,
+            taints=tuple(
+                taint for taint in spec.get("taints") or [] if taint["effect"] in {"NoSchedule", "NoExecute"}
+            ),
+            allocatable=(body.get("status") or {}).get("allocatable") or {},
+        )
