@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from posture.planner import Move, NodeHistory, Rules, StreamHistory
+from posture.fleet import Move, NodeHistory, Rules, StreamHistory
 
 
 class Ledger:

@@ -2,302 +2,64 @@
 
 Plain data in, a plan out: no clock, no I/O; randomness is passed in. The patcher, the balancer and the
 simulator call the same two functions, :func:`even_spread` and :func:`plan_offloads`. Rules R1 to R15 are
-explained in docs/balancing.md; what a loop has to remember for the next one is kept by posture/learning.py.
-
-Units: usage and thresholds are points, 0 to 100, of one node. *Work* is what a job costs, in points on a node
-of speed 1: on a node of speed 4 it costs a quarter. Times are seconds on one clock of the caller's choice.
+explained in docs/balancing.md; the data are posture/fleet.py's; what a loop has to remember for the next one is
+kept by posture/learning.py.
 """
 
 from __future__ import annotations
 
-import enum
+import bisect
+import heapq
+import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from random import Random
+
+from posture.fleet import (
+    Job,
+    Keda,
+    Move,
+    MoveKind,
+    Node,
+    NodeHistory,
+    Phase,
+    Plan,
+    Policy,
+    Rules,
+    Snapshot,
+    StreamHistory,
+    Veto,
+    VetoReason,
+)
+
+__all__ = [
+    "Job",
+    "Keda",
+    "Move",
+    "MoveKind",
+    "Node",
+    "NodeHistory",
+    "Phase",
+    "Plan",
+    "Policy",
+    "Rules",
+    "Snapshot",
+    "StreamHistory",
+    "Veto",
+    "VetoReason",
+    "cooldown_until",
+    "eligible",
+    "even_spread",
+    "plan_offloads",
+]
 
 ROUNDING = 1e-6
 """Points by which an average may be over a threshold and still count as at it: sums of floats are not exact."""
 
 
-class Policy(str, enum.Enum):
-    """How the four steps of an offloading loop are taken."""
-
-    README = "readme"
-    """To the letter; neither R13 nor R14."""
-    GUARDED = "guarded"
-    """With rules R1 to R15."""
-
-
-class MoveKind(str, enum.Enum):
-    """Why a stream is moved."""
-
-    OFFLOAD = "offload"
-    """Its node is overloaded."""
-    RESTART = "restart"
-    """It can't start where it is (R13)."""
-    FAILOVER = "failover"
-    """Its node is lost, or cordoned without its pod (R14)."""
-
-
-class Phase(str, enum.Enum):
-    """How far a stream's pod is."""
-
-    RUNNING = "running"
-    """Ready."""
-    STARTING = "starting"
-    """Bound to a node, not Ready yet."""
-    PENDING = "pending"
-    """Not bound to a node."""
-    ABSENT = "absent"
-    """No pod: evicted, finished, or not made yet."""
-
-
-class VetoReason(str, enum.Enum):
-    """Why something was not moved. The value is what logs, metrics and ``--dry-run`` show."""
-
-    ALL_OVERLOADED = "all_overloaded"
-    """R9: no node with a valid metric is at or under the threshold."""
-    NO_METRICS = "no_metrics"
-    """R9: no node has a valid metric."""
-    METRIC_UNKNOWN = "metric_unknown"
-    """R6: this node has no valid window."""
-    NOT_READY = "not_ready"
-    """R7: an overloaded node that is NotReady is no source (R14 looks after it)."""
-    SETTLING = "settling"
-    """R5: the source's window began before our last change to it settled."""
-    DESTINATION_SETTLING = "destination_settling"
-    """R5: a node where the job would fit is still settling; waiting is better than R3."""
-    DWELL = "dwell"
-    """R12: not yet over the threshold for enough windows in a row."""
-    HYSTERESIS = "hysteresis"
-    """R12: over the threshold, but by no more than the hysteresis."""
-    NO_JOB = "no_job"
-    """An overloaded node on which none of our jobs runs."""
-    NOT_OUR_LOAD = "not_our_load"
-    """Two moves from this node changed nothing: the load is somebody else's."""
-    UNPLACEABLE = "unplaceable"
-    """R3: wherever one of its jobs went, it would be no better there."""
-    PINNED = "pinned"
-    """The stream is pinned to its node."""
-    COOLDOWN = "cooldown"
-    """R4: the stream was moved not long ago."""
-    IN_MOVE = "in_move"
-    """The stream's last move isn't finished."""
-    LOAD_UNKNOWN = "load_unknown"
-    """Moved once with an unknown load, which is still unknown."""
-    KEDA_AWAY = "keda_away"
-    """R15: nothing says that KEDA would bring a successor."""
-    NO_ELIGIBLE_NODE = "no_eligible_node"
-    """R13, R14: no node could run the stream."""
-    MANY_LOST = "many_lost"
-    """R14: more than half of the nodes are lost; that is rather our own view."""
-    NODE_GRACE = "node_grace"
-    """R14: not lost for long enough."""
-    NO_CONTACT = "no_contact"
-    """R14: the balancer's own contact with the API server is too young to judge."""
-    START_GRACE = "start_grace"
-    """R13: it may still start."""
-    POLICY = "policy"
-    """R13, R14: reported only, since the policy is ``readme``."""
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What an operator may choose about a plan."""
-
-    policy: Policy = Policy.GUARDED
-    threshold: float = 50.0
-    """Points; a node is overloaded above it."""
-    hysteresis: float = 0.0
-    """R12, points: a source must be over threshold + hysteresis; R3 must gain more than it."""
-    dwell: int = 1
-    """R12, windows in a row that a source must have been over, this one included."""
-    cooldown_base_s: float = 300.0
-    """R4: after a stream's first move; doubled with each further one."""
-    cooldown_cap_s: float = 4800.0
-    """R4: never longer."""
-    start_timeout_s: float = 120.0
-    """R13: how long a pod may fail to start."""
-    pull_timeout_s: float = 900.0
-    """R13: the same while its image is being pulled."""
-    node_grace_s: float = 60.0
-    """R14: how long a node may be NotReady or gone."""
-    spoiled_limit: int = 3
-    """R5: a source is served again after so many spoiled windows in a row."""
-    useless_limit: int = 2
-    """So many moves without an effect make a node's load somebody else's."""
-
-
-@dataclass(frozen=True)
-class NodeHistory:
-    """What earlier loops say about a node; kept by :class:`posture.learning.Ledger`."""
-
-    clean: bool = True
-    """R5: the window began after our last change to the node had settled."""
-    spoiled_windows: int = 0
-    """R5: windows in a row that were not clean, this one included."""
-    over_before: int = 0
-    """R12: windows in a row before this one that were over threshold + hysteresis."""
-    useless_moves: int = 0
-    """Moves away from it in a row that did not lower its usage."""
-
-
-@dataclass(frozen=True)
-class StreamHistory:
-    """What earlier loops say about a stream; kept by the ledger, and by annotations across restarts."""
-
-    work: float | None = None
-    """Learned cost in points on a node of speed 1; None: not known."""
-    moves: int = 0
-    """R4: offloads so far; each doubles the cooldown."""
-    last_move_s: float = -math.inf
-    """R4: when the last offload began."""
-    origin: str = ""
-    """R13: the node it came from; empty if it was never moved."""
-    tried: bool = False
-    """It was moved with an unknown load."""
-    closed: Mapping[str, tuple[float, int]] = field(default_factory=dict)
-    """R13: node -> (until when it is closed to this stream, how often the start failed there)."""
-
-
-@dataclass(frozen=True)
-class Keda:
-    """R15: what a stream's ScaledJob says about KEDA."""
-
-    ready: bool = True
-    active: bool = True
-    paused: bool = False
-    last_active_age_s: float = 0.0
-    """Seconds since status.lastActiveTime; infinite if there is none."""
-    polling_interval_s: float = 30.0
-
-    @property
-    def brings_successor(self) -> bool:
-        """Say whether a Job that is deleted now will get its successor (R15)."""
-        fresh = self.last_active_age_s <= 2 * self.polling_interval_s + 10
-        return self.ready and self.active and not self.paused and fresh
-
-
-@dataclass(frozen=True)
-class Node:
-    """One node of the farm as a loop sees it."""
-
-    name: str
-    usage: float | None
-    """Average of the window in points; None: no valid window (R6)."""
-    why_unknown: str = ""
-    """The reason where usage is None; shown by the veto."""
-    speed: float = 1.0
-    """R8: how fast its class is; only ratios matter."""
-    ready: bool = True
-    """The Node's Ready condition is True; False too for a node that is gone."""
-    down_s: float = 0.0
-    """R14: how long it has been NotReady or gone, counted only while the API server was in contact."""
-    cordoned: bool = False
-    labelled: bool = True
-    """It carries the label ``gpu-node``."""
-    taints: frozenset[str] = frozenset()
-    """Its NoSchedule and NoExecute taints, as ``key=value:effect``."""
-    free: Mapping[str, float] | None = None
-    """What is left of its allocatable resources (cpu, memory, ...); None: not known, no limit."""
-    history: NodeHistory = NodeHistory()
-
-
-@dataclass(frozen=True)
-class Job:
-    """One stream's job as a loop sees it."""
-
-    stream: str
-    node: str
-    """The node that its ScaledJob's affinity names."""
-    phase: Phase = Phase.RUNNING
-    failing_s: float | None = None
-    """R13: how long its pod has been Unschedulable, unable to pull its image, or crashing; None: it isn't."""
-    pulling: bool = False
-    """R13: its image is being pulled."""
-    pinned: bool = False
-    moving: bool = False
-    """A move of it is open, or its load isn't in the window yet."""
-    tolerates: frozenset[str] = frozenset()
-    """Those of all nodes' taints that its pod tolerates."""
-    requests: Mapping[str, float] = field(default_factory=dict)
-    """Its pod's requests, in the units of :attr:`Node.free`."""
-    barred: frozenset[str] = frozenset()
-    """Nodes that other terms of its affinity or its nodeSelector rule out."""
-    keda: Keda = Keda()
-    history: StreamHistory = StreamHistory()
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """All that one loop knows."""
-
-    nodes: Sequence[Node]
-    """Every node of the farm, those too that are gone and still named by an affinity."""
-    jobs: Sequence[Job]
-    now_s: float = 0.0
-    contact_s: float = math.inf
-    """R14: for how long the contact with the API server has been unbroken."""
-
-
-@dataclass(frozen=True)
-class Move:
-    """One stream from one node to another."""
-
-    kind: MoveKind
-    stream: str
-    source: str
-    destination: str
-    relief: float
-    """Points that the source is expected to lose."""
-    cost: float
-    """Points that the destination is expected to gain (R8)."""
-    source_usage: float | None
-    """The source's average before."""
-    destination_usage: float | None
-    """The destination's projected average before this move (R1)."""
-    why: str
-    """One clause for people."""
-
-
-@dataclass(frozen=True)
-class Veto:
-    """Something that was not moved, and why."""
-
-    reason: VetoReason
-    node: str = ""
-    stream: str = ""
-    numbers: Mapping[str, float | str] = field(default_factory=dict)
-    """The figures behind it, by name."""
-
-    def __str__(self) -> str:
-        """Return one line for logs and ``--explain``."""
-        what = " ".join(part for part in (self.node, self.stream) if part) or "farm"
-        numbers = ", ".join(
-            f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
-            for name, value in self.numbers.items()
-        )
-        return f"{what}: {self.reason.value}" + (f" ({numbers})" if numbers else "")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What one loop does, and what it does not."""
-
-    moves: tuple[Move, ...] = ()
-    vetoes: tuple[Veto, ...] = ()
-    overloaded: tuple[str, ...] = ()
-    """Nodes over the threshold, hottest first."""
-
-    @property
-    def stable(self) -> bool:
-        """Say whether no node is over the threshold and nothing has to move."""
-        return not self.overloaded and not self.moves
-
-
 def even_spread(
-    streams: Iterable[str], usage: Mapping[str, float], rng: Random, pinned: Mapping[str, str] | None = None
+    streams: Collection[str], usage: Mapping[str, float], rng: Random, pinned: Mapping[str, str] | None = None
 ) -> dict[str, str]:
     """Place streams evenly: each of M nodes gets floor(N/M) or ceil(N/M) of N streams.
 
@@ -316,7 +78,19 @@ def even_spread(
     Raises:
         ValueError: there is a stream to place, and no node.
     """
-    raise NotImplementedError
+    pinned = pinned or {}
+    placed = {stream: pinned[stream] for stream in streams if stream in pinned}
+    free = sorted(set(streams) - set(placed))
+    if free and not usage:
+        raise ValueError("no node has a valid metric")
+    counts = Counter(placed.values())
+    heap = [(counts[name], usage[name], rng.random(), name) for name in sorted(usage)]
+    heapq.heapify(heap)
+    for stream in free:
+        count, points, tie, name = heap[0]
+        placed[stream] = name
+        heapq.heapreplace(heap, (count + 1, points, tie, name))
+    return placed
 
 
 def plan_offloads(snapshot: Snapshot, rules: Rules, rng: Random) -> Plan:
@@ -337,14 +111,404 @@ def plan_offloads(snapshot: Snapshot, rules: Rules, rng: Random) -> Plan:
         rules: policy and limits.
         rng: breaks ties; equal snapshots and states of ``rng`` give equal plans.
     """
-    raise NotImplementedError
+    loop = _Loop(snapshot, rules, rng)
+    _plan_rescues(loop)
+    _plan_offloads(loop)
+    return Plan(tuple(loop.moves), tuple(loop.vetoes), tuple(node.name for node in loop.overloaded))
 
 
-def eligible(job: Job, node: Node, now_s: float) -> bool:
-    """Say whether the scheduler could put the job's pod on the node (R7, and R13's closed nodes)."""
-    raise NotImplementedError
+def eligible(job: Job, node: Node, now_s: float, used: Mapping[str, float] | None = None) -> bool:
+    """Say whether the job's pod could run on the node (R7) and may start there (R13).
+
+    Args:
+        job: the stream to place.
+        node: where.
+        now_s: the time now; a node that failed to start the stream is closed to it for a while.
+        used: resources on the node that this loop has given away already.
+    """
+    if not node.ready or node.cordoned or not node.labelled or node.name in job.barred:
+        return False
+    if not node.taints <= job.tolerates:
+        return False
+    if node.name in job.history.closed and job.history.closed[node.name][0] > now_s:
+        return False
+    if node.free is None:
+        return True
+    used = used or {}
+    return all(node.free.get(name, 0.0) - used.get(name, 0.0) >= wanted for name, wanted in job.requests.items())
 
 
 def cooldown_until(history: StreamHistory, rules: Rules) -> float:
     """Return the time in seconds before which a stream must not be offloaded again (R4)."""
-    raise NotImplementedError
+    if not history.moves:
+        return -math.inf
+    doublings = min(history.moves - 1, 60)
+    return history.last_move_s + min(rules.cooldown_base_s * 2.0**doublings, rules.cooldown_cap_s)
+
+
+class _Loop:
+    """What one loop works on: the snapshot, indexed, and what the plan has added so far."""
+
+    def __init__(self, snapshot: Snapshot, rules: Rules, rng: Random) -> None:
+        self.snapshot = snapshot
+        self.rules = rules
+        self.rng = rng
+        self.moves: list[Move] = []
+        self.vetoes: list[Veto] = []
+        self.nodes = {node.name: node for node in snapshot.nodes}
+        self.jobs: defaultdict[str, list[Job]] = defaultdict(list)
+        for job in snapshot.jobs:
+            self.jobs[job.node].append(job)
+            if job.node not in self.nodes:  # gone, and for how long nobody says
+                self.nodes[job.node] = Node(job.node, None, "gone", ready=False)
+        self.tie = {name: rng.random() for name in sorted(self.nodes)}
+        self.limit = rules.threshold + ROUNDING
+        self.overloaded = sorted(
+            (node for node in self.nodes.values() if node.usage is not None and node.usage > self.limit),
+            key=lambda node: (-(node.usage or 0.0), self.tie[node.name]),
+        )
+        self.touched: set[str] = set()
+        self.arrivals: Counter[str] = Counter()
+        self.used: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self.inflow: defaultdict[str, float] = defaultdict(float)
+        self._usual_work: float | None = None
+        for job in snapshot.jobs:
+            if job.moving:  # R1: still warming up
+                self.inflow[job.node] += self.work(job) / self.nodes[job.node].speed
+
+    def projected(self, node: Node) -> float:
+        """R1: window average + inflow of this loop + moves still warming up."""
+        return (node.usage or 0.0) + self.inflow[node.name]
+
+    def work(self, job: Job) -> float:
+        """Return a job's learned work or, while it is unknown, the prior: its node's average / its job count."""
+        if job.history.work is not None:
+            return job.history.work
+        node = self.nodes[job.node]
+        there = sum(1 for other in self.jobs[job.node] if other.phase is Phase.RUNNING and not other.moving)
+        if node.usage is None or job.moving or not there:
+            return self._usual()
+        return node.usage * node.speed / there
+
+    def _usual(self) -> float:
+        """Return the mean prior of the farm, for jobs on nodes that say nothing."""
+        if self._usual_work is None:
+            known = [node for node in self.nodes.values() if node.usage is not None and self.jobs[node.name]]
+            total = sum((node.usage or 0.0) * node.speed for node in known)
+            self._usual_work = total / max(1, sum(len(self.jobs[node.name]) for node in known))
+        return self._usual_work
+
+    def veto(self, reason: VetoReason, node: str = "", stream: str = "", **numbers: float | str) -> None:
+        """Add a veto."""
+        self.vetoes.append(Veto(reason, node, stream, numbers))
+
+    def move(self, kind: MoveKind, job: Job, destination: Node, why: str) -> None:
+        """Add a move, and count it in the projection of its destination."""
+        work = self.work(job)
+        source = self.nodes[job.node]
+        cost = work / destination.speed
+        before = None if destination.usage is None else self.projected(destination)
+        self.moves.append(
+            Move(kind, job.stream, job.node, destination.name, work / source.speed, cost, source.usage, before, why)
+        )
+        self.inflow[destination.name] += cost
+        self.arrivals[destination.name] += 1
+        self.used[destination.name].update(job.requests)
+        self.touched |= {job.node, destination.name}
+
+
+class _Shelves:
+    """Possible destinations, one shelf for each speed, the best on the left.
+
+    On a shelf a job costs the same everywhere: the first node that can take it is the shelf's best.
+    """
+
+    def __init__(self, loop: _Loop, nodes: Iterable[Node], *, spread: bool = False) -> None:
+        """Sort the nodes by projected average, ties at random.
+
+        Args:
+            loop: the present loop.
+            nodes: the possible destinations.
+            spread: sort by arrivals in this loop first.
+        """
+        self._loop = loop
+        self._spread = spread
+        self._shelves: defaultdict[float, list[tuple[int, float, float, str]]] = defaultdict(list)
+        self._entries: dict[str, tuple[int, float, float, str]] = {}
+        self._hopeless: dict[Hashable, float] = {}  # kind of pod and limit -> the least work that fitted nowhere
+        for node in nodes:
+            self._entries[node.name] = self._entry(node)
+            self._shelves[node.speed].append(self._entries[node.name])
+        for shelf in self._shelves.values():
+            shelf.sort()
+
+    def _entry(self, node: Node) -> tuple[int, float, float, str]:
+        loop = self._loop
+        arrivals = loop.arrivals[node.name] if self._spread else 0
+        return (arrivals, loop.projected(node), loop.tie[node.name], node.name)
+
+    def best(self, job: Job, limit: float = math.inf) -> Node | None:
+        """Return the best node that can run the job and stays at or under the limit (in points) with it."""
+        loop = self._loop
+        work = loop.work(job)
+        # headroom and room only shrink during a loop: what fitted nowhere needn't be tried again
+        alike = (limit, job.tolerates, job.barred, *sorted(job.requests.items()), *job.history.closed)
+        if work >= self._hopeless.get(alike, math.inf):
+            return None
+        found = []
+        for speed, shelf in self._shelves.items():
+            cost = work / speed
+            for entry in shelf:
+                if entry[1] + cost > limit:
+                    if self._spread:
+                        continue
+                    break
+                node = loop.nodes[entry[3]]
+                if node.name != job.node and eligible(job, node, loop.snapshot.now_s, loop.used.get(node.name)):
+                    found.append(entry)
+                    break
+        if not found:
+            self._hopeless[alike] = work
+            return None
+        return loop.nodes[min(found)[3]]
+
+    def refresh(self, node: Node) -> None:
+        """Put a node to its new place after a move to it."""
+        old = self._entries.get(node.name)
+        if old is None:
+            return
+        shelf = self._shelves[node.speed]
+        del shelf[bisect.bisect_left(shelf, old)]
+        self._entries[node.name] = self._entry(node)
+        bisect.insort(shelf, self._entries[node.name])
+
+
+def _plan_rescues(loop: _Loop) -> None:
+    """R13 and R14: streams that can't start where they are, or whose node is lost."""
+    lost = _lost_nodes(loop)
+    waiting = []
+    for job in loop.snapshot.jobs:
+        node = loop.nodes[job.node]
+        if job.failing_s is None and node.ready and not (node.cordoned and _has_no_pod(job)):
+            continue
+        trouble = _trouble(loop, job, node, lost)
+        if trouble is not None and _may_be_rescued(loop, job, node):
+            waiting.append((*trouble, job))
+    if not waiting:
+        return
+    # restarts first, then the heaviest: the small ones fit into what is left
+    waiting.sort(key=lambda entry: (entry[0] is MoveKind.FAILOVER, -loop.work(entry[2]), entry[2].stream))
+    known = _Shelves(loop, (node for node in loop.nodes.values() if node.usage is not None), spread=True)
+    unknown = _Shelves(loop, (node for node in loop.nodes.values() if node.usage is None), spread=True)
+    for kind, why, job in waiting:
+        node = loop.nodes[job.node]
+        origin = loop.nodes.get(job.history.origin) if kind is MoveKind.RESTART else None
+        if origin is None or origin is node or not eligible(job, origin, loop.snapshot.now_s):
+            # R1 and R2 rank here, they don't forbid; a node without a metric is the last resort
+            origin = known.best(job, loop.limit) or known.best(job) or unknown.best(job)
+        if origin is None:
+            loop.veto(VetoReason.NO_ELIGIBLE_NODE, job.node, job.stream)
+            continue
+        loop.move(kind, job, origin, why)
+        known.refresh(origin)
+        unknown.refresh(origin)
+
+
+def _has_no_pod(job: Job) -> bool:
+    return job.phase in (Phase.PENDING, Phase.ABSENT)
+
+
+def _lost_nodes(loop: _Loop) -> set[str]:
+    """R14: nodes that are NotReady or gone for long enough to give them up."""
+    grace = loop.rules.node_grace_s
+    down = [node for node in loop.nodes.values() if not node.ready]
+    lost = {node.name for node in down if node.down_s > grace}
+    if loop.snapshot.contact_s <= grace:
+        for node in down:
+            loop.veto(VetoReason.NO_CONTACT, node.name, contact_s=loop.snapshot.contact_s, node_grace_s=grace)
+        return set()
+    for node in down:
+        if node.name not in lost:
+            loop.veto(VetoReason.NODE_GRACE, node.name, down_s=node.down_s, node_grace_s=grace)
+    if 2 * len(lost) > len(loop.nodes):
+        loop.veto(VetoReason.MANY_LOST, lost=float(len(lost)), nodes=float(len(loop.nodes)))
+        return set()
+    return lost
+
+
+def _trouble(loop: _Loop, job: Job, node: Node, lost: set[str]) -> tuple[MoveKind, str] | None:
+    """Say what a stream has to be rescued from, or veto."""
+    rules = loop.rules
+    if not node.ready:
+        if node.name not in lost:
+            return None
+        return MoveKind.FAILOVER, f"{node.name} has been away for {node.down_s:.0f} s"
+    if node.cordoned and _has_no_pod(job):
+        return MoveKind.FAILOVER, f"{node.name} is cordoned and has no pod of it"
+    timeout = rules.pull_timeout_s if job.pulling else rules.start_timeout_s
+    failing = job.failing_s or 0.0
+    if failing <= timeout:
+        loop.veto(VetoReason.START_GRACE, node.name, job.stream, failing_s=failing, start_timeout_s=timeout)
+        return None
+    return MoveKind.RESTART, f"it has failed to start on {node.name} for {failing:.0f} s"
+
+
+def _may_be_rescued(loop: _Loop, job: Job, node: Node) -> bool:
+    """Veto what must stay although it is in trouble."""
+    if loop.rules.policy is Policy.README:
+        loop.veto(VetoReason.POLICY, node.name, job.stream)
+    elif job.pinned:
+        loop.veto(VetoReason.PINNED, node.name, job.stream)
+    elif node.ready and job.phase is not Phase.ABSENT and not job.keda.brings_successor:
+        _veto_keda(loop, job)
+    else:
+        return True
+    return False
+
+
+def _veto_keda(loop: _Loop, job: Job) -> None:
+    keda = job.keda
+    state = (
+        "paused" if keda.paused else "not Ready" if not keda.ready else "Active" if keda.active else "not Active"
+    )
+    age = keda.last_active_age_s
+    loop.veto(VetoReason.KEDA_AWAY, job.node, job.stream, scaledjob=state, last_active_age_s=age)
+
+
+def _plan_offloads(loop: _Loop) -> None:
+    """Take the four steps' third: at most one job from each overloaded node, hottest first."""
+    known = [node for node in loop.nodes.values() if node.usage is not None]
+    for node in loop.nodes.values():
+        if node.usage is None and node.ready and known:
+            loop.veto(VetoReason.METRIC_UNKNOWN, node.name, why=node.why_unknown)
+    if not known:
+        loop.veto(VetoReason.NO_METRICS, nodes=float(len(loop.nodes)))
+    elif len(loop.overloaded) == len(known):
+        lowest = min(node.usage or 0.0 for node in known)
+        loop.veto(VetoReason.ALL_OVERLOADED, nodes=float(len(known)), lowest=lowest, threshold=loop.rules.threshold)
+    elif loop.overloaded:
+        under = [node for node in known if (node.usage or 0.0) <= loop.limit]
+        if loop.rules.policy is Policy.README:
+            _offload_to_the_letter(loop, under)
+        else:
+            clean = _Shelves(loop, (node for node in under if node.history.clean))
+            settling = _Shelves(loop, (node for node in under if not node.history.clean))
+            for source in loop.overloaded:
+                if _is_source(loop, source):
+                    _offload_one(loop, source, clean, settling)
+
+
+def _offload_to_the_letter(loop: _Loop, under: list[Node]) -> None:
+    """``readme``: any running job, to the lowest average of the window; nothing that this loop does counts."""
+    under.sort(key=lambda node: node.usage or 0.0)
+    groups = [list(group) for _, group in itertools.groupby(under, key=lambda node: node.usage)]
+    for source in loop.overloaded:
+        jobs = _movable_jobs(loop, source)
+        if not jobs:
+            continue
+        job = loop.rng.choice(jobs)
+        destination = next(filter(None, (_any_able(loop, job, group) for group in groups)), None)
+        if destination is None:
+            loop.veto(VetoReason.NO_ELIGIBLE_NODE, source.name, job.stream)
+        else:
+            loop.move(MoveKind.OFFLOAD, job, destination, f"{source.name} is over the threshold")
+
+
+def _any_able(loop: _Loop, job: Job, group: list[Node]) -> Node | None:
+    """Return one of a group's nodes that can run the job, each as probable as the others."""
+    node = loop.rng.choice(group)
+    if eligible(job, node, loop.snapshot.now_s):
+        return node
+    able = [node for node in group if eligible(job, node, loop.snapshot.now_s)]
+    return loop.rng.choice(able) if able else None
+
+
+def _is_source(loop: _Loop, node: Node) -> bool:
+    """Veto what keeps an overloaded node from giving up a job in this loop."""
+    rules, history, usage = loop.rules, node.history, node.usage or 0.0
+    if usage <= loop.limit + rules.hysteresis:
+        loop.veto(VetoReason.HYSTERESIS, node.name, usage=usage, needed=rules.threshold + rules.hysteresis)
+    elif history.over_before + 1 < rules.dwell:
+        loop.veto(VetoReason.DWELL, node.name, windows=float(history.over_before + 1), needed=float(rules.dwell))
+    elif node.name in loop.touched or (not history.clean and history.spoiled_windows < rules.spoiled_limit):
+        loop.veto(VetoReason.SETTLING, node.name, spoiled_windows=float(history.spoiled_windows))
+    elif history.useless_moves >= rules.useless_limit:
+        loop.veto(VetoReason.NOT_OUR_LOAD, node.name, usage=usage, moves=float(history.useless_moves))
+    else:
+        return True
+    return False
+
+
+def _movable_jobs(loop: _Loop, source: Node) -> list[Job]:
+    """Return the running jobs of an overloaded node that may leave it; veto the others."""
+    if not source.ready:
+        loop.veto(VetoReason.NOT_READY, source.name, usage=source.usage or 0.0)
+        return []
+    running = [job for job in loop.jobs[source.name] if job.phase is Phase.RUNNING]
+    if not running:
+        loop.veto(VetoReason.NO_JOB, source.name, usage=source.usage or 0.0)
+    return [job for job in running if _may_leave(loop, job)]
+
+
+def _may_leave(loop: _Loop, job: Job) -> bool:
+    rules, now = loop.rules, loop.snapshot.now_s
+    guarded = rules.policy is Policy.GUARDED
+    if job.pinned:
+        loop.veto(VetoReason.PINNED, job.node, job.stream)
+    elif job.moving or job.failing_s is not None:
+        loop.veto(VetoReason.IN_MOVE, job.node, job.stream)
+    elif not job.keda.brings_successor:
+        _veto_keda(loop, job)
+    elif guarded and cooldown_until(job.history, rules) > now:
+        left = cooldown_until(job.history, rules) - now
+        loop.veto(VetoReason.COOLDOWN, job.node, job.stream, seconds_left=left, moves=float(job.history.moves))
+    elif guarded and job.history.tried and job.history.work is None:
+        loop.veto(VetoReason.LOAD_UNKNOWN, job.node, job.stream)
+    else:
+        return True
+    return False
+
+
+def _offload_one(loop: _Loop, source: Node, clean: _Shelves, settling: _Shelves) -> None:
+    """``guarded``: move the job whose leaving helps best, or veto."""
+    usage = source.usage or 0.0
+    reliefs = sorted((loop.work(job) / source.speed, job.stream, job) for job in _movable_jobs(loop, source))
+    if not reliefs:
+        return
+    needed = usage - loop.limit
+    curing = [job for relief, _, job in reliefs if relief >= needed]
+    others = [job for relief, _, job in reversed(reliefs) if relief < needed]
+    for job in curing + others:
+        destination = clean.best(job, loop.limit)
+        if destination is not None:
+            after = usage - loop.work(job) / source.speed
+            loop.move(MoveKind.OFFLOAD, job, destination, f"{source.name} comes from {usage:.1f} to {after:.1f}")
+            clean.refresh(destination)
+            return
+    for job in curing + others:
+        waiting_for = settling.best(job, loop.limit)
+        if waiting_for is not None:
+            loop.veto(VetoReason.DESTINATION_SETTLING, source.name, job.stream, destination=waiting_for.name)
+            return
+    _exchange(loop, source, curing + others, clean)
+
+
+def _exchange(loop: _Loop, source: Node, jobs: Sequence[Job], clean: _Shelves) -> None:
+    """R3: nothing fits; pass the overload on only where it becomes smaller."""
+    usage = source.usage or 0.0
+    limit = usage - loop.rules.hysteresis - 2 * ROUNDING
+    choices = []
+    for job in jobs:
+        destination = clean.best(job, limit)
+        if destination is not None:
+            work = loop.work(job)
+            after = max(usage - work / source.speed, loop.projected(destination) + work / destination.speed)
+            choices.append((after, job.stream, job, destination))
+    if not choices:
+        smallest = min(loop.work(job) for job in jobs) / source.speed
+        loop.veto(VetoReason.UNPLACEABLE, source.name, usage=usage, smallest_job=smallest)
+        return
+    after, _, job, destination = min(choices, key=lambda choice: choice[:2])
+    why = f"nothing fits; the higher of both comes from {usage:.1f} to {after:.1f}"
+    loop.move(MoveKind.OFFLOAD, job, destination, why)
+    clean.refresh(destination)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PURE = {"rules", "state", "lateness", "planner", "learning"}
-ALLOWED_IN_PURE = {"errors", "rules", "planner"}
+PURE = {"rules", "state", "lateness", "planner", "learning", "debounce"}
+ALLOWED_IN_PURE = {"errors", "rules", "fleet", "planner"}
 STANDARD_IO = {"os", "socket", "subprocess", "requests", "sqlite3", "paho", "cv2", "psycopg", "time", "random"}
 
 
