@@ -2,71 +2,276 @@
 
 The balancer and the simulator keep one :class:`Ledger` each and tell it what happened; it answers with the
 histories that :mod:`posture.planner` plans with. A stream's history also survives in an annotation.
+
+A job's load is learned from its own move: one move per source and loop, and a source is never a destination in
+the same loop, so the source's drop between the window before and the first clean window after is that job's load.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+import math
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from posture.fleet import Move, NodeHistory, Rules, StreamHistory
+from posture.fleet import Move, MoveKind, NodeHistory, Rules, StreamHistory
+
+CLIPPED = 95.0
+"""R11, points: a source that read so much may have needed more than it got; its drop teaches too little."""
+NO_DROP = 1.0
+"""Points, beside the hysteresis: a source that fell by less has not noticed that the job left."""
+ENOUGH_RATIOS = 3
+"""So many streams must have been seen on two classes before their ratio can refute a fourth."""
+
+
+@dataclass
+class _Observation:
+    """A move whose effect has not been read yet."""
+
+    stream: str
+    source: str
+    destination: str
+    source_before: float | None
+    """Points in the window before; None: that window can't teach a load (R5, R11)."""
+    destination_before: float | None
+    changes: tuple[int, int]
+    """How many changes of ours source and destination had seen, this move included."""
 
 
 class Ledger:
     """The memory of one balancer.
 
     Order of calls in each loop: :meth:`change_begins` and :meth:`change_ends` whenever they happen,
-    :meth:`window` when a window is complete, then a plan, then :meth:`moved` for each move that was begun and
-    :meth:`start_failed` where R13 moved a stream on.
+    :meth:`window` when a window is complete, then a plan, then :meth:`moved` for each move that was begun.
     """
 
-    def __init__(self, rules: Rules, classes: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, rules: Rules, classes: Mapping[str, str] | None = None, speeds: Mapping[str, float] | None = None
+    ) -> None:
         """Start without any memory.
 
         Args:
             rules: the plan's rules.
             classes: node -> the name of its class of hardware; nodes of one class are equally fast.
+            speeds: class -> speed, as far as somebody knows; what is learned replaces it.
         """
-        raise NotImplementedError
+        self._rules = rules
+        self._classes = classes or {}
+        self._given_speeds = speeds or {}
+        self._speeds: dict[str, float] | None = None
+        self._streams: dict[str, StreamHistory] = {}
+        self._open: dict[str, set[str]] = {}
+        self._open_on: Counter[str] = Counter()
+        self._settled_s: dict[str, float] = {}
+        self._changes: Counter[str] = Counter()
+        self._usage: Mapping[str, float | None] = {}
+        self._spoiled: Counter[str] = Counter()
+        self._over: Counter[str] = Counter()
+        self._useless: Counter[str] = Counter()
+        self._observations: list[_Observation] = []
 
     def change_begins(self, stream: str, *nodes: str) -> None:
         """Note that a job of ours starts, stops or moves on these nodes: their windows are spoiled (R5)."""
-        raise NotImplementedError
+        already = self._open.setdefault(stream, set())
+        for node in set(nodes) - already:
+            already.add(node)
+            self._open_on[node] += 1
+            self._changes[node] += 1
 
     def change_ends(self, stream: str, settled_s: float) -> None:
         """Note when the change settles: pod Ready (or gone) + warm-up + one scrape, in seconds (R5)."""
-        raise NotImplementedError
+        for node in self._open.pop(stream, ()):
+            self._open_on[node] -= 1
+            self._settled_s[node] = max(settled_s, self._settled_s.get(node, -math.inf))
 
     def window(self, start_s: float, end_s: float, usage: Mapping[str, float | None]) -> None:
-        """Take the averages of a complete window: learn from finished moves, count spoiled and hot windows."""
-        raise NotImplementedError
+        """Take the averages of a complete window: learn from finished moves, count spoiled and hot windows.
+
+        Args:
+            start_s: when the window began.
+            end_s: when it ended.
+            usage: node -> average in points, or None (R6).
+        """
+        del end_s
+        limit = self._rules.threshold + self._rules.hysteresis
+        self._usage = usage
+        for node, points in usage.items():
+            clean = not self._open_on[node] and self._settled_s.get(node, -math.inf) <= start_s
+            self._spoiled[node] = 0 if clean else self._spoiled[node] + 1
+            self._over[node] = self._over[node] + 1 if points is not None and points > limit else 0
+            if points is not None and points <= self._rules.threshold:
+                self._useless[node] = 0
+        self._observations = [seen for seen in self._observations if not self._read(seen)]
 
     def moved(self, move: Move, now_s: float) -> None:
         """Note that a move was begun; its nodes' windows are spoiled until :meth:`change_ends`."""
-        raise NotImplementedError
+        history = self._streams.get(move.stream, StreamHistory())
+        self.change_ends(move.stream, now_s)
+        self.change_begins(move.stream, move.source, move.destination)
+        if move.kind is MoveKind.OFFLOAD:
+            history = replace(
+                history,
+                moves=history.moves + 1,
+                last_move_s=now_s,
+                tried=history.tried or not history.loads,
+            )
+            self._observe(move)
+        elif move.kind is MoveKind.RESTART:
+            failures = history.closed.get(move.source, (0.0, 0))[1]
+            closed_s = min(self._rules.closed_base_s * 2.0 ** min(failures, 60), self._rules.closed_cap_s)
+            history = replace(history, closed={**history.closed, move.source: (now_s + closed_s, failures + 1)})
+        self._streams[move.stream] = replace(history, origin=move.source)
 
     def node(self, name: str) -> NodeHistory:
         """Return what is remembered about a node."""
-        raise NotImplementedError
+        spoiled = self._spoiled[name]
+        return NodeHistory(spoiled == 0, spoiled, max(0, self._over[name] - 1), self._useless[name])
 
     def speed(self, name: str) -> float:
         """Return a node's learned speed relative to the first class; 1 where nothing is known (R8)."""
-        raise NotImplementedError
+        return self._class_speeds().get(self._class(name), 1.0)
 
     def stream(self, name: str) -> StreamHistory:
         """Return what is remembered about a stream."""
-        raise NotImplementedError
+        history = self._streams.get(name, StreamHistory())
+        if not history.loads:
+            return history
+        speeds = self._class_speeds()
+        return replace(history, work=statistics.median(p * speeds.get(c, 1.0) for c, p in history.loads.items()))
 
     def restore(self, name: str, history: StreamHistory) -> None:
         """Take a stream's history from its annotation, unless something newer is remembered."""
-        raise NotImplementedError
+        known = self._streams.get(name)
+        if known is None or known.last_move_s < history.last_move_s:
+            self._streams[name] = history
+            self._speeds = None
+
+    def forget(self, streams: Iterable[str]) -> None:
+        """Drop streams that are no longer part of the farm."""
+        for stream in streams:
+            self.change_ends(stream, -math.inf)
+            self._streams.pop(stream, None)
+
+    def _class(self, node: str) -> str:
+        return self._classes.get(node, "")
+
+    def _observe(self, move: Move) -> None:
+        """Keep what is needed to learn from a move."""
+        source, destination = self._usage.get(move.source), self._usage.get(move.destination)
+        teaches = source is not None and source < CLIPPED and not self._spoiled[move.source]
+        self._observations.append(
+            _Observation(
+                move.stream,
+                move.source,
+                move.destination,
+                source if teaches else None,
+                destination if not self._spoiled[move.destination] else None,
+                (self._changes[move.source], self._changes[move.destination]),
+            )
+        )
+
+    def _read(self, seen: _Observation) -> bool:
+        """Learn from a finished move where that is possible; say whether the observation is over."""
+        if self._changes[seen.source] != seen.changes[0]:
+            return True  # something else happened there
+        source, destination = self._usage.get(seen.source), self._usage.get(seen.destination)
+        if self._spoiled[seen.source] or source is None:
+            return False
+        if seen.source_before is None:
+            return True
+        drop = seen.source_before - source
+        if self._changes[seen.destination] != seen.changes[1]:
+            self._count_useless(seen, drop)
+            return True
+        if self._spoiled[seen.destination] or destination is None:
+            return False
+        self._count_useless(seen, drop)
+        if seen.destination_before is not None and 0 < drop <= seen.source_before:
+            self._learn(seen, drop, destination - seen.destination_before)
+        return True
+
+    def _count_useless(self, seen: _Observation, drop: float) -> None:
+        """Count moves that did not help their source: its load isn't ours."""
+        useless = drop < NO_DROP + self._rules.hysteresis
+        self._useless[seen.source] = self._useless[seen.source] + 1 if useless else 0
+
+    def _learn(self, seen: _Observation, drop: float, rise: float) -> None:
+        """Accept the drop as the job's load if the destination's rise agrees with it."""
+        here, there = self._class(seen.source), self._class(seen.destination)
+        loads = {**self._streams[seen.stream].loads, here: drop}
+        if here == there or len(self._ratios(here, there)) >= ENOUGH_RATIOS:
+            speeds = self._class_speeds()
+            expected = rise * speeds.get(there, 1.0) / speeds.get(here, 1.0)
+            if abs(expected - drop) > max(5.0, 0.3 * drop):
+                return
+        if here != there and rise >= NO_DROP:
+            loads[there] = rise
+        self._streams[seen.stream] = replace(self._streams[seen.stream], loads=loads)
+        self._speeds = None
+
+    def _ratios(self, one: str, other: str) -> list[float]:
+        """Return how many times as fast the other class was, for each stream that was seen on both."""
+        loads = (history.loads for history in self._streams.values())
+        return [seen[one] / seen[other] for seen in loads if one in seen and other in seen]
+
+    def _class_speeds(self) -> dict[str, float]:
+        """Return class -> speed: from class to class by the median ratio of the streams that ran on both."""
+        if self._speeds is None:
+            ratios = defaultdict(list)
+            for history in self._streams.values():
+                for one, other in itertools.permutations(history.loads, 2):
+                    ratios[one, other].append(history.loads[one] / history.loads[other])
+            medians = {pair: statistics.median(seen) for pair, seen in ratios.items()}
+            self._speeds = _speeds_along(medians, self._given_speeds)
+        return self._speeds
+
+
+def _speeds_along(ratios: Mapping[tuple[str, str], float], given: Mapping[str, float]) -> dict[str, float]:
+    """Return speeds that follow the ratios, from the first class of each connected set on."""
+    speeds = dict(given)
+    done: set[str] = set()
+    for first in sorted({one for one, _ in ratios}):
+        reached = [] if first in done else [first]
+        speeds.setdefault(first, 1.0)
+        done.add(first)
+        while reached:
+            one = reached.pop()
+            for (start, other), ratio in sorted(ratios.items()):
+                if start == one and other not in done:
+                    speeds[other] = speeds[one] * ratio
+                    done.add(other)
+                    reached.append(other)
+    return speeds
 
 
 def history_to_json(history: StreamHistory) -> dict[str, Any]:
     """Return a history as plain JSON values, for the annotation."""
-    raise NotImplementedError
+    return {
+        "loads": {name: round(points, 3) for name, points in history.loads.items()},
+        "moves": history.moves,
+        "last_move_s": None if history.last_move_s == -math.inf else round(history.last_move_s, 3),
+        "origin": history.origin,
+        "tried": history.tried,
+        "closed": {node: [round(until, 3), times] for node, (until, times) in history.closed.items()},
+    }
 
 
 def history_from_json(value: Any) -> StreamHistory:
     """Return the history of an annotation; whatever isn't one there counts as no history at all."""
-    raise NotImplementedError
+    try:
+        last_move_s = -math.inf if value["last_move_s"] is None else float(value["last_move_s"])
+        history = StreamHistory(
+            loads={str(name): float(points) for name, points in value["loads"].items()},
+            moves=int(value["moves"]),
+            last_move_s=last_move_s,
+            origin=str(value["origin"]),
+            tried=bool(value["tried"]),
+            closed={str(node): (float(until), int(times)) for node, (until, times) in value["closed"].items()},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        return StreamHistory()
+    loads_make_sense = all(0 < points <= 100 for points in history.loads.values())
+    return history if loads_make_sense and history.moves >= 0 else StreamHistory()
