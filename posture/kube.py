@@ -77,6 +77,9 @@ POD = Kind("Pod", "v1", "pods")
 NODE = Kind("Node", "v1", "nodes", namespaced=False)
 EVENT = Kind("Event", "v1", "events")
 LEASE = Kind("Lease", "coordination.k8s.io/v1", "leases")
+DEPLOYMENT = Kind("Deployment", "apps/v1", "deployments")
+SECRET = Kind("Secret", "v1", "secrets")
+NAMESPACE = Kind("Namespace", "v1", "namespaces", namespaced=False)
 
 
 class KubeError(Exception):

@@ -7,6 +7,7 @@ process that matches all three is ever signalled: ids are used again, most surel
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import select
@@ -14,12 +15,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from posture.children import Child
 from posture.config import ROOT
+from posture.errors import UserError
 
 PROC = Path("/proc")
 POLL_S = 0.1
@@ -47,6 +49,28 @@ class Record:
 def folder_of(namespace: str, farm: str) -> Path:
     """Return the folder of a farm's records and logs on this machine."""
     return ROOT / "run" / f"{namespace}.{farm}"
+
+
+@contextlib.contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Keep a second build_and_push.py or stop.py from working on the same farm at the same time.
+
+    Raises:
+        UserError: one is at work.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a+", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise UserError(
+                f"process {lock.read().strip()} is at work on this farm; wait for it, or end it"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
 
 
 def start(name: str, command: Sequence[str], folder: Path, environ: Mapping[str, str] | None = None) -> Child:

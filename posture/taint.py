@@ -1,0 +1,77 @@
+"""The taint that keeps analyzers off the master; it carries the farm's name, so that each farm takes only its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from posture import kube
+from posture.kube import KubeClient, Object
+
+EFFECT = "NoSchedule"
+ATTEMPTS = 5
+
+
+def key_of(farm: str) -> str:
+    """Return the taint's key."""
+    return f"{farm}.posture-farm/master"
+
+
+def is_tainted(node: Object, farm: str) -> bool:
+    """Return whether a node has this farm's taint."""
+    return any(taint["key"] == key_of(farm) for taint in _taints(node))
+
+
+def add(cluster: KubeClient, name: str, farm: str) -> bool:
+    """Taint a node; whatever other taints it has stay.
+
+    Returns:
+        Whether it was not tainted already.
+
+    Raises:
+        KubeError: the API server did not do it.
+    """
+    ours = {"key": key_of(farm), "value": "true", "effect": EFFECT}
+    return _change(cluster, name, lambda taints: [*_without(taints, farm), ours])
+
+
+def remove(cluster: KubeClient, name: str, farm: str) -> bool:
+    """Take this farm's taint, and no other, off a node.
+
+    Returns:
+        Whether it had it.
+
+    Raises:
+        KubeError: the API server did not do it.
+    """
+    return _change(cluster, name, lambda taints: _without(taints, farm))
+
+
+def _change(cluster: KubeClient, name: str, change: Callable[[list[Object]], list[Object]]) -> bool:
+    """Change the list of taints, only if it still is what it was when we read it; otherwise read it again."""
+    for attempt in range(1, ATTEMPTS + 1):
+        before = _taints(cluster.get(kube.NODE, name))
+        after = change(before)
+        if after == before:
+            return False
+        test = {"op": "test", "path": "/spec/taints", "value": before or None}
+        edit = (
+            {"op": "add", "path": "/spec/taints", "value": after}
+            if after
+            else {"op": "remove", "path": "/spec/taints"}
+        )
+        try:
+            cluster.patch(kube.NODE, name, [test, edit])
+        except kube.ConflictError:
+            if attempt == ATTEMPTS:
+                raise
+        else:
+            return True
+    return False
+
+
+def _taints(node: Object) -> list[Object]:
+    return list(node.get("spec", {}).get("taints") or [])
+
+
+def _without(taints: list[Object], farm: str) -> list[Object]:
+    return [taint for taint in taints if taint["key"] != key_of(farm)]

@@ -1,0 +1,270 @@
+"""Stopping a farm, in the order that loses no frame and lets nothing come back. Each step may be repeated.
+
+Only what carries the farm's labels, in the farm's namespace, is touched, and of the nodes only the farm's own taint.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from posture import compose, kube, labels, objects, processes, taint
+from posture.config import Settings
+from posture.kube import Kind, KubeClient, Object
+from posture.runtime import Stop
+
+POLL_S = 1.0
+SCALER_STOP_S = 10.0
+"""A scaler stops its balancer first, which may be in the middle of a request."""
+DEFAULT_POLLING_S = 30
+"""KEDA's, for a ScaledJob that doesn't say."""
+
+
+class TearDownError(Exception):
+    """Something would not go away; the message says what, and what to do."""
+
+
+@dataclass
+class TearDown:
+    """One run of it.
+
+    Attributes:
+        settings: which cluster, namespace and farm.
+        stop: a signal ends the waiting.
+        dry_run: say what would be done, and do nothing.
+        say: takes one line at a time.
+    """
+
+    settings: Settings
+    stop: Stop
+    dry_run: bool = False
+    say: Callable[[str], None] = print
+
+    def local(self) -> None:
+        """End what runs on this machine: compose's containers, the scaler, then the balancer.
+
+        Raises:
+            CommandError: compose failed.
+        """
+        names = compose.containers(self.settings.images.timeout_s)
+        if names:
+            self._do(f"docker-compose down ({', '.join(names)})", compose.down)
+        folder = self.folder
+        # the scaler first: it would start a balancer that has ended again
+        for name in ("scaler", "balancer"):
+            record = processes.find(name, folder)
+            if record is not None:
+                self._do(
+                    f"stop the {name}, pid {record.pid}",
+                    lambda name=name: processes.stop(name, folder, SCALER_STOP_S),  # type: ignore[misc]
+                )
+
+    @property
+    def folder(self) -> Path:
+        """Where this farm's records are."""
+        return processes.folder_of(self.settings.kubernetes.namespace, self.settings.kubernetes.farm)
+
+    def streams(self, cluster: KubeClient) -> list[str]:
+        """Pause the ScaledJobs, and end their Jobs and pods.
+
+        Returns:
+            The names of the paused ScaledJobs.
+
+        Raises:
+            KubeError: the API server did not do what was asked.
+            TearDownError: something does not end in time.
+        """
+        farm = self.settings.kubernetes.farm
+        for deployment in cluster.list(kube.DEPLOYMENT, labels.of_farm(farm)):
+            self._scale_to_zero(cluster, deployment)
+        scaled_jobs = self.scaled_jobs(cluster)
+        running = [item for item in scaled_jobs if not is_paused(item)]
+        for scaled_job in running:
+            self._pause(cluster, scaled_job)
+        # a poll that had begun before may still make a Job
+        quiet_s = max((polling_interval(item) for item in running), default=0)
+        self._drain(cluster, float(quiet_s))
+        return [name_of(item) for item in scaled_jobs]
+
+    def scaled_jobs(self, cluster: KubeClient) -> list[Object]:
+        """Return the farm's ScaledJobs; none where KEDA is gone.
+
+        Raises:
+            KubeError: the API server did not answer.
+        """
+        try:
+            return cluster.list(kube.SCALED_JOB, labels.of_farm(self.settings.kubernetes.farm))
+        except kube.NotFoundError:
+            return []
+
+    def _scale_to_zero(self, cluster: KubeClient, deployment: Object) -> None:
+        if deployment["spec"].get("replicas", 1) == 0:
+            return
+        edit = {"op": "replace", "path": "/spec/replicas", "value": 0}
+        self._do(
+            f"scale deployment {name_of(deployment)} to 0",
+            lambda: cluster.patch(kube.DEPLOYMENT, name_of(deployment), [edit]),
+        )
+
+    def _pause(self, cluster: KubeClient, scaled_job: Object) -> None:
+        self._do(f"pause scaledjob {name_of(scaled_job)}", lambda: set_paused(cluster, scaled_job, True))
+
+    def _drain(self, cluster: KubeClient, quiet_s: float) -> None:
+        """Delete the Jobs until none has appeared for so long, then the pods that are left."""
+        selector = labels.of_streams(self.settings.kubernetes.farm)
+        asked: set[str] = set()
+        if self.dry_run:
+            for kind in (kube.JOB, kube.POD):
+                self._ask_to_go(cluster, kind, cluster.list(kind, selector), asked)
+            return
+        seen_at = time.monotonic()
+        deadline = seen_at + quiet_s + self.settings.kubernetes.stop_timeout_s
+        while True:
+            jobs = cluster.list(kube.JOB, selector)
+            self._ask_to_go(cluster, kube.JOB, jobs, asked)
+            # Foreground: a Job that is gone has no pods any more
+            pods = [] if jobs else cluster.list(kube.POD, selector)
+            self._ask_to_go(cluster, kube.POD, pods, asked)
+            now = time.monotonic()
+            if jobs:
+                seen_at = now
+            elif not pods and now - seen_at >= quiet_s:
+                return
+            if now > deadline:
+                self._give_up(cluster, jobs, cluster.list(kube.POD, selector))
+                return
+            self._pause_between_looks()
+
+    def _ask_to_go(self, cluster: KubeClient, kind: Kind, objects: list[Object], asked: set[str]) -> None:
+        for item in objects:
+            uid = str(item["metadata"]["uid"])
+            if uid in asked or (kind is kube.POD and "deletionTimestamp" in item["metadata"]):
+                continue
+            asked.add(uid)
+            self._do(
+                f"delete {kind.name.lower()} {name_of(item)}",
+                lambda item=item, uid=uid: cluster.delete(kind, name_of(item), uid=uid),  # type: ignore[misc]
+            )
+
+    def _give_up(self, cluster: KubeClient, jobs: list[Object], pods: list[Object]) -> None:
+        """Let go of what hangs on dead nodes; anything else that is still there is an error."""
+        alive = {name_of(node) for node in cluster.list(kube.NODE) if objects.Node.read(node).ready}
+        hanging = [pod for pod in pods if pod["spec"].get("nodeName") in alive or not pod["spec"].get("nodeName")]
+        if hanging or (jobs and not pods):
+            names = ", ".join(name_of(item) for item in hanging or jobs)
+            raise TearDownError(
+                f"still there after {self.settings.kubernetes.stop_timeout_s:g} s: {names}; "
+                f"see kubectl -n {cluster.namespace} describe, and run python3 stop.py again"
+            )
+        for job in jobs:
+            # on a dead node the pods can't end, and a Foreground deletion would wait for them for ever
+            self._do(
+                f"let job {name_of(job)} go, whose node is away",
+                lambda job=job: cluster.delete(  # type: ignore[misc]
+                    kube.JOB, name_of(job), uid=job["metadata"]["uid"], propagation="Background"
+                ),
+            )
+        for pod in pods:
+            self.say(
+                f"  left: pod {name_of(pod)}; it goes when node {pod['spec'].get('nodeName')} is back or removed"
+            )
+
+    def remove_objects(self, cluster: KubeClient) -> None:
+        """Delete the ScaledJobs, the balancer's Lease, and what ``--in-cluster`` has made.
+
+        Raises:
+            KubeError: the API server did not do what was asked.
+            TearDownError: KEDA does not let a ScaledJob go.
+        """
+        farm = self.settings.kubernetes.farm
+        scaled_jobs = self.scaled_jobs(cluster)
+        for item in scaled_jobs:
+            self._delete(cluster, kube.SCALED_JOB, item)
+        for item in cluster.list(kube.LEASE, labels.of_farm(farm)):
+            self._delete(cluster, kube.LEASE, item)
+        deadline = time.monotonic() + self.settings.kubernetes.stop_timeout_s
+        while not self.dry_run and (left := self.scaled_jobs(cluster)):
+            if time.monotonic() > deadline:
+                raise TearDownError(
+                    f"KEDA doesn't let {', '.join(name_of(item) for item in left)} go; is its operator running? "
+                    "kubectl -n keda get pods"
+                )
+            self._pause_between_looks()
+
+    def _delete(self, cluster: KubeClient, kind: Kind, item: Object) -> None:
+        self._do(
+            f"delete {kind.name.lower()} {name_of(item)}",
+            lambda: cluster.delete(kind, name_of(item), uid=item["metadata"]["uid"]),
+        )
+
+    def untaint(self, cluster: KubeClient) -> None:
+        """Take the farm's taint off every node that has it.
+
+        Raises:
+            KubeError: the API server did not do it.
+        """
+        farm = self.settings.kubernetes.farm
+        for node in cluster.list(kube.NODE):
+            if taint.is_tainted(node, farm):
+                self._do(
+                    f"untaint node {name_of(node)}",
+                    lambda node=node: taint.remove(cluster, name_of(node), farm),  # type: ignore[misc]
+                )
+
+    def remove_file(self, path: Path) -> None:
+        """Delete a file of ours.
+
+        Raises:
+            TearDownError: it can't be deleted.
+        """
+        try:
+            self._do(f"remove {path.name}", path.unlink)
+        except OSError as error:
+            raise TearDownError(f"{path}: can't be removed: {error.strerror}") from None
+
+    def _do(self, what: str, action: Callable[[], object]) -> None:
+        self.say(f"  would {what}" if self.dry_run else f"  {what}")
+        if not self.dry_run:
+            action()
+
+    def _pause_between_looks(self) -> None:
+        self.stop.wait(POLL_S)
+        if self.stop.requested:
+            raise TearDownError("interrupted while Jobs and pods were ending; run python3 stop.py again")
+
+
+def name_of(item: Object) -> str:
+    """Return an object's name."""
+    return str(item["metadata"]["name"])
+
+
+def is_paused(scaled_job: Object) -> bool:
+    """Return whether a ScaledJob is paused by its annotation."""
+    return (scaled_job["metadata"].get("annotations") or {}).get(labels.PAUSED) == "true"
+
+
+def set_paused(cluster: KubeClient, scaled_job: Object, paused: bool) -> None:
+    """Pause a ScaledJob, or let it go on.
+
+    Raises:
+        KubeError: the API server did not do it.
+    """
+    path = "/metadata/annotations"
+    key = labels.PAUSED.replace("~", "~0").replace("/", "~1")
+    annotations = scaled_job["metadata"].get("annotations") or {}
+    operations: list[Object]
+    if paused:
+        operations = [] if annotations else [{"op": "add", "path": path, "value": {}}]
+        operations.append({"op": "add", "path": f"{path}/{key}", "value": "true"})
+    elif labels.PAUSED in annotations:
+        operations = [{"op": "remove", "path": f"{path}/{key}"}]
+    else:
+        return
+    cluster.patch(kube.SCALED_JOB, name_of(scaled_job), operations)
+
+
+def polling_interval(scaled_job: Object) -> int:
+    """Return how often KEDA looks at a ScaledJob, in seconds."""
+    return int(scaled_job["spec"].get("pollingInterval") or DEFAULT_POLLING_S)
