@@ -1,4 +1,4 @@
-"""The taint that keeps analyzers off the master; it carries the farm's name, so that each farm takes only its own."""
+"""The taint that keeps analyzers off the master. Its key has the farm's name: each farm takes only its own off."""
 
 from __future__ import annotations
 
@@ -54,13 +54,9 @@ def _change(cluster: KubeClient, name: str, change: Callable[[list[Object]], lis
         if after == before:
             return False
         test = {"op": "test", "path": "/spec/taints", "value": before or None}
-        edit = (
-            {"op": "add", "path": "/spec/taints", "value": after}
-            if after
-            else {"op": "remove", "path": "/spec/taints"}
-        )
+        edit = {"op": "add", "value": after} if after else {"op": "remove"}
         try:
-            cluster.patch(kube.NODE, name, [test, edit])
+            cluster.patch(kube.NODE, name, [test, {**edit, "path": "/spec/taints"}])
         except kube.ConflictError:
             if attempt == ATTEMPTS:
                 raise

@@ -1,6 +1,6 @@
 """Stopping a farm, in the order that loses no frame and lets nothing come back. Each step may be repeated.
 
-Only what carries the farm's labels, in the farm's namespace, is touched, and of the nodes only the farm's own taint.
+Only what carries the farm's labels, in its namespace, is touched, and of the nodes only the farm's own taint.
 """
 
 from __future__ import annotations
