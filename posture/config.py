@@ -132,6 +132,13 @@ def _host_port(value: Any) -> str:
     return str(value)
 
 
+def _listen(value: Any) -> str:
+    """Return [host]:port as it stands."""
+    text = _text(value)
+    _host_port(f"all{text}" if text.startswith(":") else text)
+    return text
+
+
 def _web_address(value: Any) -> str:
     """Return a URL that ends without a slash; user and password have settings of their own."""
     text = _text(value).rstrip("/")
@@ -423,6 +430,32 @@ class Balancer:
 
 
 @dataclass(frozen=True)
+class Scaler:
+    """What cpu_monitor_and_offload.py answers to KEDA, and how it keeps the balancer running."""
+
+    listen: str = _setting(
+        ":50051", _listen, ":port or host:port; an IPv6 address in brackets", "where KEDA asks; no host: everywhere"
+    )
+    tls_cert: str = _setting(
+        "", _text, "a path", "our certificate, with what signed it; read again when it changes"
+    )
+    tls_key: str = _setting("", _text, "a path", "its private key")
+    client_ca: str = _setting("", _text, "a path", "only clients with a certificate of this authority are answered")
+    insecure: bool = _setting(
+        False, _flag, "true or false", "plaintext beyond this machine; in a cluster it needs no asking"
+    )
+    refresh_s: float = _seconds(5.0, "how often the usage is read; calls are answered from memory", 0.1)
+    stabilize_s: float = _seconds(120.0, "Active holds for so long after the last time a node had room", 1)
+    max_rpc_s: float = _seconds(3600.0, "a stream of answers ends after this, and KEDA opens a new one; 0: never")
+    max_tracked: int = _count(2000, "of so many ScaledJobs the metrics show when KEDA last asked for them")
+    metrics_port: int = _setting(
+        9464, _number(0, 65_535, whole=True), "0 to 65535", "/metrics, /healthz and /readyz; 0: none"
+    )
+    balancer_script: str = _file("gpu_balancer.py", "the program that moves jobs; one of it is kept running")
+    backoff_max_s: float = _seconds(60.0, "the longest pause before a balancer that ended is started again", 0.01)
+
+
+@dataclass(frozen=True)
 class Images:
     """The container images that build_and_push.py makes."""
 
@@ -472,6 +505,7 @@ class Settings:
     kubernetes: Kubernetes = Kubernetes()
     images: Images = Images()
     balancer: Balancer = Balancer()
+    scaler: Scaler = Scaler()
     streams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     gpu_queries: Mapping[str, GpuQuery] = field(default_factory=dict)
 
@@ -488,6 +522,7 @@ SECTIONS: dict[str, type[Any]] = {
     "kubernetes": Kubernetes,
     "images": Images,
     "balancer": Balancer,
+    "scaler": Scaler,
 }
 
 
