@@ -1,0 +1,125 @@
+"""One balancer acts at a time (R10): a Lease of the Kubernetes API, as client-go's leader election takes it.
+
+Clocks of different machines are never compared: a Lease has expired when *we* have seen it unchanged for its
+duration. Whoever holds it stops acting some time before the others would take it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import os
+import socket
+import time
+import uuid
+
+from posture import kube, labels
+from posture.kube import KubeClient, Object
+
+log = logging.getLogger("posture.lease")
+
+SAFE_SHARE = 2 / 3
+"""Of the duration: we act for so long after our last renewal, the others wait for all of it."""
+
+
+class Lease:
+    """The right to act for one farm.
+
+    Args:
+        cluster: where the Lease lives.
+        farm: the farm's name; the Lease is named after it.
+        duration_s: after so many seconds without a renewal another may take it.
+    """
+
+    def __init__(self, cluster: KubeClient, farm: str, duration_s: float) -> None:
+        self.name = f"posture-balancer-{farm}"
+        self.identity = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        self.holder = ""
+        """Who held it when we last looked."""
+        self._cluster = cluster
+        self._farm = farm
+        self._duration_s = duration_s
+        self._renewed_at: float | None = None
+        self._seen: str | None = None
+        self._seen_at = 0.0
+
+    @property
+    def held(self) -> bool:
+        """Say whether we may act now."""
+        return self._renewed_at is not None and time.monotonic() - self._renewed_at < self._duration_s * SAFE_SHARE
+
+    def renew(self) -> bool:
+        """Take the Lease, or keep it; return whether we may act.
+
+        Raises:
+            KubeError: the API server did not answer; what :attr:`held` says still holds.
+        """
+        asked_at = time.monotonic()
+        try:
+            lease = self._cluster.get(kube.LEASE, self.name)
+        except kube.NotFoundError:
+            lease = None
+        if lease is not None and not self._is_free(lease):
+            self._renewed_at = None
+            return False
+        try:
+            self._write(lease, self.identity)
+        except kube.ConflictError:
+            # another one was quicker
+            self._renewed_at = None
+            return False
+        if self._renewed_at is None:
+            log.info("this balancer acts from now on (Lease %s)", self.name)
+        self._renewed_at = asked_at
+        self.holder = self.identity
+        return self.held
+
+    def release(self) -> None:
+        """Give the Lease back, so that another need not wait for it to expire; errors are only logged."""
+        if self._renewed_at is None:
+            return
+        self._renewed_at = None
+        try:
+            lease = self._cluster.get(kube.LEASE, self.name)
+            if lease["spec"].get("holderIdentity") == self.identity:
+                self._write(lease, "")
+        except kube.KubeError as error:
+            log.warning("the Lease could not be given back: %s", error)
+
+    def _is_free(self, lease: Object) -> bool:
+        """Say whether it is ours, nobody's, or has not been renewed for its duration."""
+        spec = lease.get("spec") or {}
+        holder = spec.get("holderIdentity") or ""
+        if holder != self.holder and holder not in {"", self.identity}:
+            log.info("the balancer %s acts; this one waits", holder)
+        self.holder = holder
+        version = lease["metadata"]["resourceVersion"]
+        if version != self._seen:
+            self._seen, self._seen_at = version, time.monotonic()
+        if holder in {"", self.identity}:
+            return True
+        duration_s = float(spec.get("leaseDurationSeconds") or self._duration_s)
+        return time.monotonic() - self._seen_at > duration_s
+
+    def _write(self, lease: Object | None, holder: str) -> None:
+        now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        before = (lease or {}).get("spec") or {}
+        changed = before.get("holderIdentity") != holder
+        spec = {
+            "holderIdentity": holder,
+            "leaseDurationSeconds": max(1, round(self._duration_s)),
+            "acquireTime": now if changed else before.get("acquireTime", now),
+            "renewTime": now,
+            "leaseTransitions": int(before.get("leaseTransitions") or 0) + int(changed),
+        }
+        metadata: Object = {
+            "name": self.name,
+            "namespace": self._cluster.namespace,
+            "labels": {labels.PART_OF: labels.OURS, labels.FARM: self._farm},
+        }
+        body: Object = {"apiVersion": kube.LEASE.api, "kind": kube.LEASE.name, "metadata": metadata, "spec": spec}
+        if lease is None:
+            self._cluster.create(kube.LEASE, body)
+        else:
+            metadata["resourceVersion"] = lease["metadata"]["resourceVersion"]
+            self._cluster.replace(kube.LEASE, self.name, body)

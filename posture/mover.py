@@ -1,0 +1,232 @@
+"""Moving one stream to another node, so that a crash at any point leaves nothing to repair by hand.
+
+1. :meth:`Mover.open`: one JSON Patch of the ScaledJob tests its generation, replaces the affinity, and leaves
+   the move in an annotation. From here on a new Job can only land on the new node.
+2. :func:`next_steps`, for as long as the annotation is there: delete the unfinished Jobs that the old affinity
+   made; wait until they and their pods are gone; delete leftover pods; when exactly one unfinished Job with the
+   new affinity is there, take the annotation off.
+
+What comes next is derived from the cluster alone, in each pass anew: whoever comes after a crash goes on.
+Deleting first and patching after would lose a race: a poll of KEDA in between makes the Job anew on the old node.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from posture import kube, labels
+from posture.affinity import with_node
+from posture.fleet import Move, MoveKind
+from posture.kube import KubeClient, Propagation
+from posture.objects import Job, Pod, ScaledJob
+
+log = logging.getLogger("posture.mover")
+
+
+@dataclass(frozen=True)
+class OpenMove:
+    """A move as its annotation has it."""
+
+    id: str
+    move: Move
+    began_s: float
+    """By the API server's clock, in seconds since 1970."""
+
+    def to_text(self) -> str:
+        """Return the annotation's value."""
+        return json.dumps({"id": self.id, "began_s": round(self.began_s, 3), **asdict(self.move)})
+
+    @classmethod
+    def from_text(cls, text: str) -> OpenMove | None:
+        """Return the move; None if a person wrote something else there, which still counts as open."""
+        try:
+            fields = json.loads(text)
+            identity, began_s = str(fields.pop("id")), float(fields.pop("began_s"))
+            return cls(identity, Move(**fields | {"kind": MoveKind(fields["kind"])}), began_s)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return None
+
+
+def open_move_text(scaled_job: ScaledJob) -> str | None:
+    """Return the annotation of an open move, None if there is none."""
+    return (scaled_job.annotations or {}).get(labels.MOVE)
+
+
+@dataclass(frozen=True)
+class DeleteJob:
+    """Delete this very Job."""
+
+    job: Job
+    propagation: Propagation
+
+
+@dataclass(frozen=True)
+class DeletePod:
+    """Delete a pod whose Job is gone, with its grace period."""
+
+    pod: Pod
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Nothing to do until the cluster has gone on."""
+
+    what: str
+
+
+@dataclass(frozen=True)
+class Close:
+    """The move is done: take the annotation off."""
+
+
+Step = DeleteJob | DeletePod | Wait | Close
+
+
+def next_steps(
+    scaled_job: ScaledJob,
+    jobs: Iterable[Job],
+    pods: Iterable[Pod],
+    is_dead: Callable[[str], bool],
+    keda_brings_successor: bool,
+) -> list[Step]:
+    """Say what an open move needs now. Pure.
+
+    Args:
+        scaled_job: whose move it is; its affinity names the new node.
+        jobs: its Jobs, as listed *after* the pods: a pod without a Job then is a leftover, never a newcomer.
+        pods: its pods.
+        is_dead: says whether a Node object is gone, or NotReady for longer than the grace (R14).
+        keda_brings_successor: R15; without it no Job is deleted on a node that lives.
+    """
+    if scaled_job.node is None:
+        # an edit by hand has taken the affinity out: nothing is where it should not be
+        return [Close()]
+    jobs, pods = list(jobs), list(pods)
+    unfinished = [job for job in jobs if not job.finished]
+    old = [job for job in unfinished if job.node != scaled_job.node]
+    new = sorted(
+        (job for job in unfinished if job.node == scaled_job.node), key=lambda job: (job.created_s, job.uid)
+    )
+    steps: list[Step] = [_removal(job, _is_on_dead_node(job, pods, is_dead), keda_brings_successor) for job in old]
+    # KEDA's cache may lag behind its own Jobs; the oldest stays
+    steps += [Wait(f"Job {job.name} to go") if job.deleting else DeleteJob(job, "Foreground") for job in new[1:]]
+    steps += _leftovers(pods, {job.uid for job in jobs}, is_dead)
+    if steps:
+        return steps
+    return [Close()] if new else [Wait("KEDA to make the new Job at its next poll")]
+
+
+def _is_on_dead_node(job: Job, pods: Iterable[Pod], is_dead: Callable[[str], bool]) -> bool:
+    return any(pod.job_uid == job.uid and pod.host and is_dead(pod.host) for pod in pods)
+
+
+def _removal(job: Job, on_dead_node: bool, keda_brings_successor: bool) -> Step:
+    if on_dead_node:
+        # its pod can't end there, and a Foreground deletion would wait for it; this also frees one that does
+        return DeleteJob(job, "Background")
+    if job.deleting:
+        return Wait(f"Job {job.name} to go")
+    if not keda_brings_successor:
+        return Wait("KEDA, before the old Job may go (keda_away)")
+    return DeleteJob(job, "Foreground")
+
+
+def _leftovers(pods: Iterable[Pod], jobs: Collection[str], is_dead: Callable[[str], bool]) -> list[Step]:
+    """Return what to do about pods whose Job is gone; those on dead nodes go when the node comes back or goes."""
+    here = [pod for pod in pods if pod.job_uid not in jobs and not (pod.host and is_dead(pod.host))]
+    return [Wait(f"pod {pod.name} to go") if pod.deleting else DeletePod(pod) for pod in here]
+
+
+class Mover:
+    """Takes the steps. Each is one request, and none depends on another's having been answered."""
+
+    def __init__(self, cluster: KubeClient) -> None:
+        self._cluster = cluster
+
+    def open(self, scaled_job: ScaledJob, move: Move, history: str) -> OpenMove:
+        """Begin a move: the new affinity and the annotations, at once.
+
+        Args:
+            scaled_job: as the plan saw it.
+            move: where it goes.
+            history: what was remembered of the stream before this move; the move itself stands beside it.
+
+        Raises:
+            ConflictError: somebody has edited the ScaledJob since it was read; nothing has changed.
+            KubeError: the API server did not do it, or its answer was lost; the next pass sees which.
+        """
+        opened = OpenMove(uuid.uuid4().hex[:12], move, self._cluster.now())
+        affinity = with_node(scaled_job.pod_spec.get("affinity"), move.destination)
+        operations: list[dict[str, Any]] = [
+            # not the resourceVersion: KEDA raises it at every active poll
+            {"op": "test", "path": "/metadata/generation", "value": scaled_job.generation},
+            {"op": "add", "path": "/spec/jobTargetRef/template/spec/affinity", "value": affinity},
+            *_set_annotations(scaled_job, {labels.HISTORY: history, labels.MOVE: opened.to_text()}),
+        ]
+        self._cluster.patch(kube.SCALED_JOB, scaled_job.name, operations)
+        return opened
+
+    def take(self, scaled_job: ScaledJob, steps: Sequence[Step], history: str) -> bool:
+        """Take the steps of an open move.
+
+        Args:
+            scaled_job: whose move it is.
+            steps: from :func:`next_steps`.
+            history: what is remembered of the stream, this move included; written when the move is closed.
+
+        Returns:
+            Whether the move is closed now.
+
+        Raises:
+            KubeError: the API server did not do one of them.
+        """
+        for step in steps:
+            if isinstance(step, DeleteJob):
+                log.info("%s: deleting Job %s (%s)", scaled_job.name, step.job.name, step.propagation)
+                self._cluster.delete(kube.JOB, step.job.name, uid=step.job.uid, propagation=step.propagation)
+            elif isinstance(step, DeletePod):
+                log.info("%s: deleting leftover pod %s", scaled_job.name, step.pod.name)
+                self._cluster.delete(kube.POD, step.pod.name, uid=step.pod.uid, propagation="Background")
+            elif isinstance(step, Wait):
+                log.debug("%s: waiting for %s", scaled_job.name, step.what)
+            else:
+                self._close(scaled_job, history)
+                return True
+        return False
+
+    def _close(self, scaled_job: ScaledJob, history: str) -> None:
+        path = _annotation_path(labels.MOVE)
+        operations: list[dict[str, Any]] = [
+            {"op": "test", "path": path, "value": open_move_text(scaled_job)},
+            {"op": "remove", "path": path},
+            *_set_annotations(scaled_job, {labels.HISTORY: history}),
+        ]
+        self._cluster.patch(kube.SCALED_JOB, scaled_job.name, operations)
+
+    def remember(self, scaled_job: ScaledJob, history: str) -> None:
+        """Write what is remembered of a stream that has no open move.
+
+        Raises:
+            KubeError: the API server did not do it.
+        """
+        self._cluster.patch(
+            kube.SCALED_JOB, scaled_job.name, _set_annotations(scaled_job, {labels.HISTORY: history})
+        )
+
+
+def _annotation_path(name: str) -> str:
+    return "/metadata/annotations/" + name.replace("~", "~0").replace("/", "~1")
+
+
+def _set_annotations(scaled_job: ScaledJob, values: Mapping[str, str]) -> list[dict[str, Any]]:
+    if scaled_job.annotations is not None:
+        return [{"op": "add", "path": _annotation_path(name), "value": value} for name, value in values.items()]
+    return [
+        {"op": "test", "path": "/metadata/annotations", "value": None},
+        {"op": "add", "path": "/metadata/annotations", "value": dict(values)},
+    ]
