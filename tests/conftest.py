@@ -11,8 +11,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from gpu_exporter import GpuExporter
 from psycopg import sql
-from servers import Mosquitto, Postgres, make_cluster, postgres_binaries, server_user
+from servers import Mosquitto, Postgres, PrometheusServer, make_cluster, postgres_binaries, server_user
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -26,6 +27,25 @@ def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
         yield broker
     finally:
         broker.stop()
+
+
+@pytest.fixture
+def gpu_exporter() -> Iterator[GpuExporter]:
+    """A fake exporter that the test drives."""
+    exporter = GpuExporter()
+    yield exporter
+    exporter.close()
+
+
+@pytest.fixture
+def prometheus(tmp_path: Path, gpu_exporter: GpuExporter) -> Iterator[PrometheusServer]:
+    """A running Prometheus that scrapes nodes a, b, c and d of the exporter; a test may stop, kill and start it."""
+    server = PrometheusServer(tmp_path / "prometheus", gpu_exporter.targets("a", "b", "c", "d"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
 
 
 @pytest.fixture(scope="session")

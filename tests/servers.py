@@ -13,9 +13,11 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+import yaml
 
 PR_SET_PDEATHSIG = 1
 START_S = 30.0
@@ -47,9 +49,9 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def wait_until_accepting(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_until_accepting(port: int, process: subprocess.Popen[bytes], log: Path, start_s: float = START_S) -> None:
     """Wait for a server's port. There is no event to wait for, so the port is asked."""
-    deadline = time.monotonic() + START_S
+    deadline = time.monotonic() + start_s
     while time.monotonic() < deadline:
         if process.poll() is not None:
             break
@@ -72,6 +74,7 @@ class Server:
     log: Path
     port: int
     stop_signal = signal.SIGTERM
+    start_s = START_S
     user: int | None = None
 
     def __init__(self) -> None:
@@ -82,7 +85,7 @@ class Server:
             self.process = subprocess.Popen(
                 self.command, stdout=log, stderr=log, preexec_fn=die_with_parent, user=self.user
             )
-        wait_until_accepting(self.port, self.process, self.log)
+        wait_until_accepting(self.port, self.process, self.log, self.start_s)
 
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:
@@ -163,6 +166,54 @@ class Postgres(Server):
         while any(is_running(child) for child in children):
             assert time.monotonic() < deadline, "PostgreSQL's sessions outlive it"
             time.sleep(0.01)
+
+
+class PrometheusServer(Server):
+    """A Prometheus that scrapes ``targets`` (its ``static_configs``), by default twice a second.
+
+    Args:
+        folder: for its configuration, data and log; data are kept over a stop.
+        targets: what to scrape; tests/gpu_exporter.py makes some.
+        scrape_interval_s: seconds.
+        web: its ``--web.config.file``, for TLS and users.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        targets: list[dict[str, Any]],
+        *,
+        scrape_interval_s: float = 0.5,
+        web: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        program = find_program("prometheus", "prometheus")
+        folder.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self.log = folder / "prometheus.log"
+        self.url = f"{'https' if (web or {}).get('tls_server_config') else 'http'}://127.0.0.1:{self.port}"
+        interval = f"{round(scrape_interval_s * 1000)}ms"
+        job = {"job_name": "gpu", "static_configs": targets}
+        settings = {
+            "global": {"scrape_interval": interval, "scrape_timeout": interval},
+            "scrape_configs": [job],
+        }
+        config = folder / "prometheus.yml"
+        config.write_text(yaml.safe_dump(settings))
+        (folder / "web.yml").write_text(yaml.safe_dump(web or {}))
+        self.command = [
+            program, f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{self.port}", f"--web.config.file={folder / 'web.yml'}",
+            "--log.level=info",
+        ]  # fmt: skip
+
+    def start(self) -> None:
+        """Start, and wait until it takes queries: its port is open before that."""
+        super().start()
+        deadline = time.monotonic() + START_S
+        while "Server is ready to receive web requests" not in self.log.read_text().rpartition("Starting Prom")[2]:
+            assert time.monotonic() < deadline, self.log.read_text()[-2000:]
+            time.sleep(0.02)
 
 
 def is_running(pid: str) -> bool:
