@@ -1,0 +1,67 @@
+# The farm's images: one for each stream's analyzer (they share all layers but the last), one for the scheduling side.
+#   docker build --target analyzer --build-arg APP=Images_From_Pi1.py -t posture-analyzer:pi1 .
+#   docker build --target scheduler -t posture-scheduler .
+# docs/containers.md says what they need at run time, and how large they are.
+
+ARG BASE=debian:bookworm-slim
+
+FROM ${BASE} AS python
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends ca-certificates python3 \
+    && apt-get clean && rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log /var/cache/debconf/*-old \
+    && useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin farm
+ENV PATH=/opt/venv/bin:$PATH \
+    HOME=/tmp \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1
+WORKDIR /app
+STOPSIGNAL SIGTERM
+
+# pip stays here, and nothing is compiled: each package has a wheel for amd64 and arm64
+FROM python AS builder
+ARG PIP_INDEX_URL
+RUN apt-get update && apt-get install -y --no-install-recommends python3-pip python3-venv \
+    && python3 -m venv --without-pip /opt/venv
+ENV PIP_PYTHON=/opt/venv/bin/python3 \
+    PIP_NO_CACHE_DIR=1 \
+    PIP_ONLY_BINARY=:all: \
+    PIP_REQUIRE_HASHES=1 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1
+
+FROM builder AS analyzer-packages
+COPY requirements/analyzer.txt ./
+RUN /usr/bin/python3 -m pip install -r analyzer.txt
+
+FROM python AS analyzer
+# What mediapipe and its cv2 load. Mesa's drivers, 180 MB, go again: a GPU's own come with its container runtime.
+# An image for a GPU that Mesa drives (/dev/dri) begins FROM this one with: apt-get update && apt-get -f install
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends libegl1 libgl1 libgles2 libglib2.0-0 \
+    && dpkg --purge --force-depends libgl1-mesa-dri libllvm15 libz3-4 libxml2 libicu72 \
+    && apt-get clean && rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log /var/cache/debconf/*-old \
+    && install -d -o farm -g farm -m 0750 analyzed_images quarantine
+ENV MPLCONFIGDIR=/tmp/matplotlib
+COPY --from=analyzer-packages /opt/venv /opt/venv
+COPY models models
+COPY posture posture
+# the only places that are written to, beside /tmp
+VOLUME ["/app/analyzed_images", "/app/quarantine"]
+USER 10001:10001
+HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 CMD ["python3", "-m", "posture.health"]
+ENTRYPOINT ["sh", "-c", "exec python3 \"$APP\" \"$@\"", "analyzer"]
+ARG APP=Images_From_Pi1.py
+ENV APP=${APP}
+COPY ${APP} ./
+
+FROM builder AS scheduler-packages
+COPY requirements/scheduler.txt ./
+RUN /usr/bin/python3 -m pip install -r scheduler.txt
+
+FROM python AS scheduler
+COPY --from=scheduler-packages /opt/venv /opt/venv
+COPY externalscaler_pb2.py externalscaler_pb2_grpc.py ./
+COPY posture posture
+COPY cpu_monitor_and_offload.py gpu_balancer.py ./
+USER 10001:10001
+EXPOSE 50051
+ENTRYPOINT ["python3", "cpu_monitor_and_offload.py"]
