@@ -1,8 +1,9 @@
 """One stream's analyzer: frames in, annotated pictures and rows out.
 
-Four threads, one frame in each: decode -> pose and verdict -> draw and encode -> commit. Each stage hands on in
-order of arrival; cv2 and the landmarker release the GIL, so the stages overlap. The commit stage writes
-pictures, then rows, and only then lets the stream acknowledge and confirm to the camera.
+Four threads, one frame in each: decode -> pose -> verdict and drawing -> commit. Each stage hands on in order of
+arrival; cv2 and the landmarker release the GIL, so the stages overlap. The landmarker sets the pace, so its stage
+does nothing else. The commit stage writes pictures, then rows, and only then lets the stream acknowledge and
+confirm to the camera.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import logging
 import os
 import queue
 import socket
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -34,7 +36,7 @@ from posture.config import Analyzer, Database, Settings, path_of
 from posture.errors import UserError
 from posture.lateness import Lateness
 from posture.pictures import PictureFolder, PicturesUnavailable, Quarantine
-from posture.pose import PoseEstimator
+from posture.pose import PoseEstimator, View
 from posture.rules import Baseline, Judge, Landmarks, Verdict
 from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, setup_logging
 from posture.state import StateTracker
@@ -52,6 +54,9 @@ PRUNE_EVERY_S = 600.0
 CLOSE_S = 10.0
 """After a stop's own time to drain: a write may still be waiting for its time-out."""
 LAST_RETRY_S = 10.0
+SWITCH_S = 0.0005
+"""The pose stage waits at most this long for the interpreter after each frame; the default of 5 ms is a quarter of
+the time that the landmarker needs."""
 
 
 @dataclass
@@ -63,6 +68,7 @@ class Item:
     again: bool = False
     """Seen before by this process: nothing to do but to acknowledge and confirm, in its turn."""
     picture: npt.NDArray[np.uint8] | None = None
+    view: View | None = None
     landmarks: Landmarks | None = None
     verdict: Verdict = field(default_factory=lambda: unknown(""))
     quarantine: bytes | None = None
@@ -92,7 +98,7 @@ class Pipeline:
         baseline = None
         if self.options.rule_set == "baseline":
             baseline = Baseline(self.options.baseline_neck_deg, self.options.baseline_body_deg)
-        self._judge = Judge(self.options.rule_set, self.options.camera_roll_deg, baseline)
+        self._judge_landmarks = Judge(self.options.rule_set, self.options.camera_roll_deg, baseline).judge
         self._tracker = StateTracker(
             self.options.rule_set,
             baseline=baseline,
@@ -121,14 +127,14 @@ class Pipeline:
         self._draining = threading.Event()
         self._arrived: queue.SimpleQueue[Delivery | None] = queue.SimpleQueue()
         self._decoded: queue.Queue[Item | None] = queue.Queue(STAGE_DEPTH)
-        self._judged: queue.Queue[Item | None] = queue.Queue(STAGE_DEPTH)
+        self._seen: queue.Queue[Item | None] = queue.Queue(STAGE_DEPTH)
         self._drawn: queue.Queue[Item | None] = queue.Queue(STAGE_DEPTH)
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="stage")
         self._stages: list[Future[None]] = []
 
     def start(self) -> None:
         """Start the stages."""
-        for stage in (self._decode_stage, self._pose_stage, self._draw_stage, self._commit_stage):
+        for stage in (self._decode_stage, self._pose_stage, self._verdict_stage, self._commit_stage):
             future = self._pool.submit(stage)
             future.add_done_callback(lambda _: self._stop.wake())
             self._stages.append(future)
@@ -189,6 +195,8 @@ class Pipeline:
         except frame.Undecodable as error:
             item.verdict = unknown(error.reason, self.options.rule_set)
             item.quarantine = delivery.payload
+        else:
+            item.view = self.pose.view(item.picture)
         return item
 
     def _watch_for_frozen_camera(self, picture: bytes) -> None:
@@ -200,22 +208,38 @@ class Pipeline:
 
     def _pose_stage(self) -> None:
         while (item := self._decoded.get()) is not None:
-            if not item.again:
-                self._analyse(item)
-            self._judged.put(item)
-        self._judged.put(None)
+            if item.view is not None:
+                try:
+                    item.landmarks = self.pose.detect(item.view, int(self._time_of(item)[0] * 1000))
+                except (RuntimeError, ValueError, cv2.error) as error:
+                    self._give_up(item, error)
+            item.view = None
+            self._seen.put(item)
+        self._seen.put(None)
 
-    def _analyse(self, item: Item) -> None:
+    def _give_up(self, item: Item, error: Exception) -> None:
+        """One frame that the model or the rules can't take must not stop the stream for ever."""
+        log.error("frame %s can't be analysed: %s", item.identity.frame_id, error)
+        item.verdict = unknown("analysis_failed", self.options.rule_set)
+        item.quarantine, item.picture = item.delivery.payload, None
+
+    def _verdict_stage(self) -> None:
+        while (item := self._seen.get()) is not None:
+            if not item.again:
+                self._judge(item)
+            if item.row is not None and item.row.filename and item.picture is not None:
+                item.jpeg = self._draw(item, item.picture)
+            item.picture = None
+            self._drawn.put(item)
+        self._drawn.put(None)
+
+    def _judge(self, item: Item) -> None:
         at, clock_id = self._time_of(item)
         if item.picture is not None:
             try:
-                item.landmarks = self.pose.detect(item.picture, int(at * 1000))
-                item.verdict = self._judge.judge(item.landmarks, at)
-            except (RuntimeError, ValueError, cv2.error) as error:
-                # one frame that the model can't take must not stop the stream for ever
-                log.error("frame %s can't be analysed: %s", item.identity.frame_id, error)
-                item.verdict = unknown("analysis_failed", self.options.rule_set)
-                item.quarantine, item.picture = item.delivery.payload, None
+                item.verdict = self._judge_landmarks(item.landmarks, at)
+            except (RuntimeError, ValueError) as error:
+                self._give_up(item, error)
         captured = item.identity.captured_at
         live = self._lateness.is_live(
             item.identity.boot_id or "",
@@ -266,14 +290,6 @@ class Pipeline:
             seq=identity.seq,
             boot_id=identity.boot_id,
         )
-
-    def _draw_stage(self) -> None:
-        while (item := self._judged.get()) is not None:
-            if item.row is not None and item.row.filename and item.picture is not None:
-                item.jpeg = self._draw(item, item.picture)
-            item.picture = None
-            self._drawn.put(item)
-        self._drawn.put(None)
 
     def _draw(self, item: Item, picture: npt.NDArray[np.uint8]) -> bytes:
         annotated = overlay.annotate(
@@ -400,6 +416,7 @@ def main(pi_id: str, argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--debug", action="store_true", help="log more")
     flags = parser.parse_args(argv)
     setup_logging(flags.debug)
+    sys.setswitchinterval(SWITCH_S)
     settings = config.load(flags.config, os.environ)
     stop = Stop()
     stop.install()

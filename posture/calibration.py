@@ -39,7 +39,7 @@ def calibrate(settings: Settings, pi_id: str, stop: Stop) -> int:
             except frame.Undecodable as error:
                 log.warning("a frame was passed over: %s", error.reason)
                 continue
-            seen.append(pose.detect(picture, index * 100 + 1))
+            seen.append(pose.detect(pose.view(picture), index * 100 + 1))
     baseline = rules.calibrate(seen, options.camera_roll_deg)
     print(f"{len(pictures)} frames. Put this into cluster.yaml:\n")
     print(f"streams:\n  {pi_id}:\n    rule_set: baseline")

@@ -25,7 +25,7 @@ PICTURES = ("photo", "blurred_face", "skeleton")
 STATUS_COLOURS: dict[str, Colour] = {"Good": (96, 214, 96), "Bad": (92, 92, 255), "Unknown": (64, 196, 255)}
 WHITE: Colour = (245, 245, 245)
 BONE: Colour = (225, 225, 225)
-DARK: Colour = (24, 24, 24)
+DARK: Colour = (24, 24, 24)  # a grey: _darken counts on it
 GROUND: Colour = (48, 44, 40)
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -173,7 +173,8 @@ def _label_beside(canvas: Picture, at: tuple[float, float], text: str, colour: C
 
 def _darken(region: Picture) -> None:
     """A plate for text: dark enough for any ground, and the ground still shows."""
-    region[:] = (region * 0.2 + np.array(DARK) * 0.8).astype(np.uint8)
+    if region.size:
+        region[:] = cv2.convertScaleAbs(region, alpha=0.2, beta=0.8 * DARK[0])
 
 
 def _draw_panel(canvas: Picture, verdict: Verdict, pi_id: str, when: datetime, text_px: int) -> int:
@@ -252,13 +253,13 @@ def _text(canvas: Picture, text: str, at: tuple[int, int], colour: Colour, text_
 
 
 def _drawable(points: npt.NDArray[np.float64], index: int) -> bool:
-    return bool(np.isfinite(points[index]).all() and points[index, 2] >= MIN_VISIBILITY)
+    x, y, visibility = points[index].tolist()
+    return math.isfinite(x) and math.isfinite(y) and visibility >= MIN_VISIBILITY
 
 
 def _pixel(point: npt.NDArray[np.float64]) -> tuple[int, int]:
     # A landmark may lie far outside; drawing clips, but only what fits its integers.
-    x, y = np.clip(np.round(point[:2]), -10_000, 10_000).astype(int)
-    return int(x), int(y)
+    return min(max(round(float(point[0])), -10_000), 10_000), min(max(round(float(point[1])), -10_000), 10_000)
 
 
 def _line(

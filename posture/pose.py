@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -41,6 +42,16 @@ _LIBRARY_NOISE = re.compile(
 )
 
 
+@dataclass(frozen=True)
+class View:
+    """A picture as the model takes it; made by ``PoseEstimator.view``, in whichever thread has the time."""
+
+    image: Any
+    thumbnail: npt.NDArray[np.float32]
+    width: int
+    height: int
+
+
 class PoseEstimator:
     """One stream's pose model: tracks one person from frame to frame.
 
@@ -48,7 +59,7 @@ class PoseEstimator:
     tracked region is stale. A frame that comes late or shows another scene is looked at on its own at once.
 
     Use it as a context manager, or call close(): the model's own destructor fails when the interpreter
-    exits. Not for use from several threads at once.
+    exits. ``view`` may be called from any thread, all else from one at a time.
     """
 
     def __init__(self, model: Path, delegate: str = "auto") -> None:
@@ -73,38 +84,48 @@ class PoseEstimator:
         self._model = model
         self._clock_ms = 0
         self._last_timestamp_ms: int | None = None
-        self._last_thumbnail: npt.NDArray[np.float64] | None = None
+        self._last_thumbnail: npt.NDArray[np.float32] | None = None
         self._single: Any = None  # made when first needed: each landmarker takes more than 100 MB
         self.delegate = "cpu"
         self._tracking: Any = self._open_tracking(delegate)
 
-    def detect(self, bgr: npt.NDArray[np.uint8], timestamp_ms: int) -> Landmarks | None:
-        """Find the person.
+    def view(self, bgr: npt.NDArray[np.uint8]) -> View:
+        """Prepare a picture.
 
         Args:
             bgr: the picture, shape (height, width, 3), blue first. More than USEFUL_SIDE pixels a side cost
                 time and gain nothing.
+        """
+        height, width = bgr.shape[:2]
+        return View(self._image(bgr), self._thumbnail(bgr), width, height)
+
+    def detect(self, view: View, timestamp_ms: int) -> Landmarks | None:
+        """Find the person.
+
+        Args:
+            view: the picture.
             timestamp_ms: when it was taken, on any clock; a time that stands still or goes back is accepted.
 
         Returns:
             Landmarks in pixels of this picture, or None when nobody is in it.
         """
         step_ms = self._step_ms(timestamp_ms)
-        image = self._image(bgr)
         found = None
-        if self._same_scene(bgr) and step_ms <= _STALE_MS:
-            found = self._track(image, step_ms)
+        if self._same_scene(view.thumbnail) and step_ms <= _STALE_MS:
+            found = self._track(view.image, step_ms)
         if found is None:
-            found = self._look_afresh(image)
+            found = self._look_afresh(view.image)
         if found is None:
             return None
-        height, width = bgr.shape[:2]
         # In VIDEO mode the library smooths visibility over some ten frames, whoever is in them, but not
         # presence: a hip that has just left the picture would otherwise count as seen.
         points = np.array(
-            [(point.x * width, point.y * height, min(point.visibility, point.presence)) for point in found]
+            [
+                (point.x * view.width, point.y * view.height, min(point.visibility, point.presence))
+                for point in found
+            ]
         )
-        return Landmarks(points=points, width=width, height=height)
+        return Landmarks(points=points, width=view.width, height=view.height)
 
     def close(self) -> None:
         """Free the model. A second call does nothing."""
@@ -134,12 +155,18 @@ class PoseEstimator:
         self._last_timestamp_ms = timestamp_ms
         return min(max(step, 1), _MAX_STEP_MS)
 
-    def _same_scene(self, bgr: npt.NDArray[np.uint8]) -> bool:
+    def _thumbnail(self, bgr: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """The picture in grey, _THUMBNAIL pixels a side, each the mean of 4 x 4 samples."""
+        side = 4 * _THUMBNAIL
+        samples = self._cv2.resize(bgr, (side, side), interpolation=self._cv2.INTER_NEAREST)
+        small = self._cv2.resize(samples, (_THUMBNAIL, _THUMBNAIL), interpolation=self._cv2.INTER_AREA)
+        return np.asarray(small.mean(axis=2, dtype=np.float32))
+
+    def _same_scene(self, thumbnail: npt.NDArray[np.float32]) -> bool:
         """Whether this picture may continue the last one. After a cut, tracking starts anew.
 
         Its memory would make about ten frames of the new scene wrong (measured).
         """
-        thumbnail = _thumbnail(bgr)
         last, self._last_thumbnail = self._last_thumbnail, thumbnail
         if last is None or float(np.abs(thumbnail - last).mean()) < _CUT:
             return True
@@ -222,13 +249,6 @@ def import_libraries() -> tuple[Any, Any]:
 
 def _only_person(result: Any) -> Any | None:
     return result.pose_landmarks[0] if result.pose_landmarks else None
-
-
-def _thumbnail(bgr: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    """The picture in grey, _THUMBNAIL pixels a side, each the mean of 4 x 4 samples."""
-    rows, columns = (np.linspace(0, side - 1, 4 * _THUMBNAIL).astype(int) for side in bgr.shape[:2])
-    samples = bgr[np.ix_(rows, columns)].mean(axis=2)
-    return np.asarray(samples.reshape(_THUMBNAIL, 4, _THUMBNAIL, 4).mean(axis=(1, 3)))
 
 
 @contextmanager

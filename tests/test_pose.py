@@ -40,7 +40,7 @@ class Camera:
 
     def look(self, picture: np.ndarray, after_ms: int = 10_000) -> Landmarks | None:
         self.now_ms += after_ms
-        return self.estimator.detect(picture, self.now_ms)
+        return self.estimator.detect(self.estimator.view(picture), self.now_ms)
 
 
 @pytest.fixture(scope="session")
@@ -100,7 +100,7 @@ def test_nobody_is_found_in_an_empty_picture_of_any_size(camera: Camera, shape: 
 
 def test_a_clock_that_stands_still_or_goes_back_is_accepted(camera: Camera, astronaut: np.ndarray) -> None:
     for timestamp_ms in (5_000, 5_000, 4_000, -1, 2**62, 0, 40):
-        assert camera.estimator.detect(astronaut, timestamp_ms) is not None
+        assert camera.estimator.detect(camera.estimator.view(astronaut), timestamp_ms) is not None
 
 
 def test_tracking_stays_where_a_fresh_look_finds_the_upper_body(camera: Camera, astronaut: np.ndarray) -> None:
@@ -121,11 +121,11 @@ def test_after_a_pause_tracking_has_no_say(camera: Camera, astronaut: np.ndarray
 def test_after_a_cut_the_new_scene_counts_at_once(astronaut: np.ndarray) -> None:
     walking = clip_frames(101)[100]
     with PoseEstimator(MODEL, "cpu") as estimator:
-        alone = normalised(estimator.detect(walking, 0))
+        alone = normalised(estimator.detect(estimator.view(walking), 0))
     with PoseEstimator(MODEL, "cpu") as estimator:
         for index in range(5):
-            estimator.detect(astronaut, 33 * index)
-        after_cut = [normalised(estimator.detect(walking, 33 * index)) for index in range(5, 9)]
+            estimator.detect(estimator.view(astronaut), 33 * index)
+        after_cut = [normalised(estimator.detect(estimator.view(walking), 33 * index)) for index in range(5, 9)]
     hip_and_shoulder = [*SIDES["left"][1:], *SIDES["right"][1:]]
     for found in after_cut:
         assert found[hip_and_shoulder, :2] == pytest.approx(alone[hip_and_shoulder, :2], abs=0.03)
@@ -135,8 +135,8 @@ def test_after_a_cut_the_new_scene_counts_at_once(astronaut: np.ndarray) -> None
 def test_somebody_who_was_never_tracked_is_found_by_the_second_look(astronaut: np.ndarray) -> None:
     empty = np.full_like(astronaut, astronaut.mean(axis=(0, 1)).astype(np.uint8))
     with PoseEstimator(MODEL, "cpu") as estimator:
-        assert estimator.detect(empty, 0) is None
-        assert estimator.detect(astronaut, 33) is not None
+        assert estimator.detect(estimator.view(empty), 0) is None
+        assert estimator.detect(estimator.view(astronaut), 33) is not None
 
 
 def test_the_sample_clip_shows_good_bad_and_nobody() -> None:
@@ -145,7 +145,7 @@ def test_the_sample_clip_shows_good_bad_and_nobody() -> None:
     with PoseEstimator(MODEL, "cpu") as estimator:
         for index, picture in enumerate(clip_frames(194)):
             if index % 3 == 0:
-                verdict = judge.judge(estimator.detect(picture, index * 33), index / 30)
+                verdict = judge.judge(estimator.detect(estimator.view(picture), index * 33), index / 30)
                 seen[verdict.reason if verdict.status == "Unknown" else verdict.status] += 1
     assert seen["Good"] >= 25
     assert seen["Bad"] >= 8
@@ -197,7 +197,9 @@ def run_python(code: str, *path: Path, **environment: str) -> subprocess.Complet
 
 
 OPEN = "from pathlib import Path; from posture.pose import PoseEstimator; import numpy as np\n"
-LOOK = f"with PoseEstimator(Path({str(MODEL)!r}), 'auto') as e: e.detect(np.zeros((64, 64, 3), np.uint8), 0)"
+LOOK = (
+    f"with PoseEstimator(Path({str(MODEL)!r}), 'auto') as e: e.detect(e.view(np.zeros((64, 64, 3), np.uint8)), 0)"
+)
 
 
 def test_starting_leaves_the_libraries_chatter_off_standard_error() -> None:
