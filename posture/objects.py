@@ -28,6 +28,9 @@ CANNOT_START = frozenset(
 )
 """Reasons of a waiting container after which kubelet only tries again."""
 
+PULLING = frozenset({"ContainerCreating", "PodInitializing"})
+"""Troubles that pass when the image has arrived."""
+
 
 def seconds(timestamp: str | None) -> float | None:
     """Return a timestamp of the API in seconds since 1970; None if there is none."""
@@ -136,32 +139,31 @@ class Pod:
     ready_since_s: float | None = None
     deleting: bool = False
     trouble: str = ""
-    """Why it doesn't start: Unschedulable, or the reason why a container waits."""
-    starting: bool = False
-    """Bound to a node, no container has run yet: its image may be on the way."""
-    failed_s: float | None = None
-    """When it failed."""
+    """Why it doesn't start, or how it ended; empty where there is nothing to say."""
+    trouble_since_s: float = 0.0
+    pulling: bool = False
+    """Bound to a node, and no container has run yet: its image may be on the way."""
 
     @classmethod
     def read(cls, body: Mapping[str, Any]) -> Pod:
         """Take what we need from the API's object."""
         metadata, spec, status = body["metadata"], body["spec"], body.get("status") or {}
         conditions = _conditions(body)
-        phase = str(status.get("phase", "Pending"))
         deleting = "deletionTimestamp" in metadata
         ready = _holds(conditions, "Ready") and not deleting
+        trouble, since_s = _trouble(status, conditions)
         return cls(
             name=metadata["name"],
             uid=metadata["uid"],
             scaled_job=(metadata.get("labels") or {}).get(labels.SCALED_JOB, ""),
             job_uid=_owner(metadata, "Job", "uid"),
             host=spec.get("nodeName") or "",
-            phase=phase,
+            phase=str(status.get("phase", "Pending")),
             ready_since_s=seconds(conditions["Ready"].get("lastTransitionTime")) if ready else None,
             deleting=deleting,
-            trouble=_trouble(status, conditions),
-            starting=phase == "Pending" and bool(spec.get("nodeName")),
-            failed_s=_failed_s(metadata, status) if phase == "Failed" else None,
+            trouble=trouble,
+            trouble_since_s=since_s or seconds(metadata["creationTimestamp"]) or 0.0,
+            pulling=trouble in PULLING,
         )
 
 
@@ -176,24 +178,41 @@ def _containers(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
 
 
-def _trouble(status: Mapping[str, Any], conditions: Mapping[str, Mapping[str, Any]]) -> str:
-    scheduled = conditions.get("PodScheduled", {})
-    if scheduled.get("status") == "False":
-        return str(scheduled.get("reason") or "Unschedulable")
-    for container in _containers(status):
-        reason = ((container.get("state") or {}).get("waiting") or {}).get("reason", "")
+def _trouble(status: Mapping[str, Any], conditions: Mapping[str, Mapping[str, Any]]) -> tuple[str, float | None]:
+    """Return why a pod doesn't start, and since when; no time means since it was created."""
+    phase = status.get("phase", "Pending")
+    if phase == "Failed":
+        ends = [_ended_s(container) for container in _containers(status)]
+        return str(status.get("reason") or "Failed"), max((end for end in ends if end is not None), default=None)
+    if conditions.get("PodScheduled", {}).get("status") == "False":
+        return str(conditions["PodScheduled"].get("reason") or "Unschedulable"), None
+    reasons = [_waiting(container) for container in _containers(status)]
+    for reason in reasons:
         if reason in CANNOT_START:
-            return str(reason)
-    return ""
+            return reason, None
+    if phase == "Pending" and conditions.get("PodScheduled", {}).get("status") == "True":
+        return "ContainerCreating", None
+    if phase == "Running" and not _holds(conditions, "Ready") and not _was_ready(status, conditions):
+        return "NotReady", None
+    return "", None
 
 
-def _failed_s(metadata: Mapping[str, Any], status: Mapping[str, Any]) -> float:
-    ends = [
-        seconds(((container.get("state") or {}).get("terminated") or {}).get("finishedAt"))
-        for container in _containers(status)
+def _ended_s(container: Mapping[str, Any]) -> float | None:
+    return seconds(((container.get("state") or {}).get("terminated") or {}).get("finishedAt"))
+
+
+def _waiting(container: Mapping[str, Any]) -> str:
+    return str(((container.get("state") or {}).get("waiting") or {}).get("reason", ""))
+
+
+def _was_ready(status: Mapping[str, Any], conditions: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Say whether a pod has lost its readiness; one that never had it has been so since its containers started."""
+    lost = seconds(conditions.get("Ready", {}).get("lastTransitionTime"))
+    starts = [
+        seconds(((container.get("state") or {}).get("running") or {}).get("startedAt"))
+        for container in status.get("containerStatuses") or []
     ]
-    known = [end for end in ends if end is not None]
-    return max(known, default=seconds(status.get("startTime") or metadata["creationTimestamp"]) or 0.0)
+    return lost is not None and any(start is not None and lost > start for start in starts)
 
 
 @dataclass(frozen=True)
