@@ -34,6 +34,7 @@ from posture import config, summary
 from posture.children import Child
 from posture.errors import UserError
 from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, run_script
+from posture.screen import Screen
 from publish_images import positive
 
 ANALYZERS = {"pi1": "Images_From_Pi1.py", "pi2": "Images_From_Pi2.py"}
@@ -42,7 +43,6 @@ DEFAULT_DURATION_S = 30.0
 START_S = 60.0
 DRAIN_S = 60.0
 """How long the cameras wait for the rows of their last frames."""
-SHOW_EVERY_S, SHOW_IN_LOG_EVERY_S = 0.5, 5.0
 
 
 @dataclass
@@ -86,26 +86,6 @@ class View:
             f"  Good {account['good']}  Bad {account['bad']}  Unknown {account['unknown']}"
             f"  last {account['status'] or '-'}{f' ({angles} deg)' if angles else ''}  {account['fps']:.1f} fps"
         )
-
-
-@dataclass
-class Screen:
-    """Status lines: in place on a terminal, else every few seconds."""
-
-    terminal: bool
-    shown_at: float = 0.0
-    lines: int = 0
-
-    def show(self, lines: Sequence[str]) -> None:
-        """Show the lines, if it is time."""
-        every = SHOW_EVERY_S if self.terminal else SHOW_IN_LOG_EVERY_S
-        if time.monotonic() - self.shown_at < every:
-            return
-        self.shown_at = time.monotonic()
-        up = f"\x1b[{self.lines}A" if self.terminal and self.lines else ""
-        clear = "\x1b[K" if self.terminal else ""
-        print(up + "\n".join(line + clear for line in lines), flush=True)
-        self.lines = len(lines)
 
 
 @dataclass

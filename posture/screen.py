@@ -1,0 +1,35 @@
+"""Status lines: in place on a terminal, else every few seconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+SHOW_EVERY_S, SHOW_IN_LOG_EVERY_S = 0.5, 5.0
+
+
+@dataclass
+class Screen:
+    """Shows lines again and again.
+
+    Attributes:
+        terminal: whether the lines can be shown in place.
+        changes: show them whenever they have changed, and only then.
+    """
+
+    terminal: bool
+    changes: bool = False
+    shown_at: float = 0.0
+    shown: list[str] = field(default_factory=list)
+
+    def show(self, lines: Sequence[str]) -> None:
+        """Show the lines, if it is time."""
+        every = SHOW_EVERY_S if self.terminal else SHOW_IN_LOG_EVERY_S
+        if list(lines) == self.shown if self.changes else time.monotonic() - self.shown_at < every:
+            return
+        self.shown_at = time.monotonic()
+        up = f"\x1b[{len(self.shown)}A" if self.terminal and self.shown else ""
+        clear = "\x1b[K" if self.terminal else ""
+        print(up + "\n".join(line + clear for line in lines), flush=True)
+        self.shown = list(lines)
