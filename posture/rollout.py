@@ -192,20 +192,16 @@ def _pod_words(pods: Sequence[Pod]) -> str:
 def _complaint(scaled_job: Object) -> str:
     """Return what KEDA has against a ScaledJob, if it says so."""
     conditions = (scaled_job.get("status") or {}).get("conditions") or []
-    told = [
-        str(item.get("message", "")) for item in conditions if item["type"] == "Ready" and item["status"] == "False"
-    ]
-    return f": {' '.join(told)}" if any(told) else ""
+    refused = [item for item in conditions if item["type"] == "Ready" and item["status"] == "False"]
+    return "".join(f": {item['message']}" for item in refused if item.get("message"))
 
 
 def table(states: Sequence[StreamState]) -> list[str]:
     """Return the lines of a table: stream, node, what KEDA says, how far it is."""
     rows = [("stream", "node", "active", "state")]
     rows += [(state.stream, state.node, "yes" if state.active else "no", state.words) for state in states]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return [
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]) for row in rows
-    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)] + [0]
+    return ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
 
 
 def with_revision(manifest: Object) -> Object:
