@@ -4,7 +4,8 @@
     .venv/bin/python bench/memory.py                    # a backlog of 2,000 frames of about 200 kB
     .venv/bin/python bench/memory.py --frames 20000     # the growth over 20,000 small frames
 
-Prints resident memory in MB at each tenth of the way, and the peak.
+Prints resident memory in MB while tracking alone is at work (its second landmarker is made when tracking has lost
+the person for the first time), at each tenth of the way, and the peak.
 """
 
 from __future__ import annotations
@@ -60,11 +61,17 @@ def measure(folder: Path, jpegs: list[bytes], count: int, *, outage: bool) -> No
     with psycopg.connect(database.url, autocommit=True) as db:
         db.execute((ROOT / "schema.sql").read_text())
     watcher, camera = Watcher(broker.port), Camera(broker.port)
-    analyzer = Analyzer(folder, broker.port, database=database.url, POSTURE_ANALYZER_KEEP="none")
+    analyzer = Analyzer(folder, broker.port, database=database.url)
     try:
         with ended(analyzer):
             analyzer.start().wait_online(watcher)
+            somebody = clip_jpegs(125, 640)[35:]
+            for jpeg in somebody:
+                camera.publish_now(jpeg)
+            watcher.wait_for(lambda w: len(w.receipts) == len(somebody))
+            print(f"tracking alone, {len(somebody)} frames: {analyzer.memory_bytes() / 1e6:.0f} MB", flush=True)
             analyzer.stop()
+            watcher.receipts.clear()
             for number in range(count):
                 camera.publish_now(jpegs[number % len(jpegs)])
             size = sum(map(len, jpegs)) / len(jpegs)
@@ -79,8 +86,9 @@ def measure(folder: Path, jpegs: list[bytes], count: int, *, outage: bool) -> No
                     print(f"store away: {analyzer.memory_bytes() / 1e6:.0f} MB", flush=True)
                     database.start()
             assert analyzer.process is not None
-            peak = Path(f"/proc/{analyzer.process.pid}/status").read_text().split("VmHWM:")[1].split()[0]
-            print(f"peak {int(peak) / 1000:.0f} MB")
+            status = Path(f"/proc/{analyzer.process.pid}/status").read_text()
+            peak = int(status.split("VmHWM:")[1].split()[0]) * 1024
+            print(f"peak {peak / 1e6:.0f} MB")
             analyzer.stop()
     finally:
         watcher.close()

@@ -34,6 +34,7 @@ from posture.account import Account
 from posture.calibration import calibrate
 from posture.config import Analyzer, Database, Settings, path_of
 from posture.errors import UserError
+from posture.health import Progress
 from posture.lateness import Lateness
 from posture.pictures import PictureFolder, PicturesUnavailable, Quarantine
 from posture.pose import PoseEstimator, View
@@ -85,7 +86,7 @@ def unknown(reason: str, rule_set: str = "") -> Verdict:
 class Pipeline:
     """The stages between the stream and the disk."""
 
-    def __init__(self, settings: Settings, pi_id: str, store: Store, stop: Stop) -> None:
+    def __init__(self, settings: Settings, pi_id: str, store: Store, stop: Stop, progress: Progress) -> None:
         self.pi_id = pi_id
         self.options: Analyzer = settings.for_stream(pi_id)
         self.account = Account()
@@ -93,6 +94,9 @@ class Pipeline:
         self._database: Database = settings.database
         self._store = store
         self._stop = stop
+        self._progress = progress
+        self._finished = self._finished_seen = 0
+        self._store_away = False
         self._limits = frame.Limits(self.options.max_payload_bytes, self.options.max_pixels)
         self.pose = PoseEstimator(path_of(self.options.model), self.options.delegate)
         baseline = None
@@ -145,10 +149,14 @@ class Pipeline:
         self._arrived.put(delivery)
 
     def check(self) -> None:
-        """Raise what ended a stage, if anything did."""
+        """Raise what ended a stage, if anything did; else say whether the stages get on."""
         for stage in self._stages:
             if stage.done():
                 stage.result()
+        finished = self._finished
+        if not self.stream.outstanding or finished != self._finished_seen or self._store_away:
+            self._finished_seen = finished
+            self._progress.getting_on()
 
     def drain(self) -> bool:
         """Drop what no stage has begun, finish the rest; True when all stages have ended."""
@@ -339,6 +347,7 @@ class Pipeline:
             for topic, payload, retain in item.messages:
                 self.stream.publish(topic, payload, retain=retain)
             self.stream.settled(item.delivery)
+            self._finished += 1
         if (account := self.account.changed()) is not None:
             self.stream.publish(f"account/{self.pi_id}", {**account, "delegate": self.pose.delegate}, retain=True)
         if time.monotonic() >= self._next_prune:
@@ -355,6 +364,7 @@ class Pipeline:
                 if str(error) != said:
                     log.warning("%s; frames wait unacknowledged, trying on", error)
                 said = str(error)
+                self._store_away = True
                 self.stream.hold(True)
                 # a stop that comes while the store is away leaves the frames to the broker
                 if self._draining.wait(retry_s):
@@ -363,6 +373,7 @@ class Pipeline:
                 continue
             if said:
                 log.info("the store is back")
+                self._store_away = False
                 self.stream.hold(False)
             for row in rows:
                 if row.frame_id in inserted:
@@ -428,10 +439,12 @@ def main(pi_id: str, argv: Sequence[str] | None = None) -> int:
 def analyse(settings: Settings, pi_id: str, stop: Stop, *, fail_fast: bool) -> int:
     """Open the store, load the model, serve the stream."""
     started = datetime.now(timezone.utc)
-    store = _open_store(settings.database, stop, fail_fast)
+    progress_file = settings.for_stream(pi_id).progress_file
+    progress = Progress(path_of(progress_file) if progress_file else None)
+    store = _open_store(settings.database, stop, progress, fail_fast)
     if store is None:
         return EXIT_OK
-    pipeline = Pipeline(settings, pi_id, store, stop)
+    pipeline = Pipeline(settings, pi_id, store, stop, progress)
     options = pipeline.options
     about = {
         "host": socket.gethostname(),
@@ -465,7 +478,7 @@ def analyse(settings: Settings, pi_id: str, stop: Stop, *, fail_fast: bool) -> i
     return EXIT_OK
 
 
-def _open_store(database: Database, stop: Stop, fail_fast: bool) -> Store | None:
+def _open_store(database: Database, stop: Stop, progress: Progress, fail_fast: bool) -> Store | None:
     """Return a store that has answered once; None if the stop came first."""
     if database.url.startswith("sqlite:") and "KUBERNETES_SERVICE_HOST" in os.environ and not database.shared:
         raise UserError(
@@ -477,6 +490,7 @@ def _open_store(database: Database, stop: Stop, fail_fast: bool) -> Store | None
         url = "sqlite:///" + str(path_of(url.removeprefix("sqlite:///")))
     retry_s = 0.5
     while not stop.requested:
+        progress.getting_on()
         try:
             return open_store(url, key=database.supabase_key or None, timeout_s=database.timeout_s)
         except StoreRefused as error:

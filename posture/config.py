@@ -10,6 +10,7 @@ variable with ``_FILE`` appended, which names a file that holds the value. All m
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import math
 import os
@@ -334,6 +335,10 @@ class Analyzer:
     bad_for_s: float = _seconds(60.0, "an alert comes after this long in Bad")
     alert_cooldown_s: float = _seconds(300.0, "at most one alert in this time")
     backlog_after_s: float = _seconds(5.0, "a frame that is later than this raises no alert")
+    progress_file: str = _setting(
+        "", _text, "a path", "touched while the analyzer gets on, for python3 -m posture.health; empty: none"
+    )
+    stuck_after_s: float = _seconds(60.0, "with frames in hand and none finished for this long, it is stuck", 1.0)
 
 
 @dataclass(frozen=True)
@@ -437,7 +442,7 @@ class Scaler:
         ":50051", _listen, ":port or host:port; an IPv6 address in brackets", "where KEDA asks; no host: everywhere"
     )
     tls_cert: str = _setting(
-        "", _text, "a path", "our certificate, with what signed it; read again when it changes"
+        "", _text, "a path", "our certificate, with what signed it; re-read when it changes"
     )
     tls_key: str = _setting("", _text, "a path", "its private key")
     client_ca: str = _setting("", _text, "a path", "only clients with a certificate of this authority are answered")
@@ -539,6 +544,20 @@ def all_settings() -> Iterator[tuple[str, str, Any]]:
     for section, cls in SECTIONS.items():
         for entry in fields(cls):
             yield section, entry.name, entry
+
+
+def flag_type(section: str, name: str) -> Callable[[str], Any]:
+    """Return argparse's ``type`` of a flag that overrides a setting: it is parsed as the setting is."""
+    (entry,) = (entry for part, known, entry in all_settings() if (part, known) == (section, name))
+
+    def parse(text: str) -> Any:
+        try:
+            return entry.metadata["parse"](text)
+        except _NotAcceptedError:
+            accepted = entry.metadata["accepted"]
+            raise argparse.ArgumentTypeError(f"{text!r} is not accepted; accepted: {accepted}") from None
+
+    return parse
 
 
 def path_of(text: str) -> Path:
