@@ -26,6 +26,9 @@ NO_DROP = 1.0
 ENOUGH_RATIOS = 3
 """So many streams must have been seen on two classes before their ratio can refute a fourth."""
 
+NO_HISTORY = StreamHistory()
+"""Of a stream that was never moved."""
+
 
 @dataclass
 class _Observation:
@@ -87,19 +90,28 @@ class Ledger:
             self._open_on[node] -= 1
             self._settled_s[node] = max(settled_s, self._settled_s.get(node, -math.inf))
 
-    def window(self, start_s: float, end_s: float, usage: Mapping[str, float | None]) -> None:
+    def settles_s(self, node: str) -> float:
+        """Return since when samples of a node are free of our changes; infinite while one is under way (R5).
+
+        An average of later samples only is a clean one, if there are enough of them (R6).
+        """
+        return math.inf if self._open_on[node] else self._settled_s.get(node, -math.inf)
+
+    def window(
+        self, start_s: float, usage: Mapping[str, float | None], late: Mapping[str, float] | None = None
+    ) -> None:
         """Take the averages of a complete window: learn from finished moves, count spoiled and hot windows.
 
         Args:
             start_s: when the window began.
-            end_s: when it ended.
             usage: node -> average in points, or None (R6).
+            late: node -> when its samples begin, where the average leaves out earlier ones (R5).
         """
-        del end_s
+        late = late or {}
         limit = self._rules.threshold + self._rules.hysteresis
         self._usage = usage
         for node, points in usage.items():
-            clean = not self._open_on[node] and self._settled_s.get(node, -math.inf) <= start_s
+            clean = self.settles_s(node) <= late.get(node, start_s)
             self._spoiled[node] = 0 if clean else self._spoiled[node] + 1
             self._over[node] = self._over[node] + 1 if points is not None and points > limit else 0
             if points is not None and points <= self._rules.threshold:
@@ -108,7 +120,7 @@ class Ledger:
 
     def moved(self, move: Move, now_s: float) -> None:
         """Note that a move was begun; its nodes' windows are spoiled until :meth:`change_ends`."""
-        history = self._streams.get(move.stream, StreamHistory())
+        history = self._streams.get(move.stream, NO_HISTORY)
         self.change_ends(move.stream, now_s)
         self.change_begins(move.stream, move.source, move.destination)
         if move.kind is MoveKind.OFFLOAD:
@@ -136,7 +148,7 @@ class Ledger:
 
     def stream(self, name: str) -> StreamHistory:
         """Return what is remembered about a stream."""
-        history = self._streams.get(name, StreamHistory())
+        history = self._streams.get(name, NO_HISTORY)
         if not history.loads:
             return history
         speeds = self._class_speeds()
@@ -272,6 +284,6 @@ def history_from_json(value: Any) -> StreamHistory:
             closed={str(node): (float(until), int(times)) for node, (until, times) in value["closed"].items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        return StreamHistory()
+        return NO_HISTORY
     loads_make_sense = all(0 < points <= 100 for points in history.loads.values())
-    return history if loads_make_sense and history.moves >= 0 else StreamHistory()
+    return history if loads_make_sense and history.moves >= 0 else NO_HISTORY

@@ -1,0 +1,306 @@
+"""What is simulated: nodes, jobs, times and events, from YAML or from flags; and what nobody could do better.
+
+name: seven boards
+classes: {agx: {count: 2, speed: 4.5}, nano: {count: 5, speed: 1}}
+jobs: 40
+load: [5, 12]
+events:
+  - {at_s: 600, node: nano-1, what: down}
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from posture.errors import UserError
+from posture.planner import ROUNDING, Policy
+
+EVENTS = ("down", "up", "cordon", "uncordon", "broken", "mended", "silent", "stale", "speaking", "foreign")
+"""What can happen to a node: it is lost or back; closed to new pods; unable to start pods; its exporter says
+nothing, or the same for ever; somebody else's load (``points``) runs there."""
+STARTS = ("even", "random")
+NONE = "none"
+POLICIES = (*(policy.value for policy in Policy), NONE)
+
+
+@dataclass(frozen=True)
+class NodeClass:
+    """Boards of one kind."""
+
+    count: int
+    speed: float = 1.0
+    """How many times as fast as a board of speed 1."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happens to a node."""
+
+    at_s: float
+    node: str
+    what: str
+    points: float = 0.0
+    """Of ``foreign``: somebody else's load from now on."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A farm, and how it behaves. Loads are points on a board of speed 1."""
+
+    name: str = "farm"
+    classes: Mapping[str, NodeClass] = field(default_factory=lambda: {"node": NodeClass(7)})
+    jobs: int = 11
+    load: tuple[float, float] = (5.0, 15.0)
+    """Each job costs something between these, uniformly."""
+    start: str = "even"
+    """First placement: ``even`` is the patcher's, ``random`` what a farm looks like that nobody placed."""
+    idle: int = 0
+    """So many nodes have nothing at the start: they have just joined."""
+    policy: str = Policy.GUARDED.value
+    threshold: float = 50.0
+    dwell: int = 1
+    hysteresis: float = 0.0
+    noise: float = 0.0
+    """Each reading is off by up to this, uniformly, in points."""
+    loops: int = 60
+    window_s: float = 30.0
+    interval_s: float = 30.0
+    """The pause between two windows."""
+    scrape_s: float = 5.0
+    lag_s: float = 2.0
+    """A reading shows what was true so long ago."""
+    poll_s: float = 10.0
+    """KEDA looks so often whether a Job is missing."""
+    stop_s: float = 3.0
+    """From the deletion of a Job to the end of its pod."""
+    start_s: float = 8.0
+    """From the new Job to a Ready pod; varies by a quarter."""
+    warm_up_s: float = 10.0
+    """A job costs more for so long after it is Ready."""
+    start_cost: float = 1.5
+    """How many times its load a job costs until it is warm."""
+    notready_s: float = 40.0
+    """So long after a node is lost, Kubernetes calls it NotReady."""
+    events: tuple[Event, ...] = ()
+
+    @property
+    def nodes(self) -> dict[str, float]:
+        """Return node -> speed."""
+        return {
+            f"{name}-{number}": kind.speed
+            for name, kind in self.classes.items()
+            for number in range(1, kind.count + 1)
+        }
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What no balancer can beat, given where the jobs stand at first."""
+
+    max_load: float
+    """Points of the fullest node, however the jobs are placed."""
+    loops: int
+    """One move from a node in a loop, and a last loop that finds nothing to do."""
+    moves: int
+
+
+def lower_bounds(work: Sequence[float], speeds: Sequence[float], on: Sequence[int], threshold: float) -> Bounds:
+    """Return the bounds.
+
+    Args:
+        work: each job's load on a node of speed 1.
+        speeds: each node's speed.
+        on: each job's node, as an index.
+        threshold: points.
+    """
+    heaviest = sorted(work, reverse=True)
+    n = len(speeds)
+    max_load = max(sum(work) / sum(speeds), heaviest[0] / max(speeds) if heaviest else 0.0)
+    if len(heaviest) > n:  # two of the n + 1 heaviest share a node
+        max_load = max(max_load, (heaviest[n - 1] + heaviest[n]) / max(speeds))
+    leaving = surplus_jobs(work, speeds, on, threshold)
+    return Bounds(max_load, max(leaving) + 1, sum(leaving))
+
+
+def surplus_jobs(work: Sequence[float], speeds: Sequence[float], on: Sequence[int], threshold: float) -> list[int]:
+    """Return for each node how many of its jobs must leave at least: its heaviest ones first."""
+    there: list[list[float]] = [[] for _ in speeds]
+    for points, node in zip(work, on, strict=True):
+        if node >= 0:
+            there[node].append(points / speeds[node])
+    counts = []
+    for costs in there:
+        over, count = sum(costs) - threshold, 0
+        for cost in sorted(costs, reverse=True):
+            if over <= ROUNDING:
+                break
+            over -= cost
+            count += 1
+        counts.append(count)
+    return counts
+
+
+def fits(work: Sequence[float], speeds: Sequence[float], threshold: float) -> bool:
+    """Say whether the heaviest-first rule finds a place at or under the threshold for each job.
+
+    If so, the farm is feasible; if not, it may still be.
+    """
+    load = [0.0] * len(speeds)
+    for points in sorted(work, reverse=True):
+        best = min(range(len(speeds)), key=lambda node: load[node] + points / speeds[node])
+        load[best] += points / speeds[best]
+    return max(load) <= threshold + ROUNDING
+
+
+def load_scenario(path: Path) -> Scenario:
+    """Read a scenario.
+
+    Raises:
+        UserError: every mistake found, one a line.
+    """
+    try:
+        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: can't be read: {error.strerror}") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
+    return scenario_from(given, str(path))
+
+
+def scenario_from(given: Any, where: str) -> Scenario:
+    """Return the scenario that plain values describe.
+
+    Args:
+        given: key -> value, as in YAML.
+        where: named by errors.
+
+    Raises:
+        UserError: every mistake found, one a line, with key, value and what is accepted.
+    """
+    if not isinstance(given, dict):
+        raise UserError(f"{where}: is no scenario; accepted: keys and values, such as those in scenarios/")
+    mistakes: list[str] = []
+    values: dict[str, Any] = {}
+    for key, value in given.items():
+        if key not in _KEYS:
+            near = difflib.get_close_matches(str(key), _KEYS, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            mistakes.append(f"{where}: {key}: is not known{hint}")
+            continue
+        accepted, parse = _KEYS[key]
+        try:
+            values[key] = parse(value)
+        except (TypeError, ValueError, KeyError, AttributeError):
+            mistakes.append(f"{where}: {key}: {value!r} is not accepted; accepted: {accepted}")
+    if not mistakes:
+        _cross_check(Scenario(**values), where, mistakes)
+    if mistakes:
+        raise UserError("\n".join(mistakes))
+    return Scenario(**values)
+
+
+def _cross_check(scenario: Scenario, where: str, mistakes: list[str]) -> None:
+    mistakes += [
+        f"{where}: events: {event.node!r} is none of the nodes; they are named class-number"
+        for event in scenario.events
+        if event.node not in scenario.nodes
+    ]
+    if scenario.idle >= len(scenario.nodes):
+        mistakes.append(f"{where}: idle: {scenario.idle} of {len(scenario.nodes)} nodes leaves none for the jobs")
+    if scenario.window_s < 2 * scenario.scrape_s:
+        mistakes.append(f"{where}: window_s: {scenario.window_s:g} holds fewer than two scrapes")
+
+
+def _require(condition: bool) -> None:
+    if not condition:
+        raise ValueError
+
+
+def _number(low: float, high: float = math.inf) -> Callable[[Any], float]:
+    def parse(value: Any) -> float:
+        _require(not isinstance(value, bool))
+        number = float(value)
+        _require(math.isfinite(number) and low <= number <= high)
+        return number
+
+    return parse
+
+
+def _whole(low: int, high: int) -> Callable[[Any], int]:
+    def parse(value: Any) -> int:
+        number = _number(low, high)(value)
+        _require(number == int(number))
+        return int(number)
+
+    return parse
+
+
+def _one_of(names: Sequence[str]) -> Callable[[Any], str]:
+    def parse(value: Any) -> str:
+        _require(value in names)
+        return str(value)
+
+    return parse
+
+
+def _name(value: Any) -> str:
+    _require(isinstance(value, str) and bool(value))
+    return str(value)
+
+
+def _range(value: Any) -> tuple[float, float]:
+    low, high = (_number(0.01, 1000)(part) for part in value)
+    _require(low <= high)
+    return low, high
+
+
+def _classes(value: Any) -> dict[str, NodeClass]:
+    _require(bool(value))
+    return {
+        _name(name): NodeClass(_whole(1, 100_000)(kind["count"]), _number(0.01, 1000)(kind.get("speed", 1)))
+        for name, kind in value.items()
+    }
+
+
+def _events(value: Any) -> tuple[Event, ...]:
+    events = []
+    for entry in value:
+        _require(set(entry) <= {"at_s", "node", "what", "points"})
+        what = _one_of(EVENTS)(entry["what"])
+        points = _number(0, 100)(entry.get("points", 0))
+        events.append(Event(_number(0)(entry["at_s"]), _name(entry["node"]), what, points))
+    return tuple(events)
+
+
+def _times() -> dict[str, tuple[str, Callable[[Any], Any]]]:
+    lowest = {"lag_s": 0.0, "stop_s": 0.0, "warm_up_s": 0.0, "notready_s": 0.0, "interval_s": 0.0}
+    names = [entry.name for entry in fields(Scenario) if entry.name.endswith("_s")]
+    return {
+        name: (f"seconds, {lowest.get(name, 1):g} to 3600", _number(lowest.get(name, 1.0), 3600)) for name in names
+    }
+
+
+_KEYS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "name": ("text", _name),
+    "classes": ("name: {count: 1 or more, speed: above 0} for each class of boards", _classes),
+    "jobs": ("a whole number, 1 to 1000000", _whole(1, 1_000_000)),
+    "load": ("[least, most] points on a board of speed 1", _range),
+    "start": ("one of " + ", ".join(STARTS), _one_of(STARTS)),
+    "idle": ("a whole number, 0 to 100000", _whole(0, 100_000)),
+    "policy": ("one of " + ", ".join(POLICIES), _one_of(POLICIES)),
+    "threshold": ("0 to 100", _number(0, 100)),
+    "dwell": ("a whole number, 1 to 100", _whole(1, 100)),
+    "hysteresis": ("0 to 100", _number(0, 100)),
+    "noise": ("0 to 100", _number(0, 100)),
+    "loops": ("a whole number, 1 to 100000", _whole(1, 100_000)),
+    "start_cost": ("1 to 10", _number(1, 10)),
+    "events": ("a list of {at_s, node, what: one of " + ", ".join(EVENTS) + "}", _events),
+    **_times(),
+}
