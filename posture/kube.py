@@ -20,7 +20,7 @@ import logging
 import os
 import ssl
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Protocol
@@ -201,10 +201,19 @@ class KubeClient:
         return time.time() + self.clock_offset_s
 
     def list(
-        self, kind: Kind, labels: Mapping[str, str | None] | None = None, namespace: str | None = None
+        self,
+        kind: Kind,
+        labels: Mapping[str, str | Collection[str] | None] | None = None,
+        namespace: str | None = None,
     ) -> list[Object]:
-        """Return all objects with exactly these labels, page by page; a label of None only has to be there."""
-        selector = ",".join(key if value is None else f"{key}={value}" for key, value in (labels or {}).items())
+        """Return all objects with exactly these labels, page by page.
+
+        Args:
+            kind: their kind.
+            labels: label -> its value, several of which any will do, or None if it only has to be there.
+            namespace: where they live, if not in ours.
+        """
+        selector = ",".join(_requirement(label, value) for label, value in (labels or {}).items())
         found: list[Object] = []
         query = {"limit": str(PAGE)} | ({"labelSelector": selector} if selector else {})
         while True:
@@ -351,6 +360,12 @@ class KubeClient:
             return
         # the header is cut to whole seconds; half a second is the best guess of the rest
         self.clock_offset_s = sent.timestamp() + 0.5 - time.time()
+
+
+def _requirement(label: str, value: str | Collection[str] | None) -> str:
+    if value is None:
+        return label
+    return f"{label}={value}" if isinstance(value, str) else f"{label} in ({','.join(sorted(value))})"
 
 
 def _message(response: httpx2.Response) -> str:

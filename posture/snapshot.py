@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,9 @@ from posture.objects import Job, Node, Pod, ScaledJob
 from posture.prometheus import Average, MetricUnavailable
 
 log = logging.getLogger("posture.snapshot")
+
+FEW = 20
+"""So many streams are asked for by name; more are not worth the long selector."""
 
 STEADY_SHARE = 0.5
 """A stream that failed to start has recovered when its pod has been Ready for this share of start_timeout."""
@@ -74,18 +77,26 @@ def read_nodes(cluster: KubeClient) -> dict[str, Node]:
     return {node.host: node for node in map(Node.read, cluster.list(kube.NODE))}
 
 
-def read_view(cluster: KubeClient, farm: str) -> View:
+def read_view(cluster: KubeClient, farm: str, streams: Collection[str] | None = None) -> View:
     """Read the cluster. Other farms' and other people's objects in the namespace are left out.
+
+    Args:
+        cluster: where from.
+        farm: whose streams.
+        streams: only these, where they are few.
 
     Raises:
         KubeError: the API server does not answer.
     """
+    few = streams is not None and len(streams) <= FEW
     nodes = read_nodes(cluster)
-    scaled_jobs = _by_stream(map(ScaledJob.read, cluster.list(kube.SCALED_JOB, labels.of_streams(farm))))
+    ours = labels.of_streams(farm) | ({labels.STREAM: streams} if few else {})
+    scaled_jobs = _by_stream(map(ScaledJob.read, cluster.list(kube.SCALED_JOB, ours)))
     names = {scaled_job.name for scaled_job in scaled_jobs.values()}
+    owned = {labels.SCALED_JOB: names if few else None}
     # pods before Jobs: a pod whose Job is not in the list has outlived it, and is not younger than it
-    pods = _by_owner(map(Pod.read, cluster.list(kube.POD, {labels.SCALED_JOB: None})), names)
-    jobs = _by_owner(map(Job.read, cluster.list(kube.JOB, {labels.SCALED_JOB: None})), names)
+    pods = _by_owner(map(Pod.read, cluster.list(kube.POD, owned)), names)
+    jobs = _by_owner(map(Job.read, cluster.list(kube.JOB, owned)), names)
     return View(cluster.now(), nodes, scaled_jobs, jobs, pods)
 
 

@@ -1,0 +1,104 @@
+#!/usr/bin/env python3
+"""Move streams off overloaded nodes, at most one from each in a loop, until no node is over the threshold.
+
+    python3 gpu_balancer.py                                  # until SIGTERM or Ctrl-C
+    python3 gpu_balancer.py --dry-run --once --explain       # what would it do now, and why not more
+    python3 gpu_balancer.py --policy readme --threshold 60
+
+The cluster is the kubeconfig's (KUBECONFIG), or the one that this pod runs in.
+"""
+
+import argparse
+import dataclasses
+import logging
+import os
+import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from posture import config, kube
+from posture.balancer import Balancer
+from posture.errors import UserError
+from posture.prometheus import Prometheus
+from posture.runtime import Stop, run_script, setup_logging
+
+log = logging.getLogger("gpu_balancer")
+
+GPU_QUERIES = config.GPU_QUERIES
+"""Node -> {instance, metric}: where each node's usage is read. Edited in cluster.yaml."""
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the flags."""
+    parser = argparse.ArgumentParser(description="Move streams off overloaded nodes.")
+    parser.add_argument("--policy", help="guarded or readme (default: settings)")
+    parser.add_argument("--threshold", metavar="PERCENT", help="a node above it is overloaded (default: settings)")
+    parser.add_argument("--window", metavar="S", help="average over so many seconds (default: settings)")
+    parser.add_argument("--sample-interval", metavar="S", help="seconds between samples (default: settings)")
+    parser.add_argument("--interval", metavar="S", help="seconds between windows (default: settings)")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings (default: cluster.yaml here)")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, change nothing")
+    parser.add_argument("--once", action="store_true", help="one loop; ends when its moves are done")
+    parser.add_argument("--explain", action="store_true", help="print every veto with its numbers")
+    parser.add_argument("--debug", action="store_true", help="log more")
+    return parser.parse_args(argv)
+
+
+def load_settings(flags: argparse.Namespace) -> config.Settings:
+    """Return the settings; a flag counts as its variable of the environment does.
+
+    Raises:
+        UserError: some are not accepted, or GPU_QUERIES is empty.
+    """
+    given = {
+        "policy": flags.policy,
+        "threshold": flags.threshold,
+        "window_s": flags.window,
+        "sample_interval_s": flags.sample_interval,
+        "interval_s": flags.interval,
+    }
+    names = {config.environment_name("balancer", name): value for name, value in given.items()}
+    settings = config.load(
+        flags.config, {**os.environ, **{name: value for name, value in names.items() if value is not None}}
+    )
+    if not settings.gpu_queries:
+        raise UserError(
+            "GPU_QUERIES is empty: no node's usage is known; accepted: at least one node in cluster.yaml"
+        )
+    return settings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Balance until a signal, or once."""
+    flags = parse(argv)
+    setup_logging(flags.debug)
+    settings = load_settings(flags)
+    stop = Stop()
+    stop.install()
+
+    def wait(seconds: float) -> None:
+        stop.wait(seconds)
+        if stop.requested:
+            raise kube.UnreachableError("asked to stop while the API server did not answer")
+
+    balancer = dataclasses.asdict(settings.balancer)
+    log.info("%s%s", " ".join(f"{key}={value}" for key, value in balancer.items()), " dry-run" * flags.dry_run)
+    prometheus = Prometheus(settings.prometheus, settings.gpu_queries)
+    with kube.connect(settings.kubernetes, wait=wait) as cluster:
+        return Balancer(
+            settings,
+            cluster,
+            prometheus,
+            stop,
+            random.Random(),  # noqa: S311 - it breaks ties
+            dry_run=flags.dry_run,
+            show_all=flags.explain,
+        ).run(once=flags.once)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,412 @@
+"""The loop of gpu_balancer.py: snapshot -> classify -> choose -> act.
+
+One thread does everything. It wakes at each sample: keeps the Lease, looks at the nodes, goes on with open moves,
+and samples the usage. At the end of a window it reads the cluster, plans, and begins the plan's moves. It ends
+between two actions; whatever is open then is finished by whoever comes next (posture/mover.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from random import Random
+
+from posture import events, explain, kube, labels, last_node, rights
+from posture.config import Balancer as BalancerSettings
+from posture.config import Settings, path_of
+from posture.errors import UserError
+from posture.fleet import Move, Plan, Policy, Rules, Snapshot, StreamHistory
+from posture.kube import KubeClient, KubeError
+from posture.learning import Ledger, history_from_json, history_to_json
+from posture.lease import Lease
+from posture.mover import Mover, OpenMove, next_steps, open_move_text
+from posture.objects import ScaledJob
+from posture.planner import plan_offloads
+from posture.prometheus import Average, Prometheus, Window
+from posture.runtime import EXIT_FAILED, EXIT_OK, Stop
+from posture.settling import Settling
+from posture.snapshot import SnapshotMaker, View, Watch, read_nodes, read_view
+
+log = logging.getLogger("posture.balancer")
+
+LOOKING = ((kube.NODE, "list"), (kube.SCALED_JOB, "list"), (kube.POD, "list"), (kube.JOB, "list"))
+"""Rights that ``--dry-run`` needs."""
+ACTING = (
+    (kube.SCALED_JOB, "patch"),
+    (kube.JOB, "delete"),
+    (kube.POD, "delete"),
+    (kube.EVENT, "create"),
+    (kube.LEASE, "get"),
+    (kube.LEASE, "create"),
+    (kube.LEASE, "update"),
+)
+"""Rights that moves need beside them."""
+
+ONCE_S = 600.0
+"""With ``--once``: how long the moves of the one loop may take."""
+
+
+def rules_of(settings: BalancerSettings) -> Rules:
+    """Return the planner's rules."""
+    return Rules(
+        policy=Policy(settings.policy),
+        threshold=settings.threshold,
+        hysteresis=settings.hysteresis,
+        dwell=settings.dwell,
+        cooldown_base_s=settings.cooldown_base_s,
+        cooldown_cap_s=settings.cooldown_cap_s,
+        start_timeout_s=settings.start_timeout_s,
+        pull_timeout_s=settings.pull_timeout_s,
+        node_grace_s=settings.node_grace_s,
+    )
+
+
+@dataclass
+class Memory:
+    """What the loop keeps between two looks at the cluster."""
+
+    view: View | None = None
+    """The last whole reading."""
+    open: set[str] = field(default_factory=set)
+    """Streams with an open move."""
+    known: set[str] = field(default_factory=set)
+    """Streams whose history has been read."""
+    move_ids: set[str] = field(default_factory=set)
+    """Open moves that the ledger knows of."""
+    classes: dict[str, str] = field(default_factory=dict)
+    """Node -> class of hardware; the ledger looks into it."""
+    said: object = None
+    """What the last loop had to say about its vetoes: it is said once per change."""
+    lost: str = ""
+    """Why the API server can't be used at the moment."""
+
+
+class Balancer:
+    """Balances one farm until it is asked to stop.
+
+    Args:
+        settings: all of them.
+        cluster: the API server; its ``wait`` should end with ``stop``.
+        prometheus: where the usage comes from.
+        stop: asks for the end.
+        rng: breaks ties.
+        dry_run: plan and print, change nothing.
+        show_all: print every veto with its numbers in each loop.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        cluster: KubeClient,
+        prometheus: Prometheus,
+        stop: Stop,
+        rng: Random,
+        *,
+        dry_run: bool = False,
+        show_all: bool = False,
+    ) -> None:
+        self._all_settings = settings
+        self._settings = settings.balancer
+        self._cluster = cluster
+        self._prometheus = prometheus
+        self._stop = stop
+        self._rng = rng
+        self._dry_run = dry_run
+        self._show_all = show_all
+        self._farm = settings.kubernetes.farm
+        self._rules = rules_of(self._settings)
+        self._memory = Memory()
+        self._ledger = Ledger(self._rules, self._memory.classes)
+        self._watch = Watch()
+        self._snapshots = SnapshotMaker(self._ledger, self._watch)
+        after_ready_s = self._settings.warm_up_s + settings.prometheus.scrape_interval_s
+        self._settling = Settling(self._ledger, after_ready_s)
+        self._mover = Mover(cluster)
+        self._lease = Lease(cluster, self._farm, self._settings.lease_s)
+        self._last_node_file = path_of(self._settings.last_node_file)
+        self._remember_last_node(after_ready_s)
+
+    def run(self, *, once: bool = False) -> int:
+        """Balance; return the exit status.
+
+        Args:
+            once: one loop, and end when its moves are done.
+
+        Raises:
+            UserError: the account lacks rights.
+        """
+        try:
+            return self._run_once() if once else self._run_on()
+        finally:
+            self._lease.release()
+
+    def _run_on(self) -> int:
+        while not self._stop.requested:
+            if self._take_over():
+                self._loop()
+                self._pass(self._settings.interval_s)
+            else:
+                self._stop.wait(self._settings.sample_interval_s)
+        return EXIT_OK
+
+    def _run_once(self) -> int:
+        # whoever held the Lease may have been killed
+        patience = time.monotonic() + 2 * self._settings.lease_s
+        while not self._take_over():
+            if self._stop.requested:
+                return EXIT_OK
+            if time.monotonic() > patience or self._memory.lost:
+                print(f"not done: {self._memory.lost or f'the balancer {self._lease.holder} acts'}", flush=True)
+                return EXIT_FAILED
+            self._stop.wait(self._settings.sample_interval_s)
+        planned = self._loop()
+        end = time.monotonic() + ONCE_S
+        while self._memory.open and not self._dry_run and not self._stop.requested and time.monotonic() < end:
+            self._stop.wait(self._settings.sample_interval_s)
+            self._look()
+        return EXIT_OK if planned and (self._dry_run or not self._memory.open) else EXIT_FAILED
+
+    # when
+
+    def _take_over(self) -> bool:
+        """Return whether this balancer may act; the first time it does, look at everything."""
+        held_before = self._dry_run or self._lease.held
+        with self._contact():
+            if self._memory.view is None:
+                needed = LOOKING if self._dry_run else LOOKING + ACTING
+                if lacking := rights.missing(self._cluster, needed):
+                    raise UserError("\n".join(lacking))
+            if not self._dry_run and not self._lease.renew():
+                self._watch.lose_contact()
+                return False
+            if not held_before or self._memory.view is None:
+                self._see_all()
+                self._advance()
+            return True
+        return False
+
+    def _pass(self, seconds: float, window: Window | None = None) -> None:
+        """Let time pass, look at the cluster at each sample, and fill the window if there is one."""
+        began = time.monotonic()
+        samples = 0
+        while not self._stop.requested:
+            self._look()
+            if window is not None:
+                window.add(self._prometheus.sample())
+            samples += 1
+            next_at = began + min(samples * self._settings.sample_interval_s, seconds)
+            if samples * self._settings.sample_interval_s > seconds:
+                return
+            self._stop.wait(max(0.0, next_at - time.monotonic()))
+
+    def _look(self) -> None:
+        """Keep the Lease, look at the nodes, go on with open moves."""
+        with self._contact():
+            if not self._dry_run and not self._lease.renew():
+                return
+            self._watch.see_nodes(read_nodes(self._cluster), self._expected_hosts())
+            self._advance()
+
+    @contextlib.contextmanager
+    def _contact(self) -> Iterator[None]:
+        """Report once that the API server can't be used, and once that it can again."""
+        try:
+            yield
+        except KubeError as error:
+            self._watch.lose_contact()
+            if str(error) != self._memory.lost and not self._stop.requested:
+                log.error("%s", error)
+            self._memory.lost = str(error)
+        else:
+            if self._memory.lost:
+                log.info("the API server answers again")
+            self._memory.lost = ""
+
+    # one loop
+
+    def _loop(self) -> bool:
+        """Observe a window, plan, act; return whether it came so far."""
+        window = Window(self._all_settings.prometheus, self._settings.window_s)
+        start_s = self._cluster.now()
+        self._pass(self._settings.window_s, window)
+        if self._stop.requested:
+            return False
+        with self._contact():
+            if not self._dry_run and not self._lease.renew():
+                return False
+            view = self._see_all()
+            snapshot, plan = self._plan(view, window, start_s)
+            self._report(snapshot, plan)
+            if not self._dry_run:
+                self._act(view, plan)
+                self._write_histories(view)
+            return True
+        return False
+
+    def _plan(self, view: View, window: Window, start_s: float) -> tuple[Snapshot, Plan]:
+        averages = window.averages()
+        known = {node: found for node, found in averages.items() if isinstance(found, Average)}
+        self._ledger.window(
+            start_s,
+            {node: known[node].value if node in known else None for node in averages},
+            {node: found.since for node, found in known.items()},
+        )
+        letter = self._rules.policy is Policy.README
+        unsettled = frozenset[str]() if letter else self._settling.unsettled(start_s)
+        snapshot = self._snapshots.make(view, averages, unsettled)
+        return snapshot, plan_offloads(snapshot, self._rules, self._rng)
+
+    def _report(self, snapshot: Snapshot, plan: Plan) -> None:
+        log.info("%s", explain.summary(snapshot, plan))
+        said = {(veto.reason, veto.node, veto.stream) for veto in plan.vetoes}
+        if self._dry_run or self._show_all:
+            print("\n".join(explain.lines(snapshot, plan, self._rules)), flush=True)
+        elif said != self._memory.said:
+            for veto in plan.vetoes:
+                log.info("not moved: %s", veto)
+        self._memory.said = said
+
+    def _act(self, view: View, plan: Plan) -> None:
+        for move in plan.moves:
+            if self._may_go_on():
+                self._begin(view.scaled_jobs[move.stream], move)
+        self._advance()
+
+    def _may_go_on(self) -> bool:
+        """Say whether the next action may be begun."""
+        return not self._stop.requested and self._lease.held
+
+    def _begin(self, scaled_job: ScaledJob, move: Move) -> None:
+        history = self._history_text(move.stream)
+        try:
+            opened = self._mover.open(scaled_job, move, history)
+        except kube.ConflictError:
+            log.warning("%s was edited meanwhile: it is not moved now", scaled_job.name)
+            return
+        log.info("%s: %s from %s to %s: %s", move.stream, move.kind.value, move.source, move.destination, move.why)
+        self._note_move(opened)
+        self._memory.open.add(move.stream)
+        last_node.write(self._last_node_file, move.destination, opened.began_s)
+        self._tell(
+            scaled_job, "MoveBegun", f"{move.kind.value} from {move.source} to {move.destination}: {move.why}"
+        )
+
+    def _advance(self) -> None:
+        """Go on with every open move, as far as the cluster has come."""
+        if not self._memory.open or self._dry_run:
+            return
+        view = read_view(self._cluster, self._farm, self._memory.open)
+        self._watch.see_nodes(view.nodes, self._expected_hosts())
+        for stream in sorted(self._memory.open):
+            scaled_job = view.scaled_jobs.get(stream)
+            if scaled_job is None or open_move_text(scaled_job) is None:
+                self._memory.open.discard(stream)
+            elif self._may_go_on():
+                self._advance_one(view, scaled_job)
+
+    def _advance_one(self, view: View, scaled_job: ScaledJob) -> None:
+        name = scaled_job.name
+        steps = next_steps(
+            scaled_job,
+            view.jobs.get(name, ()),
+            view.pods.get(name, ()),
+            self._is_dead,
+            view.keda(scaled_job).brings_successor,
+        )
+        try:
+            closed = self._mover.take(scaled_job, steps, self._history_text(scaled_job.stream))
+        except kube.ConflictError as error:
+            log.info("%s; the next pass sees what it is now", error)
+            return
+        if closed:
+            self._memory.open.discard(scaled_job.stream)
+            opened = OpenMove.from_text(open_move_text(scaled_job) or "")
+            took = f" in {view.taken_s - opened.began_s:.0f} s" if opened else ""
+            log.info("%s: has its Job on %s%s", scaled_job.stream, scaled_job.node, took)
+            self._tell(scaled_job, "MoveFinished", f"its Job is on {scaled_job.node}{took}")
+
+    # what is known
+
+    def _see_all(self) -> View:
+        """Read the cluster and note what is new."""
+        view = read_view(self._cluster, self._farm)
+        self._ledger.forget(self._memory.known - set(view.scaled_jobs))
+        self._memory.known &= set(view.scaled_jobs)
+        self._memory.open = set()
+        for stream, scaled_job in view.scaled_jobs.items():
+            self._see_stream(stream, scaled_job)
+        self._memory.classes.clear()
+        for node in view.nodes.values():
+            self._memory.classes[node.name] = node.labels.get(self._settings.class_label) or node.name
+        self._memory.view = view
+        self._watch.see_nodes(view.nodes, self._expected_hosts())
+        self._watch.see_streams(view, self._rules.start_timeout_s)
+        self._settling.see(view)
+        return view
+
+    def _see_stream(self, stream: str, scaled_job: ScaledJob) -> None:
+        """Take a stream's history the first time, and an open move that another balancer has begun."""
+        if stream not in self._memory.known:
+            self._memory.known.add(stream)
+            self._ledger.restore(stream, _read_history(scaled_job))
+        text = open_move_text(scaled_job)
+        if text is not None:
+            self._memory.open.add(stream)
+            opened = OpenMove.from_text(text)
+            if opened is not None and opened.id not in self._memory.move_ids:
+                log.info("%s: a move that was begun earlier is open; going on", stream)
+                self._note_move(opened)
+
+    def _note_move(self, opened: OpenMove) -> None:
+        self._memory.move_ids.add(opened.id)
+        self._ledger.moved(opened.move, opened.began_s)
+
+    def _expected_hosts(self) -> set[str]:
+        """Return the nodes that should be there: affinities and pods name them."""
+        view = self._memory.view
+        if view is None:
+            return set()
+        named = {str(scaled_job.node) for scaled_job in view.scaled_jobs.values() if scaled_job.node}
+        return named | {pod.host for pods in view.pods.values() for pod in pods if pod.host}
+
+    def _is_dead(self, host: str) -> bool:
+        return self._watch.down_s(host) > self._rules.node_grace_s
+
+    def _history_text(self, stream: str) -> str:
+        return json.dumps(history_to_json(self._ledger.stream(stream)))
+
+    def _write_histories(self, view: View) -> None:
+        """Keep what was learned about streams that aren't being moved."""
+        nothing = json.dumps(history_to_json(StreamHistory()))
+        for stream, scaled_job in view.scaled_jobs.items():
+            text = self._history_text(stream)
+            stored = (scaled_job.annotations or {}).get(labels.HISTORY, nothing)
+            if text != stored and stream not in self._memory.open and self._may_go_on():
+                with contextlib.suppress(kube.ConflictError, kube.NotFoundError):
+                    self._mover.remember(scaled_job, text)
+
+    def _remember_last_node(self, after_ready_s: float) -> None:
+        """Let a balancer that starts again not choose anew at once where the last one has just sent a stream."""
+        remembered = last_node.read(self._last_node_file)
+        if remembered is not None:
+            node, at_s = remembered
+            self._ledger.change_begins(labels.OURS, node)
+            self._ledger.change_ends(labels.OURS, at_s + after_ready_s)
+
+    def _tell(self, scaled_job: ScaledJob, reason: str, message: str) -> None:
+        """Leave an Event on the ScaledJob; a move doesn't depend on it."""
+        try:
+            events.create(self._cluster, scaled_job, reason, message)
+        except KubeError as error:
+            log.warning("%s", error)
+
+
+def _read_history(scaled_job: ScaledJob) -> StreamHistory:
+    try:
+        return history_from_json(json.loads((scaled_job.annotations or {}).get(labels.HISTORY, "{}")))
+    except ValueError:
+        return StreamHistory()

@@ -1,0 +1,52 @@
+"""Kubernetes Events on a ScaledJob: ``kubectl describe scaledjob`` shows its moves."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+
+from posture import kube, labels
+from posture.kube import KubeClient, Object
+from posture.objects import ScaledJob
+
+COMPONENT = "posture-balancer"
+
+
+def create(cluster: KubeClient, scaled_job: ScaledJob, reason: str, message: str) -> None:
+    """Leave an Event.
+
+    Args:
+        cluster: where the ScaledJob lives.
+        scaled_job: what it is about.
+        reason: a word in CamelCase.
+        message: for people.
+
+    Raises:
+        KubeError: the API server did not take it.
+    """
+    now = datetime.datetime.fromtimestamp(cluster.now(), datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    body: Object = {
+        "apiVersion": kube.EVENT.api,
+        "kind": kube.EVENT.name,
+        "metadata": {
+            "name": f"{scaled_job.name}.{uuid.uuid4().hex[:12]}",
+            "namespace": cluster.namespace,
+            "labels": {labels.PART_OF: labels.OURS, labels.STREAM: scaled_job.stream},
+        },
+        "involvedObject": {
+            "apiVersion": kube.SCALED_JOB.api,
+            "kind": kube.SCALED_JOB.name,
+            "name": scaled_job.name,
+            "namespace": cluster.namespace,
+            "uid": scaled_job.uid,
+        },
+        "reason": reason,
+        "message": message,
+        "type": "Normal",
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "count": 1,
+        "source": {"component": COMPONENT},
+        "reportingComponent": COMPONENT,
+    }
+    cluster.create(kube.EVENT, body)

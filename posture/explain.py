@@ -1,0 +1,52 @@
+"""A plan in words: one line for the log, or all of it for ``--explain`` and ``--dry-run``."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from posture.fleet import Node, Plan, Rules, Snapshot
+
+
+def summary(snapshot: Snapshot, plan: Plan) -> str:
+    """Return one line: usage, moves, and how often each veto was used."""
+    usage = ", ".join(f"{node.name} {_usage(node)}" for node in snapshot.nodes[:20])
+    if len(snapshot.nodes) > 20:
+        usage += f", and {len(snapshot.nodes) - 20} more"
+    parts = [usage or "no nodes", f"{len(plan.overloaded)} overloaded", f"{len(plan.moves)} to move"]
+    counts = Counter(veto.reason.value for veto in plan.vetoes)
+    if counts:
+        parts.append("vetoes: " + ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items())))
+    return "; ".join(parts)
+
+
+def lines(snapshot: Snapshot, plan: Plan, rules: Rules) -> list[str]:
+    """Return the whole plan, a line for each node, move and veto."""
+    streams = Counter(job.node for job in snapshot.jobs)
+    told = [f"policy {rules.policy.value}, threshold {rules.threshold:g} %"]
+    told += [
+        f"node {node.name}: {_usage(node)}, {streams[node.name]} streams{_state(node)}" for node in snapshot.nodes
+    ]
+    for move in plan.moves:
+        told.append(
+            f"move {move.stream}: {move.source} -> {move.destination} ({move.kind.value}; "
+            f"-{move.relief:.1f} there, +{move.cost:.1f} here; {move.why})"
+        )
+    told += [f"veto {veto}" for veto in plan.vetoes]
+    if plan.stable:
+        told.append("stable")
+    return told
+
+
+def _usage(node: Node) -> str:
+    return f"unknown ({node.why_unknown})" if node.usage is None else f"{node.usage:.1f} %"
+
+
+def _state(node: Node) -> str:
+    states = [
+        "" if node.ready else f"NotReady for {node.down_s:.0f} s",
+        "cordoned" if node.cordoned else "",
+        "" if node.labelled else "without the label gpu-node",
+        "" if node.history.clean else "settling",
+        "" if node.speed == 1 else f"speed {node.speed:.2f}",
+    ]
+    return "".join(f", {state}" for state in states if state)

@@ -1,0 +1,36 @@
+"""``last_node.txt``: the last chosen destination and when it was chosen, for a balancer that starts again."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import os
+from pathlib import Path
+
+log = logging.getLogger("posture.last_node")
+
+
+def write(path: Path, node: str, at_s: float) -> None:
+    """Replace the file at once; one that can't be written is only warned about.
+
+    Args:
+        path: the file.
+        node: the destination.
+        at_s: when it was chosen, in seconds since 1970.
+    """
+    stamp = datetime.datetime.fromtimestamp(at_s, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    beside = path.with_name(f"{path.name}.new")
+    try:
+        beside.write_text(f"{node} {stamp}\n", encoding="utf-8")
+        os.replace(beside, path)
+    except OSError as error:
+        log.warning("%s can't be written: %s", path, error.strerror)
+
+
+def read(path: Path) -> tuple[str, float] | None:
+    """Return the node and when it was chosen, in seconds since 1970; None if there is no such file."""
+    try:
+        node, stamp = path.read_text(encoding="utf-8").split()
+        return node, datetime.datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
+    except (OSError, ValueError):
+        return None

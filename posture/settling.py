@@ -1,0 +1,57 @@
+"""Which nodes' usage our own starts and stops disturb, and until when (R5)."""
+
+from __future__ import annotations
+
+from posture.learning import Ledger
+from posture.mover import open_move_text
+from posture.objects import ScaledJob
+from posture.snapshot import View
+
+
+class Settling:
+    """Tells the ledger of each pod that starts or stops.
+
+    Args:
+        ledger: whom to tell.
+        after_ready_s: how long a pod that has become Ready disturbs its node: warm-up and one scrape.
+    """
+
+    def __init__(self, ledger: Ledger, after_ready_s: float) -> None:
+        self._ledger = ledger
+        self._after_ready_s = after_ready_s
+        self._ready_pods: dict[str, str] = {}
+        self._settled_s: dict[str, float] = {}
+
+    def see(self, view: View) -> None:
+        """Compare the cluster with what it was when last seen."""
+        for stream, scaled_job in view.scaled_jobs.items():
+            if open_move_text(scaled_job) is not None:
+                # the ledger knows of the move, and its end is the new pod's becoming Ready
+                self._ready_pods.pop(stream, None)
+            elif scaled_job.node is not None:
+                self._see_stream(view, scaled_job, scaled_job.node)
+        for stream in [*self._ready_pods]:
+            if stream not in view.scaled_jobs:
+                del self._ready_pods[stream]
+
+    def _see_stream(self, view: View, scaled_job: ScaledJob, node: str) -> None:
+        stream = scaled_job.stream
+        pods = [pod for pod in view.current_pods(scaled_job) if pod.phase in {"Pending", "Running"}]
+        ready = [(pod.ready_since_s, pod.uid) for pod in pods if pod.ready_since_s is not None]
+        if ready:
+            since_s, uid = max(ready)
+            if self._ready_pods.get(stream) != uid:
+                self._ready_pods[stream] = uid
+                self._settled_s[stream] = since_s + self._after_ready_s
+                self._ledger.change_begins(stream, node)
+                self._ledger.change_ends(stream, self._settled_s[stream])
+        elif any(pod.host for pod in pods):
+            self._ready_pods.pop(stream, None)
+            self._ledger.change_begins(stream, node)
+        elif self._ready_pods.pop(stream, None) is not None:
+            self._ledger.change_begins(stream, node)
+            self._ledger.change_ends(stream, view.taken_s + self._after_ready_s)
+
+    def unsettled(self, since_s: float) -> frozenset[str]:
+        """Return the streams whose load is not in a window that began at this time."""
+        return frozenset(stream for stream, settled_s in self._settled_s.items() if settled_s > since_s)
