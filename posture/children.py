@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 LOG_TAIL_LINES = 5
 
+BOUND = f"""\
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl({PR_SET_PDEATHSIG}, {int(signal.SIGKILL)})
+for number in signal.SIGPIPE, signal.SIGXFSZ:  # Python ignores them, which a program would inherit
+    signal.signal(number, signal.SIG_DFL)
+if os.getppid() == int(sys.argv[1]):
+    os.execvp(sys.argv[2], sys.argv[2:])
+"""
+"""What a child that goes with us is at first, for a few hundredths of a second: it asks the kernel to be ended when
+its parent is, and becomes the program. (A function between fork and exec could do the same, but not safely once
+other threads run.)"""
+
 
 class Child:
     """A started program. Its output goes to files: ``<name>.log``, and ``<name>.out`` for standard output.
 
+    Start it from a thread that stays: for the kernel that thread is the parent that it goes with.
+
     Args:
         name: for messages and files.
         command: the program and its arguments.
-        folder: for those files.
+        folder: for those files; None: its output goes where ours goes.
         environ: the program's environment; None passes ours on.
         cwd: its working directory.
         stays: it goes on when we end.
@@ -30,18 +44,22 @@ class Child:
         self,
         name: str,
         command: Sequence[str],
-        folder: Path,
+        folder: Path | None,
         environ: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         *,
         stays: bool = False,
     ) -> None:
         self.name = name
-        self.log = folder / f"{name}.log"
-        self.output = folder / f"{name}.out"
-        with self.log.open("ab") as log, self.output.open("wb") as output:
+        with contextlib.ExitStack() as files:
+            log = output = None
+            if folder is not None:
+                self.log = folder / f"{name}.log"
+                self.output = folder / f"{name}.out"
+                log = files.enter_context(self.log.open("ab"))
+                output = files.enter_context(self.output.open("wb"))
             self._process = subprocess.Popen(
-                command,
+                command if stays else _bound_to_us(command),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=log,
@@ -49,7 +67,6 @@ class Child:
                 cwd=cwd,
                 # Ctrl-C is for us alone: children are stopped in their order
                 start_new_session=True,
-                preexec_fn=None if stays else _dies_with_us(),  # noqa: PLW1509 - one prctl(), no threads yet
             )
 
     @property
@@ -82,16 +99,8 @@ class Child:
         return "\n".join(f"  {self.name}: {line}" for line in lines[-LOG_TAIL_LINES:])
 
 
-def _dies_with_us() -> Callable[[], None] | None:
-    """Return what the child runs first, so that the kernel ends it when we are killed; Linux only."""
+def _bound_to_us(command: Sequence[str]) -> Sequence[str]:
+    """Return the command so that the kernel ends it when we are killed; Linux only."""
     if not sys.platform.startswith("linux"):
-        return None
-    prctl = ctypes.CDLL(None).prctl
-    parent = os.getpid()
-
-    def before_exec() -> None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return before_exec
+        return command
+    return [sys.executable, "-I", "-S", "-c", BOUND, str(os.getpid()), *command]

@@ -15,7 +15,13 @@ from posture.rules import RULE_SETS
 ROOT = Path(__file__).resolve().parent.parent
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 README = (ROOT / "README.md").read_text()
-SCRIPTS = ["Images_From_Pi1.py", "Images_From_Pi2.py", "publish_images.py", "run_local.py"]
+SCRIPTS = [
+    "Images_From_Pi1.py",
+    "Images_From_Pi2.py",
+    "publish_images.py",
+    "run_local.py",
+    "cpu_monitor_and_offload.py",
+]
 MINE = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 

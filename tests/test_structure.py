@@ -37,7 +37,8 @@ def test_a_pure_module_imports_no_input_or_output(module: str) -> None:
 
 
 def test_no_module_of_the_package_imports_a_script() -> None:
-    scripts = {path.stem for path in ROOT.glob("*.py")}
+    # what is generated from KEDA's contract stands beside the scripts, and is none
+    scripts = {path.stem for path in ROOT.glob("*.py") if "_pb2" not in path.stem}
     for path in (ROOT / "posture").glob("*.py"):
         assert not {name.split(".")[0] for name in imports_of(path)} & scripts, path.name
 
