@@ -1,20 +1,26 @@
 # make run    everything on this machine: broker, camera, two analyzers, about 30 seconds
-# make test   the tests, with the servers that they need
+# make test   the tests, with the servers that they need; the first time it builds a control plane (ten minutes)
+# make test-fast   the same without that control plane, for the inner loop
 # make lint   ruff and mypy
 
 PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/pip --disable-pip-version-check --quiet
 LIBRARIES := libegl1 libgles2 libgl1 libglib2.0-0
-SERVERS := mosquitto postgresql
+SERVERS := mosquitto postgresql prometheus
+CONTAINERS := docker.io iptables mmdebstrap docker-compose docker-registry
 
-.PHONY: run test lint libraries servers clean
+.PHONY: run test test-fast lint libraries servers containers cluster clean
 
 run: $(VENV)/local.done libraries
 	$(VENV)/bin/python run_local.py --duration 30
 
-test: $(VENV)/dev.done libraries servers
+test: $(VENV)/dev.done libraries servers cluster
 	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup
+
+test-fast: $(VENV)/dev.done libraries servers
+	@echo "leaving out tests/cluster, the real control plane with KEDA: make test has it"
+	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup --ignore=tests/cluster
 
 lint: $(VENV)/dev.done
 	$(VENV)/bin/ruff check .
@@ -26,6 +32,15 @@ libraries:
 
 servers:
 	@$(PYTHON) packages.py servers $(SERVERS)
+
+# not part of make test: nobody's own Docker is to be replaced; without one the tests that need it are skipped
+containers:
+	@$(PYTHON) packages.py containers $(CONTAINERS)
+
+# without it the tests of tests/cluster are skipped with the reason, and fail in CI
+cluster: $(VENV)/dev.done
+	-@$(VENV)/bin/python packages.py go
+	-@$(VENV)/bin/python tests/cluster/binaries.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed, this is " + sys.version.split()[0] \

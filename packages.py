@@ -2,7 +2,9 @@
 """See to what pip can't bring: shared libraries of mediapipe, and the servers of the tests.
 
     python3 packages.py libraries libegl1 libgles2 libgl1 libglib2.0-0
-    python3 packages.py servers mosquitto postgresql
+    python3 packages.py servers mosquitto postgresql prometheus
+    python3 packages.py containers docker.io iptables mmdebstrap docker-compose docker-registry
+    .venv/bin/python packages.py go        # puts Go into .venv where the machine has none that is new enough
 
 Installs Debian packages where it may (root, or sudo without a password); elsewhere it prints the command to type.
 Missing libraries then end with status 1; missing servers don't: the tests that need them are skipped by name.
@@ -10,12 +12,15 @@ Missing libraries then end with status 1; missing servers don't: the tests that 
 
 import ctypes
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+OLDEST_GO = (1, 26)
+GO_PINS = Path(__file__).resolve().parent / "requirements" / "go.txt"
 LIBRARIES = ("libEGL.so.1", "libGLESv2.so.2", "libGL.so.1", "libglib-2.0.so.0")
 
 
@@ -33,7 +38,30 @@ def missing_libraries() -> list[str]:
 def missing_servers() -> list[str]:
     """Return the servers that are not installed."""
     folders = [os.environ.get("PATH", ""), "/usr/sbin", *map(str, Path("/usr/lib/postgresql").glob("*/bin"))]
-    return [name for name in ("mosquitto", "initdb") if shutil.which(name, path=os.pathsep.join(folders)) is None]
+    return _not_found(("mosquitto", "initdb", "prometheus"), folders)
+
+
+def missing_containers() -> list[str]:
+    """Return what of a Docker engine, its tools and a registry is not installed."""
+    folders = [os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]
+    programs = ("docker", "dockerd", "iptables", "mmdebstrap", "docker-compose", "docker-registry")
+    return _not_found(programs, folders)
+
+
+def _not_found(programs: Sequence[str], folders: Sequence[str]) -> list[str]:
+    return [name for name in programs if shutil.which(name, path=os.pathsep.join(folders)) is None]
+
+
+def provide_go() -> int:
+    """Install Go into this virtual environment, unless this machine has it; return the exit status."""
+    go = shutil.which("go")
+    if go is not None:
+        words = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=False).stdout
+        found = re.match(r"go(\d+)\.(\d+)", words)
+        if found and tuple(map(int, found.groups())) >= OLDEST_GO:
+            return 0
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    return subprocess.run([*pip, "install", "--require-hashes", "-r", str(GO_PINS)], check=False).returncode
 
 
 def as_root() -> list[str] | None:
@@ -49,7 +77,13 @@ def as_root() -> list[str] | None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Install what is missing, or say how."""
     what, *packages = sys.argv[1:] if argv is None else argv
-    find = {"libraries": missing_libraries, "servers": missing_servers}[what]
+    if what == "go":
+        return provide_go()
+    find = {
+        "libraries": missing_libraries,
+        "servers": missing_servers,
+        "containers": missing_containers,
+    }[what]
     missing = find()
     if not missing:
         return 0

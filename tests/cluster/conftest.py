@@ -1,0 +1,86 @@
+"""Fixtures: a real control plane with a real KEDA, one for all tests of a run. README.md says how to use it."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import binaries
+import pytest
+from control_plane import Cluster, ScaledJob
+from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.resources.core_v1 import Namespace
+from nodes import Kubelets
+from stub_scaler import StubScaler
+
+HERE = Path(__file__).resolve().parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests of this folder go to one worker: one control plane a run."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("cluster"))
+
+
+@pytest.fixture(scope="session")
+def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The control plane, started once. Tests take ``cluster``."""
+    try:
+        programs = binaries.ensure()
+    except binaries.BinariesMissingError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    plane = Cluster(programs, tmp_path_factory.mktemp("cluster"))
+    try:
+        plane.start()
+        yield plane
+    finally:
+        plane.stop()
+
+
+@pytest.fixture
+def cluster(running_cluster: Cluster) -> Cluster:
+    """The control plane, all of it running whatever the test before has stopped."""
+    running_cluster.start()
+    return running_cluster
+
+
+@pytest.fixture(scope="session")
+def kubelets(running_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubelets]:
+    """The thread that simulates nodes. Tests take ``nodes``."""
+    simulated = Kubelets(running_cluster.kubeconfig, tmp_path_factory.mktemp("pods"))
+    yield simulated
+    simulated.stop()
+
+
+@pytest.fixture
+def nodes(cluster: Cluster, kubelets: Kubelets) -> Iterator[Kubelets]:
+    """No nodes yet: ``nodes.add(name)`` adds one. They and their pods go with the test."""
+    yield kubelets
+    cluster.start()
+    kubelets.remove_all()
+
+
+@pytest.fixture
+def namespace(nodes: Kubelets, cluster: Cluster) -> Iterator[str]:
+    """A namespace of this test's own. Its ScaledJobs are gone when the next test starts."""
+    name = f"farm-{uuid.uuid4().hex[:8]}"
+    cluster.client.create(Namespace(metadata=ObjectMeta(name=name)))
+    yield name
+    cluster.start()  # KEDA, for its finalizers
+    cluster.client.deletecollection(ScaledJob, namespace=name)
+    cluster.until(ScaledJob, name, lambda left: not left)
+    cluster.client.delete(Namespace, name)
+
+
+@pytest.fixture
+def stub_scaler() -> Iterator[StubScaler]:
+    """An External Scaler that says what the test sets."""
+    scaler = StubScaler()
+    scaler.start()
+    yield scaler
+    scaler.stop()

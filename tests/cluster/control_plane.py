@@ -1,0 +1,348 @@
+"""A real control plane with a real KEDA: plain processes on loopback, no root, no containers, no network.
+
+Every component can be stopped, killed and started again on the same port and data. All end with the test run.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import shutil
+import ssl
+import time
+import urllib.request
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import trustme
+import watching
+import yaml
+from lightkube import Client, KubeConfig
+from lightkube.codecs import from_dict
+from lightkube.generic_resource import create_namespaced_resource
+from lightkube.models.authentication_v1 import TokenRequestSpec
+from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.resources.apiextensions_v1 import CustomResourceDefinition
+from lightkube.resources.authorization_v1 import SubjectAccessReview
+from lightkube.resources.core_v1 import Namespace, ServiceAccount
+from servers import Server, free_port
+
+ScaledJob = create_namespaced_resource("keda.sh", "v1alpha1", "ScaledJob", "scaledjobs")
+TriggerAuthentication = create_namespaced_resource(
+    "keda.sh", "v1alpha1", "TriggerAuthentication", "triggerauthentications"
+)
+
+READY_S = 120.0
+"""A busy machine is slow; nothing waits this long on an idle one."""
+
+KEDA_NAMESPACE = "keda"
+
+
+class Component(Server):
+    """One process of the control plane."""
+
+    start_s = READY_S
+
+    def __init__(self, folder: Path, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.port = free_port()
+        self.log = folder / f"{name}.log"
+        self.log.touch()
+
+    @property
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+
+class Etcd(Component):
+    """Where the API server keeps everything."""
+
+    def __init__(self, binaries: Path, folder: Path) -> None:
+        super().__init__(folder, "etcd")
+        self.url = f"http://127.0.0.1:{self.port}"
+        peers = f"http://127.0.0.1:{free_port()}"
+        self.command = [
+            str(binaries / "etcd"), "--name=test", f"--data-dir={folder / 'etcd'}", "--unsafe-no-fsync",
+            f"--listen-client-urls={self.url}", f"--advertise-client-urls={self.url}",
+            f"--listen-peer-urls={peers}", f"--initial-advertise-peer-urls={peers}",
+            f"--initial-cluster=test={peers}", "--log-level=warn",
+        ]  # fmt: skip
+
+
+class ApiServer(Component):
+    """The API server, with RBAC, real service accounts and one token of an administrator."""
+
+    def __init__(self, binaries: Path, folder: Path, etcd: Etcd, authority: trustme.CA) -> None:
+        super().__init__(folder, "kube-apiserver")
+        self.url = f"https://127.0.0.1:{self.port}"
+        self.admin_token = secrets.token_hex(16)
+        self.authority = authority
+        write_certificate(authority, folder / "apiserver")
+        tokens = folder / "tokens.csv"
+        tokens.write_text(f"{self.admin_token},admin,admin,system:masters\n")
+        self.service_account_key = folder / "service-accounts.pem"
+        self.service_account_key.write_bytes(authority.issue_cert("service-accounts").private_key_pem.bytes())
+        self.command = [
+            str(binaries / "kube-apiserver"), f"--etcd-servers={etcd.url}",
+            "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", f"--secure-port={self.port}",
+            f"--cert-dir={folder / 'apiserver'}", f"--tls-cert-file={folder / 'apiserver/tls.crt'}",
+            f"--tls-private-key-file={folder / 'apiserver/tls.key'}",
+            f"--service-account-key-file={self.service_account_key}",
+            f"--service-account-signing-key-file={self.service_account_key}",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--token-auth-file={tokens}", "--authorization-mode=RBAC",
+            # pods need no token, and so no default service account
+            "--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none",
+            "--service-cluster-ip-range=10.96.0.0/24", "--profiling=false",
+        ]  # fmt: skip
+
+    def start(self) -> None:
+        """Start it, and wait until it says that it is ready."""
+        super().start()
+        context = ssl.create_default_context()
+        self.authority.configure_trust(context)
+        wait_until_ready(self, f"{self.url}/readyz", context)
+
+
+class Keda(Component):
+    """The unmodified KEDA operator."""
+
+    def __init__(self, binaries: Path, folder: Path, kubeconfig: Path, authority: trustme.CA) -> None:
+        super().__init__(folder, "keda-operator")
+        write_certificate(authority, folder / "keda")
+        self.command = [
+            "env", f"KEDA_CLUSTER_OBJECT_NAMESPACE={KEDA_NAMESPACE}", f"POD_NAMESPACE={KEDA_NAMESPACE}",
+            "POD_NAME=keda-operator", "WATCH_NAMESPACE=",
+            str(binaries / "keda-operator"), f"--kubeconfig={kubeconfig}", f"--cert-dir={folder / 'keda'}",
+            f"--ca-dir={folder / 'no-more-authorities'}", "--enable-cert-rotation=false",
+            "--enable-webhook-patching=false", "--enable-apiservice-patching=false", f"--health-probe-bind-address=127.0.0.1:{self.port}",
+            f"--metrics-bind-address=127.0.0.1:{free_port()}",
+            f"--metrics-service-bind-address=127.0.0.1:{free_port()}",
+            "--zap-encoder=json", "--zap-log-level=info", "--zap-time-encoding=rfc3339nano",
+        ]  # fmt: skip
+
+    def start(self) -> None:
+        """Start it, and wait until it says that it is ready."""
+        super().start()
+        wait_until_ready(self, f"http://127.0.0.1:{self.port}/readyz", None)
+
+    def log_size(self) -> int:
+        """A place in the log, for ``log_lines``."""
+        return self.log.stat().st_size
+
+    def log_lines(self, since: int = 0) -> list[dict[str, Any]]:
+        """What it has logged since that place; a line that is not JSON comes as {"level": "?", "msg": line}."""
+        with self.log.open("rb") as file:
+            file.seek(since)
+            lines = file.read().decode(errors="replace").splitlines()
+        return [
+            json.loads(line) if line.startswith("{") and line.endswith("}") else {"level": "?", "msg": line}
+            for line in lines
+        ]
+
+    def errors(self, since: int = 0) -> list[dict[str, Any]]:
+        """Its lines of level error and worse."""
+        return [line for line in self.log_lines(since) if line.get("level") not in {"debug", "info", "warn", "?"}]
+
+
+class Cluster:
+    """The whole of it. See README.md for how a test uses it.
+
+    Args:
+        binaries: where binaries.py has put the programs.
+        folder: for data, logs and certificates.
+    """
+
+    def __init__(self, binaries: Path, folder: Path) -> None:
+        self.folder = folder
+        self._authority = trustme.CA()
+        self.etcd = Etcd(binaries, folder)
+        self.api_server = ApiServer(binaries, folder, self.etcd, self._authority)
+        self.kubeconfig = self._write_kubeconfig("admin", self.api_server.admin_token, "default")
+        """The administrator's."""
+        self.controller_manager = self._kubernetes(
+            binaries, "kube-controller-manager", "--controllers=*,-nodeipam", "--node-monitor-period=1s",
+            f"--service-account-private-key-file={self.api_server.service_account_key}",
+        )  # fmt: skip
+        self.scheduler = self._kubernetes(binaries, "kube-scheduler")
+        self.keda = Keda(binaries, folder, self.kubeconfig, self._authority)
+        self.components = (self.etcd, self.api_server, self.controller_manager, self.scheduler, self.keda)
+        self._crds = binaries / "crds"
+        self.client = self.client_for(self.kubeconfig)
+        """A lightkube client with the administrator's rights."""
+
+    def start(self) -> None:
+        """Start what does not run, in order. KEDA's CRDs come before anything asks which kinds exist."""
+        for component in self.components:
+            if component is self.controller_manager and component.process is None:
+                self._install_crds()
+            if not component.running:
+                component.start()
+
+    def stop(self) -> None:
+        """End everything. The data are thrown away, the logs stay."""
+        self.client.close()
+        for component in reversed(self.components):
+            if component.running:
+                component.kill()
+        shutil.rmtree(self.folder / "etcd", ignore_errors=True)
+
+    # what a test asks for
+
+    def client_for(self, kubeconfig: Path) -> Client:
+        """A lightkube client with the rights of that kubeconfig."""
+        return Client(KubeConfig.from_file(kubeconfig).get(), trust_env=False)
+
+    def create(self, namespace: str | None, *manifests: Mapping[str, Any]) -> None:
+        """Create objects from manifests, as a mapping each."""
+        for manifest in manifests:
+            self.client.create(from_dict(dict(manifest)), namespace=namespace)
+
+    def until(
+        self,
+        kind: type[Any],
+        namespace: str | None,
+        condition: Callable[[Sequence[Any]], bool],
+        labels: Mapping[str, str] | None = None,
+        timeout_s: float = 60.0,
+    ) -> list[Any]:
+        """Watch the objects of a kind, with these labels, until the condition holds for their list; return it.
+
+        Raises:
+            AssertionError: it didn't hold within ``timeout_s``; the text has the objects as they were then.
+        """
+        return watching.until(
+            KubeConfig.from_file(self.kubeconfig).get(), kind, namespace, condition, labels, timeout_s
+        )
+
+    def role(
+        self,
+        namespace: str,
+        name: str,
+        rules: Collection[Mapping[str, Any]] = (),
+        cluster_rules: Collection[Mapping[str, Any]] = (),
+    ) -> Path:
+        """A kubeconfig of a new service account with just these RBAC rules, in its namespace and cluster-wide."""
+        self.client.create(ServiceAccount(metadata=ObjectMeta(name=name)), namespace=namespace)
+        subject = {"kind": "ServiceAccount", "name": name, "namespace": namespace}
+        for kind, kind_rules, full_name in (
+            ("Role", rules, name),
+            ("ClusterRole", cluster_rules, f"{namespace}-{name}"),
+        ):
+            api = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": full_name}}
+            where = namespace if kind == "Role" else None
+            self.create(
+                where,
+                {**api, "kind": kind, "rules": list(kind_rules)},
+                {
+                    **api,
+                    "kind": f"{kind}Binding",
+                    "subjects": [subject],
+                    "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": full_name},
+                },
+            )
+            for rule in list(kind_rules)[:1]:
+                self._await_right(namespace, name, rule, where)
+        return self.kubeconfig_of(namespace, name)
+
+    def kubeconfig_of(self, namespace: str, service_account: str) -> Path:
+        """A kubeconfig with a token of a service account that exists, for one hour."""
+        request = ServiceAccount.Token(spec=TokenRequestSpec(audiences=[], expirationSeconds=3600))
+        request.metadata = ObjectMeta()
+        answer = self.client.create(request, service_account, namespace=namespace)
+        return self._write_kubeconfig(f"{namespace}-{service_account}", answer.status.token, namespace)
+
+    # how it is made
+
+    def _kubernetes(self, binaries: Path, name: str, *more: str) -> Component:
+        component = Component(self.folder, name)
+        component.command = [
+            str(binaries / name), f"--kubeconfig={self.kubeconfig}", "--leader-elect=false",
+            "--bind-address=127.0.0.1", f"--secure-port={component.port}", f"--cert-dir={self.folder / name}",
+            "--authentication-skip-lookup", "--profiling=false", *more,
+        ]  # fmt: skip
+        return component
+
+    def _write_kubeconfig(self, name: str, token: str, namespace: str) -> Path:
+        authority = base64.b64encode(self._authority.cert_pem.bytes()).decode()
+        path = self.folder / f"{name}.kubeconfig"
+        path.touch(mode=0o600)
+        path.write_text(
+            yaml.safe_dump(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "clusters": [
+                        {
+                            "name": "test",
+                            "cluster": {"server": self.api_server.url, "certificate-authority-data": authority},
+                        }
+                    ],
+                    "users": [{"name": name, "user": {"token": token}}],
+                    "contexts": [
+                        {"name": name, "context": {"cluster": "test", "user": name, "namespace": namespace}}
+                    ],
+                    "current-context": name,
+                }
+            )
+        )
+        return path
+
+    def _install_crds(self) -> None:
+        for path in sorted(self._crds.glob("*.yaml")):
+            crd = from_dict(yaml.safe_load(path.read_text()))
+            self.client.create(crd)
+        self.until(CustomResourceDefinition, None, lambda crds: len(crds) > 0 and all(map(is_established, crds)))
+        self.client.create(Namespace(metadata=ObjectMeta(name=KEDA_NAMESPACE)))
+
+    def _await_right(self, namespace: str, name: str, rule: Mapping[str, Any], where: str | None) -> None:
+        """The authorizer learns of a binding by its own watch, a moment later; there is no event to wait for."""
+        attributes = {
+            "group": rule["apiGroups"][0], "resource": rule["resources"][0], "verb": rule["verbs"][0],
+            "namespace": where,
+        }  # fmt: skip
+        review = from_dict(
+            {
+                "apiVersion": "authorization.k8s.io/v1",
+                "kind": "SubjectAccessReview",
+                "spec": {
+                    "user": f"system:serviceaccount:{namespace}:{name}",
+                    "resourceAttributes": {key: value for key, value in attributes.items() if value is not None},
+                },
+            }
+        )
+        assert isinstance(review, SubjectAccessReview)
+        deadline = time.monotonic() + READY_S
+        while not self.client.create(review).status.allowed:
+            assert time.monotonic() < deadline, f"RBAC never granted {rule}"
+            time.sleep(0.02)
+
+
+def is_established(crd: CustomResourceDefinition) -> bool:
+    conditions = (crd.status.conditions or []) if crd.status else []
+    return any(condition.type == "Established" and condition.status == "True" for condition in conditions)
+
+
+def write_certificate(authority: trustme.CA, folder: Path) -> None:
+    """A server's certificate for loopback: tls.crt, tls.key, ca.crt."""
+    folder.mkdir(parents=True)
+    certificate = authority.issue_cert("127.0.0.1", "localhost")
+    certificate.private_key_pem.write_to_path(folder / "tls.key")
+    for number, blob in enumerate(certificate.cert_chain_pems):
+        blob.write_to_path(folder / "tls.crt", append=number > 0)
+    authority.cert_pem.write_to_path(folder / "ca.crt")
+
+
+def wait_until_ready(component: Component, url: str, context: ssl.SSLContext | None) -> None:
+    """Ask the component's readiness address until it says yes. There is no event to wait for."""
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline and component.running:
+        try:
+            with urllib.request.urlopen(url, timeout=5, context=context):  # noqa: S310 - our own server
+                return
+        except OSError:
+            time.sleep(0.05)
+    raise AssertionError(f"{component.name} is not ready:\n{component.log.read_text(errors='replace')[-3000:]}")

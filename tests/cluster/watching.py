@@ -1,0 +1,66 @@
+"""Waiting for the cluster's state by watch, with a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import httpx2
+from lightkube import AsyncClient
+from lightkube.config.kubeconfig import SingleConfig
+
+RETRY_S = 0.1
+
+
+def until(
+    config: SingleConfig,
+    kind: type[Any],
+    namespace: str | None,
+    condition: Callable[[Sequence[Any]], bool],
+    labels: Mapping[str, str] | None,
+    timeout_s: float,
+) -> list[Any]:
+    """Return the objects of a kind once the condition holds for them; an API server that is away is waited for.
+
+    Raises:
+        AssertionError: it didn't hold within ``timeout_s``.
+    """
+    seen: dict[str, Any] = {}
+    try:
+        return asyncio.run(asyncio.wait_for(_until(config, kind, namespace, condition, labels, seen), timeout_s))
+    except asyncio.TimeoutError:
+        state = "\n".join(str(item.to_dict()) for item in seen.values()) or "none"
+        raise AssertionError(f"not within {timeout_s:g} s; {kind.__name__}s:\n{state}") from None
+
+
+async def _until(
+    config: SingleConfig,
+    kind: type[Any],
+    namespace: str | None,
+    condition: Callable[[Sequence[Any]], bool],
+    labels: Mapping[str, str] | None,
+    seen: dict[str, Any],
+) -> list[Any]:
+    where = {} if namespace is None else {"namespace": namespace}
+    client = AsyncClient(config, trust_env=False)
+    try:
+        while True:
+            try:
+                listing = client.list(kind, labels=labels, **where)
+                seen.clear()
+                seen.update({item.metadata.uid: item async for item in listing})
+                if condition(list(seen.values())):
+                    return list(seen.values())
+                version = listing.resourceVersion
+                async for event, item in client.watch(kind, labels=labels, resource_version=version, **where):
+                    if event == "DELETED":
+                        seen.pop(item.metadata.uid, None)
+                    else:
+                        seen[item.metadata.uid] = item
+                    if condition(list(seen.values())):
+                        return list(seen.values())
+            except httpx2.HTTPError:
+                await asyncio.sleep(RETRY_S)
+    finally:
+        await client.close()
