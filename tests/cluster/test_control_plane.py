@@ -46,7 +46,7 @@ def test_a_scaledjob_gets_one_job_and_its_pod_runs_on_the_node_of_its_affinity(
     for stream, node in (("pi1", "nano"), ("pi2", "agx"), ("pi3", "orin")):
         cluster.until(Pod, namespace, ready_on(node), labels_of_jobs(stream))
     since = cluster.keda.log_size()
-    stub_scaler.wait_for_polls(name_of("pi1"), 3)
+    stub_scaler.wait_for_polls(name_of("pi1"), 1)
     assert len(list(cluster.client.list(Job, namespace=namespace))) == 3
     assert cluster.keda.errors(since) == []
 
@@ -70,7 +70,7 @@ def test_an_edited_affinity_leaves_the_running_job_alone_under_gradual_rollout(
     nodes.add("nano")
     job = start_stream(cluster, namespace, stub_scaler, "pi1", "agx")
     patch_affinity(cluster, namespace, "pi1", "nano")
-    stub_scaler.wait_for_polls(name_of("pi1"), 3)
+    stub_scaler.wait_for_polls(name_of("pi1"), 1)
     (now,) = cluster.client.list(Job, namespace=namespace)
     assert (now.metadata.uid, now.metadata.deletionTimestamp) == (job.metadata.uid, None)
 
@@ -106,7 +106,7 @@ def test_the_generation_of_a_scaledjob_stands_still_while_keda_polls(
         namespace,
         lambda all_of_them: int(all_of_them[0].metadata.resourceVersion) > int(before.metadata.resourceVersion),
     )
-    stub_scaler.wait_for_polls(name_of("pi1"), 2)
+    stub_scaler.wait_for_polls(name_of("pi1"), 1)
     after = cluster.client.get(ScaledJob, name_of("pi1"), namespace=namespace)
     assert after.metadata.generation == before.metadata.generation
 
@@ -117,14 +117,14 @@ def test_an_inactive_scaler_deletes_no_running_job_and_starts_none(
     nodes.add("agx")
     job = start_stream(cluster, namespace, stub_scaler, "pi1", "agx")
     stub_scaler.active, stub_scaler.value = False, 0
-    stub_scaler.wait_for_polls(name_of("pi1"), 3)
+    stub_scaler.wait_for_polls(name_of("pi1"), 1)
     (same,) = cluster.client.list(Job, namespace=namespace)
     assert (same.metadata.uid, same.metadata.deletionTimestamp) == (job.metadata.uid, None)
 
     (pod,) = cluster.client.list(Pod, namespace=namespace)
     nodes.end_pod(namespace, pod.metadata.name, 0)
     cluster.until(Job, namespace, lambda jobs: all(map(is_finished, jobs)))
-    stub_scaler.wait_for_polls(name_of("pi1"), 3)
+    stub_scaler.wait_for_polls(name_of("pi1"), 1)
     assert all(map(is_finished, cluster.client.list(Job, namespace=namespace)))
 
     stub_scaler.active, stub_scaler.value = True, 300
@@ -141,7 +141,7 @@ def test_a_dead_node_keeps_its_pod_until_the_job_is_deleted_with_background_prop
     dead.die()
     delete_job(cluster, namespace, job, CascadeType.FOREGROUND)
     cluster.until(Pod, namespace, lambda pods: all(pod.metadata.deletionTimestamp for pod in pods))
-    stub_scaler.wait_for_polls(name_of("pi1"), 3)
+    stub_scaler.wait_for_polls(name_of("pi1"), 1)
     (hanging,) = cluster.client.list(Job, namespace=namespace)
     assert hanging.metadata.uid == job.metadata.uid, "KEDA made a successor although the old Job hangs"
 
@@ -164,7 +164,7 @@ def test_keda_goes_on_by_itself_after_the_api_server_and_after_its_own_restart(
     cluster.api_server.start()
     cluster.keda.kill()
     cluster.keda.start()
-    stub_scaler.wait_for_polls(name_of("pi1"), 2)
+    stub_scaler.wait_for_polls(name_of("pi1"), 1)
     (same,) = cluster.client.list(Job, namespace=namespace)
     assert same.metadata.uid == job.metadata.uid
     delete_job(cluster, namespace, job, CascadeType.FOREGROUND)
