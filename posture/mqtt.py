@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import time
@@ -18,6 +19,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from posture.config import Mqtt
 from posture.errors import UserError
+from posture.runtime import Stop
 
 ANSWER_S = 5.0
 """How long a broker may take to answer; one that is silent for longer is asked again with MQTT 3.1.1."""
@@ -127,6 +129,33 @@ def abandon(client: paho.Client) -> None:
     client.on_message = None
     client.disconnect()
     client.loop(timeout=0)
+
+
+def turn(client: paho.Client, stop: Stop, *, read: bool = True, timeout_s: float) -> bool:
+    """Run one turn of a client's network loop; return whether there was something to read.
+
+    Args:
+        client: without an open socket nothing happens.
+        stop: a wake-up of it ends the wait, too.
+        read: False leaves what has arrived in the socket.
+        timeout_s: how long to wait for something to happen.
+    """
+    sock = client.socket()
+    if sock is None:
+        return False
+    # what TLS has decrypted already is in no socket any more
+    buffered = read and isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+    readers: list[Any] = [stop, sock] if read else [stop]
+    writers = [sock] if client.want_write() else []
+    readable, writable, _ = select.select(readers, writers, [], 0 if buffered else timeout_s)
+    if stop in readable:
+        stop.clear_wakeups()
+    if writable:
+        client.loop_write()
+    if sock in readable or buffered:
+        client.loop_read()
+    client.loop_misc()
+    return buffered or sock in readable
 
 
 @dataclass

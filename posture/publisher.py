@@ -6,8 +6,6 @@ import json
 import logging
 import math
 import random
-import select
-import ssl
 import threading
 import time
 import uuid
@@ -169,25 +167,10 @@ class Publisher:
             self._connect()
         if self._client is not None:
             self._send(self._client)
-        if self._client is not None:
-            self._pump(self._client, seconds)
-
-    def _pump(self, client: paho.Client, seconds: float) -> None:
-        sock = client.socket()
-        if sock is None:
+        if self._client is not None and self._client.socket() is None:
             self._on_lost("closed")
-            return
-        buffered = isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
-        readers: list[Any] = [self._stop, sock]
-        writers = [sock] if client.want_write() else []
-        readable, writable, _ = select.select(readers, writers, [], 0 if buffered else seconds)
-        if self._stop in readable:
-            self._stop.clear_wakeups()
-        if writable:
-            client.loop_write()
-        if sock in readable or buffered:
-            client.loop_read()
-        client.loop_misc()
+        if self._client is not None:
+            mqtt.turn(self._client, self._stop, timeout_s=seconds)
 
     def _on_lost(self, why: str) -> None:
         if self._client is not None:

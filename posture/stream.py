@@ -13,7 +13,6 @@ import logging
 import os
 import random
 import select
-import ssl
 import threading
 import time
 import uuid
@@ -252,24 +251,11 @@ class Stream:
 
     def _pump(self, connection: _Connection, *, read: bool, timeout_s: float) -> bool:
         """One turn of the network loop; return whether there was something to read."""
-        client = connection.client
         self._flush(connection)
-        sock = client.socket()
-        if sock is None:
+        if connection.client.socket() is None:
             connection.closed = connection.closed or "closed"
             return False
-        buffered = read and isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
-        readers: list[Any] = [self._stop, sock] if read else [self._stop]
-        writers = [sock] if client.want_write() else []
-        readable, writable, _ = select.select(readers, writers, [], 0 if buffered else timeout_s)
-        if self._stop in readable:
-            self._stop.clear_wakeups()
-        if writable:
-            client.loop_write()
-        if sock in readable or buffered:
-            client.loop_read()
-        client.loop_misc()
-        return buffered or sock in readable
+        return mqtt.turn(connection.client, self._stop, read=read, timeout_s=timeout_s)
 
     def _flush(self, connection: _Connection) -> None:
         with self._lock:
