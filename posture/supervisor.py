@@ -14,7 +14,6 @@ from collections.abc import Callable
 
 from posture.children import Child
 
-FIRST_PAUSE_S = 1.0
 LOOK_S = 0.1
 """How often the process is looked at; no event for its end is to be had on all systems."""
 
@@ -27,12 +26,16 @@ class Supervisor:
     Args:
         start: starts it. Called in the thread of the event loop, which must be the main thread: a child goes with
             the thread that has made it.
-        pause_max_s: the longest pause before it is started again. The first is a second, each further one double.
+        pause_max_s: the longest pause before it is started again, seconds.
+        pause_s: the first pause; each further one is double.
         healthy_s: one that has run for so long ended for another reason than the one before: pauses begin anew.
     """
 
-    def __init__(self, start: Callable[[], Child], pause_max_s: float, healthy_s: float = 60.0) -> None:
+    def __init__(
+        self, start: Callable[[], Child], pause_max_s: float, pause_s: float = 1.0, healthy_s: float = 60.0
+    ) -> None:
         self._start = start
+        self._pause_s = min(pause_s, pause_max_s)
         self._pause_max_s = pause_max_s
         self._healthy_s = healthy_s
         self._stopping = asyncio.Event()
@@ -46,14 +49,14 @@ class Supervisor:
 
     async def run(self) -> None:
         """Keep it running until :meth:`stop`."""
-        pause_s = min(FIRST_PAUSE_S, self._pause_max_s)
+        pause_s = self._pause_s
         while not self._stopping.is_set():
             started = time.monotonic()
             ended = await self._run_once()
             if self._stopping.is_set():
                 return
             if time.monotonic() - started >= self._healthy_s:
-                pause_s = min(FIRST_PAUSE_S, self._pause_max_s)
+                pause_s = self._pause_s
             _log.warning("the balancer %s; it is started again in %g s", ended, pause_s)
             if await self._stopping_within(pause_s):
                 return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -85,7 +87,7 @@ class Sequences(RuleBasedStateMachine):
 
     @invariant()
     def two_turns_to_inactive_are_at_least_one_window_apart(self) -> None:
-        for earlier, later in zip(self.turned_off_at, self.turned_off_at[1:], strict=False):
+        for earlier, later in itertools.pairwise(self.turned_off_at):
             assert later - earlier >= self.window
 
     @invariant()
