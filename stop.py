@@ -19,12 +19,11 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from posture import config, kube, processes
-from posture.commands import CommandError
 from posture.config import Settings
-from posture.errors import UserError
+from posture.errors import FailedError, UserError
 from posture.kube import KubeClient, KubeError
 from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, run_script, setup_logging
-from posture.teardown import TearDown, TearDownError
+from posture.teardown import TearDown
 
 
 def stop_farm(work: TearDown, *, delete_scaledjobs: bool = False, clean: bool = False) -> int:
@@ -41,7 +40,7 @@ def stop_farm(work: TearDown, *, delete_scaledjobs: bool = False, clean: bool = 
     def attempt(action: Callable[[], object]) -> bool:
         try:
             action()
-        except (CommandError, KubeError, TearDownError, UserError) as error:
+        except (FailedError, KubeError, UserError) as error:
             failures.append(str(error))
             return False
         return True

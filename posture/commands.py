@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+from posture.errors import FailedError
 from posture.runtime import Stop
 
 SHOWN_LINES = 15
@@ -20,11 +21,11 @@ CANCEL_S = 15.0
 """How long a program may take to end after it was interrupted."""
 
 
-class CommandError(Exception):
+class CommandError(FailedError):
     """A program is missing, failed, or took too long. The message has its command line and last output."""
 
 
-class StoppedError(Exception):
+class StoppedError(FailedError):
     """The operator asked for the stop; what was going on was cancelled."""
 
 

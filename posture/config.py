@@ -441,6 +441,12 @@ class Scaler:
     listen: str = _setting(
         ":50051", _listen, ":port or host:port; an IPv6 address in brackets", "where KEDA asks; no host: everywhere"
     )
+    address: str = _setting(
+        "",
+        lambda value: _host_port(value) if value else _text(value),
+        "host:port, or empty",
+        "where KEDA finds the scaler; empty: this machine's address as the cluster sees it",
+    )
     tls_cert: str = _setting("", _text, "a path", "our certificate, with what signed it; re-read when it changes")
     tls_key: str = _setting("", _text, "a path", "its private key")
     client_ca: str = _setting("", _text, "a path", "only clients with a certificate of this authority are answered")

@@ -15,7 +15,7 @@ from posture import commands
 from posture.config import ROOT, Images
 from posture.runtime import Stop
 
-ANALYZER_TARGET, SCALER_TARGET = "analyzer", "scaler"
+ANALYZER_TARGET, SCHEDULER_TARGET = "analyzer", "scheduler"
 """The Dockerfile's two targets."""
 
 
@@ -39,21 +39,24 @@ def analyzer_image(script: Path, pi_id: str, settings: Images) -> Image:
     return Image(script.name, ANALYZER_TARGET, _reference(f"posture-{pi_id}", settings))
 
 
-def scaler_image(settings: Images) -> Image:
+def scheduler_image(settings: Images) -> Image:
     """Return the image of scaler and balancer."""
-    return Image("cpu_monitor_and_offload.py", SCALER_TARGET, _reference("posture-scaler", settings))
+    return Image("cpu_monitor_and_offload.py", SCHEDULER_TARGET, _reference("posture-scheduler", settings))
 
 
 def _reference(name: str, settings: Images) -> str:
     return f"{settings.registry}/{name}:{settings.tag}"
 
 
-def build_command(image: Image, settings: Images, metadata: str = "METADATA") -> list[str]:
+def build_command(
+    image: Image, settings: Images, arguments: Sequence[str] = (), metadata: str = "METADATA"
+) -> list[str]:
     """Return the command that builds an image for all platforms and pushes it.
 
     Args:
         image: which one.
         settings: builder and platforms.
+        arguments: more of the Dockerfile's arguments, each NAME=VALUE, or NAME alone to pass the environment's on.
         metadata: the file that is to tell the digest.
     """
     return [
@@ -61,7 +64,7 @@ def build_command(image: Image, settings: Images, metadata: str = "METADATA") ->
         *(["--builder", settings.builder] if settings.builder else []),
         "--platform", ",".join(settings.platform_list()),
         "--target", image.target,
-        "--build-arg", f"APP={image.app}",
+        *(part for argument in (f"APP={image.app}", *arguments) for part in ("--build-arg", argument)),
         "--tag", image.reference,
         "--metadata-file", metadata,
         "--progress", "plain",
@@ -69,7 +72,7 @@ def build_command(image: Image, settings: Images, metadata: str = "METADATA") ->
     ]  # fmt: skip
 
 
-def build(image: Image, settings: Images, stop: Stop) -> str:
+def build(image: Image, settings: Images, arguments: Sequence[str], stop: Stop) -> str:
     """Build and push an image, showing docker's progress.
 
     Returns:
@@ -81,7 +84,7 @@ def build(image: Image, settings: Images, stop: Stop) -> str:
     """
     with tempfile.TemporaryDirectory(prefix="posture-build-") as folder:
         metadata = Path(folder) / "metadata.json"
-        command = build_command(image, settings, str(metadata))
+        command = build_command(image, settings, arguments, str(metadata))
         commands.run(command, settings.build_timeout_s, stop=stop, show=True)
         try:
             digest = json.loads(metadata.read_text(encoding="utf-8"))["containerimage.digest"]

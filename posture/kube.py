@@ -196,6 +196,11 @@ class KubeClient:
         """Give the connections back."""
         self._http.close()
 
+    @property
+    def server(self) -> str:
+        """The API server's URL."""
+        return str(self._http.base_url)
+
     def now(self) -> float:
         """Return the time by the API server's clock, in seconds since 1970, to about a second."""
         return time.time() + self.clock_offset_s

@@ -285,10 +285,13 @@ def _expanded(node: yaml.Node, path: Path, around: tuple[int, ...]) -> yaml.Node
     if isinstance(node, yaml.SequenceNode):
         items = [_expanded(item, path, around) for item in node.value]
         return yaml.SequenceNode(node.tag, items, node.start_mark, node.end_mark, node.flow_style)
-    if isinstance(node, yaml.ScalarNode):
-        return yaml.ScalarNode(node.tag, node.value, node.start_mark, node.end_mark, node.style)
-    if not isinstance(node, yaml.MappingNode):
-        raise UserError(f"{path}: is not YAML: a node that is neither text, list nor fields")
+    if isinstance(node, yaml.MappingNode):
+        return _expanded_fields(node, path, around)
+    style = node.style if isinstance(node, yaml.ScalarNode) else None
+    return yaml.ScalarNode(node.tag, node.value, node.start_mark, node.end_mark, style)
+
+
+def _expanded_fields(node: yaml.MappingNode, path: Path, around: tuple[int, ...]) -> yaml.MappingNode:
     seen: set[str] = set()
     for key, _ in node.value:
         name = str(key.value)

@@ -9,10 +9,11 @@ import copy
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from posture import kube, labels
+from posture.errors import FailedError
 from posture.kube import KubeClient, Object
 from posture.objects import Job, Pod, ScaledJob
 from posture.runtime import Stop
@@ -22,10 +23,6 @@ REVISION = "posture-farm/revision"
 """Annotation of a pod template: what it was made from, its node apart."""
 ATTEMPTS = 5
 LOOK_EVERY_S = 1.0
-
-
-class RolloutError(Exception):
-    """A stream does not run as it should; the message says which, and where to look."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +106,7 @@ class Rollout:
 
         Raises:
             KubeError: the API server did not do it.
-            RolloutError: the successor does not become Ready.
+            FailedError: the successor does not become Ready.
         """
         scaled_job, jobs, _ = self._look()[stream]
         outdated = [job for job in jobs if is_unfinished(job) and not is_current(job, scaled_job)]
@@ -126,7 +123,7 @@ class Rollout:
 
         Raises:
             KubeError: the API server does not answer.
-            RolloutError: one doesn't run in time, or the stop was requested.
+            FailedError: one doesn't run in time, or the stop was requested.
         """
         deadline = time.monotonic() + self.timeout_s
         while True:
@@ -138,10 +135,10 @@ class Rollout:
             if not late:
                 return
             if self.stop.requested:
-                raise RolloutError("interrupted while waiting for " + ", ".join(state.stream for state in late))
+                raise FailedError("interrupted while waiting for " + ", ".join(state.stream for state in late))
             if time.monotonic() > deadline:
                 told = "\n".join(f"  {state.stream}: {state.words}" for state in late)
-                raise RolloutError(
+                raise FailedError(
                     f"not running after {self.timeout_s:g} s:\n{told}\n"
                     f"  see kubectl -n {self.cluster.namespace} describe scaledjob,pod -l {labels.STREAM}"
                 )
@@ -245,11 +242,3 @@ def is_owned_by(item: Object, owner: Object) -> bool:
     """Return whether an object belongs to exactly this other one: by uid, never by name."""
     owners = item["metadata"].get("ownerReferences") or []
     return any(reference["uid"] == owner["metadata"]["uid"] for reference in owners)
-
-
-def images_of(scaled_jobs: Mapping[str, Object]) -> dict[str, str]:
-    """Return stream -> its analyzer's image."""
-    return {
-        stream: str(item["spec"]["jobTargetRef"]["template"]["spec"]["containers"][0]["image"])
-        for stream, item in scaled_jobs.items()
-    }

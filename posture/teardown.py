@@ -12,6 +12,7 @@ from pathlib import Path
 
 from posture import compose, kube, labels, objects, processes, taint
 from posture.config import Settings
+from posture.errors import FailedError
 from posture.kube import Kind, KubeClient, Object
 from posture.runtime import Stop
 
@@ -20,10 +21,6 @@ SCALER_STOP_S = 10.0
 """A scaler stops its balancer first, which may be in the middle of a request."""
 DEFAULT_POLLING_S = 30
 """KEDA's, for a ScaledJob that doesn't say."""
-
-
-class TearDownError(Exception):
-    """Something would not go away; the message says what, and what to do."""
 
 
 @dataclass
@@ -74,7 +71,7 @@ class TearDown:
 
         Raises:
             KubeError: the API server did not do what was asked.
-            TearDownError: something does not end in time.
+            FailedError: something does not end in time.
         """
         farm = self.settings.kubernetes.farm
         for deployment in cluster.list(kube.DEPLOYMENT, labels.of_farm(farm)):
@@ -154,7 +151,7 @@ class TearDown:
         hanging = [pod for pod in pods if pod["spec"].get("nodeName") in alive or not pod["spec"].get("nodeName")]
         if hanging or (jobs and not pods):
             names = ", ".join(name_of(item) for item in hanging or jobs)
-            raise TearDownError(
+            raise FailedError(
                 f"still there after {self.settings.kubernetes.stop_timeout_s:g} s: {names}; "
                 f"see kubectl -n {cluster.namespace} describe, and run python3 stop.py again"
             )
@@ -176,7 +173,7 @@ class TearDown:
 
         Raises:
             KubeError: the API server did not do what was asked.
-            TearDownError: KEDA does not let a ScaledJob go.
+            FailedError: KEDA does not let a ScaledJob go.
         """
         farm = self.settings.kubernetes.farm
         scaled_jobs = self.scaled_jobs(cluster)
@@ -187,7 +184,7 @@ class TearDown:
         deadline = time.monotonic() + self.settings.kubernetes.stop_timeout_s
         while not self.dry_run and (left := self.scaled_jobs(cluster)):
             if time.monotonic() > deadline:
-                raise TearDownError(
+                raise FailedError(
                     f"KEDA doesn't let {', '.join(name_of(item) for item in left)} go; is its operator running? "
                     "kubectl -n keda get pods"
                 )
@@ -217,12 +214,12 @@ class TearDown:
         """Delete a file of ours.
 
         Raises:
-            TearDownError: it can't be deleted.
+            FailedError: it can't be deleted.
         """
         try:
             self._do(f"remove {path.name}", path.unlink)
         except OSError as error:
-            raise TearDownError(f"{path}: can't be removed: {error.strerror}") from None
+            raise FailedError(f"{path}: can't be removed: {error.strerror}") from None
 
     def _do(self, what: str, action: Callable[[], object]) -> None:
         self.say(f"  would {what}" if self.dry_run else f"  {what}")
@@ -232,7 +229,7 @@ class TearDown:
     def _pause_between_looks(self) -> None:
         self.stop.wait(POLL_S)
         if self.stop.requested:
-            raise TearDownError("interrupted while Jobs and pods were ending; run python3 stop.py again")
+            raise FailedError("interrupted while Jobs and pods were ending; run python3 stop.py again")
 
 
 def name_of(item: Object) -> str:

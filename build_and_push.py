@@ -1,0 +1,213 @@
+#!/usr/bin/env python3
+"""Bring the farm up from this machine: images to the registry, streams to nodes, the scaler; ENTER stops it all.
+
+    python3 build_and_push.py --registry registry.example:5000
+    python3 build_and_push.py --dry-run                # look at everything, print the plan, touch nothing
+    python3 build_and_push.py --skip-build             # with the images of the last build, such as after stop.py
+    python3 build_and_push.py --in-cluster --no-wait   # the scaler runs in the cluster, too; don't stay
+
+On a farm that runs it is an upgrade: streams stay where they are, and are replaced one at a time. Whatever fails,
+it says what was done and what undoes it; started again, it goes on from there.
+"""
+
+import argparse
+import dataclasses
+import logging
+import os
+import select
+import shlex
+import signal
+import sys
+import termios
+from collections.abc import Sequence
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from posture import config, kube, manifests, preflight, processes
+from posture.config import Settings
+from posture.errors import UserError
+from posture.farm import Farm, Options
+from posture.local_scaler import NAME as SCALER
+from posture.local_scaler import LocalScaler
+from posture.manifests import Manifest
+from posture.preflight import Finding, Intent
+from posture.runtime import EXIT_FAILED, EXIT_OK, EXIT_USER_ERROR, Stop, run_script, setup_logging
+from posture.scaler_server import split_listen
+from posture.steps import Journal, show_plan
+from posture.teardown import TearDown
+from stop import stop_farm
+
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+WATCH_S = 1.0
+"""How often the scaler is looked after while ENTER is waited for."""
+
+log = logging.getLogger("build_and_push")
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the flags; those that override a setting bear its section and name."""
+    parser = argparse.ArgumentParser(description="Build the images, place the streams, start the scaler.")
+
+    def setting(flag: str, section: str, name: str, metavar: str, about: str) -> None:
+        kind = config.flag_type(section, name)
+        help_text = f"{about} (default: settings)"
+        parser.add_argument(flag, dest=f"{section}.{name}", type=kind, metavar=metavar, help=help_text)
+
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings (default: cluster.yaml here)")
+    parser.add_argument("--dry-run", action="store_true", help="print findings and the whole plan, touch nothing")
+    parser.add_argument("--skip-build", action="store_true", help="use the images that were pushed before")
+    parser.add_argument("--in-cluster", action="store_true", help="deploy the scaler instead of starting it here")
+    parser.add_argument("--no-wait", action="store_true", help="end when all is started; stop.py stops it")
+    setting("--registry", "images", "registry", "HOST[:PORT][/PATH]", "where the images go")
+    setting("--tag", "images", "tag", "TAG", "the images' tag")
+    setting("--platforms", "images", "platforms", "LIST", "linux/amd64,linux/arm64 or one of them")
+    setting("--master", "kubernetes", "master", "NODE", "taint this node")
+    setting("--scaler-address", "scaler", "address", "HOST:PORT", "where KEDA finds the scaler")
+    parser.add_argument(
+        "--build-arg", action="append", default=[], metavar="NAME[=VALUE]", help="another one of the Dockerfile"
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="of the placement's ties")
+    parser.add_argument("--debug", action="store_true", help="log more")
+    return parser.parse_args(argv)
+
+
+def read_settings(flags: argparse.Namespace) -> Settings:
+    """Return the settings, with what the flags say.
+
+    Raises:
+        UserError: they are not accepted.
+    """
+    settings = config.load(flags.config, os.environ)
+    for dotted, value in vars(flags).items():
+        section, _, name = dotted.partition(".")
+        if name and value is not None:
+            changed = dataclasses.replace(getattr(settings, section), **{name: value})
+            settings = dataclasses.replace(settings, **{section: changed})
+    return settings
+
+
+def read_sources() -> tuple[list[Manifest], dict[str, Path]]:
+    """Return the ScaledJobs of all streams, and the streams' scripts; each stream has both.
+
+    Raises:
+        UserError: a file is not accepted, or one of the two is missing.
+    """
+    sources = manifests.load(sorted(HERE.glob("posture-job-*.yaml")))
+    scripts = preflight.scripts(HERE)
+    streams = {one.stream: one.path for one in sources}
+    lone = [f"{scripts[name]}: there is no posture-job-{name}.yaml" for name in scripts if name not in streams]
+    lone += [f"{streams[name]}: there is no script of stream {name}" for name in streams if name not in scripts]
+    if lone or not sources:
+        lone = lone or [f"{HERE}: there is no posture-job-*.yaml"]
+        raise UserError("\n".join([*lone, "python3 patch_scaledjob.py --new-stream NAME writes both"]))
+    return sources, scripts
+
+
+def stay(scaler: LocalScaler | None, stop: Stop, stop_command: str) -> bool:
+    """Look after the scaler until ENTER or a signal.
+
+    Returns:
+        Whether the farm is to be stopped; False if it is none of our business any more.
+    """
+    if sys.stdin.isatty():
+        # what was typed while the images were built
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)
+    print("the farm runs; press ENTER to stop it", flush=True)
+    while True:
+        ready = select.select([stop, sys.stdin], [], [], WATCH_S)[0]
+        if stop.requested:
+            return True
+        if sys.stdin in ready:
+            if sys.stdin.readline():
+                return True
+            print(f"standard input is closed, so there is no ENTER to wait for; {stop_command} stops the farm")
+            return False
+        if scaler is not None and not scaler.watch():
+            print("the farm was stopped or taken over from elsewhere")
+            return False
+
+
+def show_findings(findings: Sequence[Finding]) -> bool:
+    """Print all findings; return whether the work can go on."""
+    for finding in findings:
+        print(finding, file=sys.stderr)
+    errors = sum(not finding.warning for finding in findings)
+    print(f"preflight: {errors} errors, {len(findings) - errors} warnings", file=sys.stderr, flush=True)
+    return errors == 0
+
+
+def prepare(settings: Settings, flags: argparse.Namespace, cluster: kube.KubeClient, stop: Stop) -> Farm | None:
+    """Look at everything, and return the farm as it is to be; None if something has to be mended first.
+
+    Raises:
+        UserError: a file is not accepted.
+    """
+    options = Options(
+        flags.config, not flags.skip_build, flags.in_cluster, not flags.no_wait, flags.build_arg, flags.seed
+    )
+    sources, scripts = read_sources()
+    folder = processes.folder_of(settings.kubernetes.namespace, settings.kubernetes.farm)
+    scaler = LocalScaler(settings.scaler, flags.config, folder)
+    farm = Farm(settings, options, sources, scripts, cluster, preflight.Survey(), scaler, stop)
+    ours_listens = processes.find(SCALER, folder) is not None
+    intent = Intent(
+        settings,
+        {stream: one.data() for stream, one in farm.patched({}).items()},
+        build=options.build,
+        in_cluster=options.in_cluster,
+        scaler_address=farm.scaler_address,
+        scaler_port=None if options.in_cluster or ours_listens else split_listen(settings.scaler.listen)[1],
+    )
+    with kube.connect(settings.kubernetes, dry_run=True, wait=stop.wait) as trial:
+        findings, farm.survey = preflight.check(intent, cluster, trial)
+    return farm if show_findings(findings) else None
+
+
+def bring_up(farm: Farm, stop: Stop) -> int:
+    """Do all steps, and stay until the farm is to be stopped.
+
+    Returns:
+        The exit status.
+    """
+    options = farm.options
+    with processes.only_one(farm.folder):
+        if not Journal(stop).run(farm.steps()):
+            undo = options.stop_command("--delete-scaledjobs", "--clean")
+            again = shlex.join(["python3", "build_and_push.py", *sys.argv[1:]])
+            print(f"undo all of it: {undo}\ngo on from here: {again}", file=sys.stderr, flush=True)
+            return EXIT_INTERRUPTED if stop.requested else EXIT_FAILED
+    if not options.wait:
+        print(f"started; {options.stop_command()} stops the farm")
+        return EXIT_OK
+    scaler = None if options.in_cluster else farm.scaler
+    if not stay(scaler, stop, options.stop_command()):
+        return EXIT_OK
+    second = Stop()
+    second.install()
+    with processes.only_one(farm.folder):
+        return stop_farm(TearDown(farm.settings, second))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Look, plan, and bring the farm up."""
+    flags = parse(argv)
+    setup_logging(flags.debug)
+    settings = read_settings(flags)
+    stop = Stop()
+    stop.install()
+    kubernetes = settings.kubernetes
+    print(f"farm {kubernetes.farm} in namespace {kubernetes.namespace}: looking at everything first", flush=True)
+    with kube.connect(kubernetes, wait=stop.wait) as cluster:
+        farm = prepare(settings, flags, cluster, stop)
+        if farm is None:
+            return EXIT_USER_ERROR
+        if flags.dry_run:
+            show_plan(farm.steps())
+            return EXIT_OK
+        return bring_up(farm, stop)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,270 @@
+"""What it takes to bring a farm up: a list of steps, made from settings, files and what the cluster has already."""
+
+from __future__ import annotations
+
+import random
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from posture import images, manifests, processes, taint
+from posture.config import ROOT, Settings
+from posture.errors import FailedError
+from posture.kube import FIELD_MANAGER, KubeClient
+from posture.local_scaler import NAME as SCALER
+from posture.local_scaler import STOP_S, LocalScaler
+from posture.manifests import Manifest
+from posture.objects import ScaledJob
+from posture.planner import even_spread
+from posture.preflight import Survey
+from posture.prometheus import Prometheus
+from posture.rollout import Rollout
+from posture.runtime import Stop
+from posture.screen import Screen
+from posture.steps import Step
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the operator has asked for on the command line.
+
+    Attributes:
+        config: the settings' file; None: cluster.yaml.
+        build: images are built and pushed.
+        in_cluster: the scaler runs in the cluster.
+        wait: stay until every stream runs.
+        build_arguments: more of the Dockerfile's arguments.
+        seed: of the placement's random choices; None: another one each time.
+    """
+
+    config: Path | None = None
+    build: bool = True
+    in_cluster: bool = False
+    wait: bool = True
+    build_arguments: Sequence[str] = ()
+    seed: int | None = None
+
+    def stop_command(self, *flags: str) -> str:
+        """Return the command that stops this farm."""
+        where = ["--config", str(self.config)] if self.config is not None else []
+        return shlex.join(["python3", "stop.py", *where, *flags])
+
+
+@dataclass
+class Farm:
+    """One farm on its way up.
+
+    Attributes:
+        settings: with the flags applied.
+        options: what was asked for.
+        sources: the ScaledJobs of ``posture-job-*.yaml``.
+        scripts: stream -> its analyzer.
+        cluster: where.
+        survey: what was found there.
+        scaler: the one on this machine.
+        stop: ends the work.
+    """
+
+    settings: Settings
+    options: Options
+    sources: Sequence[Manifest]
+    scripts: Mapping[str, Path]
+    cluster: KubeClient
+    survey: Survey
+    scaler: LocalScaler
+    stop: Stop
+    _built: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """Where this farm's records are on this machine."""
+        return processes.folder_of(self.settings.kubernetes.namespace, self.settings.kubernetes.farm)
+
+    @property
+    def rollout(self) -> Rollout:
+        """Applies and waits."""
+        timeout_s = self.settings.kubernetes.start_timeout_s
+        screen = Screen(sys.stdout.isatty(), changes=True)
+        return Rollout(self.cluster, self.settings.kubernetes.farm, timeout_s, self.stop, screen.show)
+
+    def steps(self) -> list[Step]:
+        """Return all there is to do, in its order."""
+        steps = [*self._build_steps(), *self._taint_steps(), self._place_step()]
+        # before the ScaledJobs: KEDA asks at once, and then not again for a whole polling interval
+        steps += self._scaler_steps()
+        live = {stream: ScaledJob.read(item) for stream, item in self.survey.scaled_jobs.items()}
+        running = [one for one in self.sources if one.stream in live and not live[one.stream].paused]
+        steps += [self._apply_step(one, one.stream in live) for one in self.sources if one not in running]
+        steps += [self._upgrade_step(one) for one in running]
+        if self.options.wait:
+            streams = [one.stream for one in self.sources]
+            what = f"wait until {', '.join(streams)} run"
+            steps.append(Step(what, [], lambda: self.rollout.wait_for(streams)))
+        return steps
+
+    def _build_steps(self) -> list[Step]:
+        if not self.options.build:
+            return []
+        wanted = [images.analyzer_image(self.scripts[one.stream], one.stream, self.settings.images)
+                  for one in self.sources]  # fmt: skip
+        if self.options.in_cluster:
+            wanted.append(images.scheduler_image(self.settings.images))
+        return [
+            Step(
+                f"build and push {image.reference}",
+                [images.build_command(image, self.settings.images, self.options.build_arguments)],
+                partial(self._build, image),
+            )
+            for image in wanted
+        ]
+
+    def _build(self, image: images.Image) -> None:
+        pushed = images.build(image, self.settings.images, self.options.build_arguments, self.stop)
+        self._built[image.reference] = pushed
+        images.remember([pushed], self.folder)
+        print(f"    pushed {pushed}", flush=True)
+
+    def _taint_steps(self) -> Iterator[Step]:
+        farm, master = self.settings.kubernetes.farm, self.settings.kubernetes.master
+        key = taint.key_of(farm)
+        for node in self.survey.nodes:
+            has_it = any(item["key"] == key for item in node.taints)
+            take_off = ["kubectl", "taint", "node", node.host, f"{key}-"]
+            if has_it and node.host != master:
+                yield Step(
+                    f"untaint node {node.host}, which is no longer the master",
+                    [take_off],
+                    partial(taint.remove, self.cluster, node.host, farm),
+                )
+            elif node.host == master and not has_it:
+                yield Step(
+                    f"taint node {master}",
+                    [["kubectl", "taint", "node", master, f"{key}=true:{taint.EFFECT}"]],
+                    partial(taint.add, self.cluster, master, farm),
+                    shlex.join(take_off),
+                )
+
+    def places(self) -> dict[str, str]:
+        """Return stream -> node: where the cluster has it, where a person has pinned it, else by the even spread.
+
+        Raises:
+            FailedError: there is a stream to place, and no node for it.
+        """
+        fixed = {one.stream: str(one.node) for one in self.sources if one.pinned}
+        for stream, item in self.survey.scaled_jobs.items():
+            node = ScaledJob.read(item).node
+            if node is not None:
+                fixed[stream] = node
+        streams = {one.stream for one in self.sources} | set(self.survey.scaled_jobs)
+        usage = {node: reading.value for node, reading in self.survey.fit(self.settings).items()}
+        try:
+            places = even_spread(sorted(streams), usage, random.Random(self.options.seed), fixed)  # noqa: S311
+        except ValueError as error:
+            raise FailedError(f"no stream can be placed: {error}; see kubectl get nodes -L gpu-node") from None
+        return {one.stream: places[one.stream] for one in self.sources}
+
+    def patched(self, places: Mapping[str, str]) -> dict[str, Manifest]:
+        """Return stream -> ScaledJob as it goes to the cluster."""
+        kubernetes = self.settings.kubernetes
+        patched = {}
+        for source in self.sources:
+            manifest = Manifest(source.path, source.text())
+            manifest.set_owner(kubernetes.namespace, kubernetes.farm)
+            manifest.set_scaler_address(self.scaler_address)
+            manifest.set_image(self.image_of(source.stream))
+            if source.stream in places:
+                manifest.place(places[source.stream])
+            patched[source.stream] = manifest
+        return patched
+
+    @property
+    def scaler_address(self) -> str:
+        """Where KEDA finds the scaler."""
+        return self.scaler.address(self.cluster.server)
+
+    def image_of(self, stream: str) -> str:
+        """Return a stream's image: just built, pushed from here before, the one in the cluster, or by its tag."""
+        script = self.scripts.get(stream, Path())
+        reference = images.analyzer_image(script, stream, self.settings.images).reference
+        if reference in self._built:
+            return self._built[reference]
+        known = images.pushed(self.folder)
+        live = self.survey.images().get(stream, "")
+        if reference in known:
+            return known[reference]
+        return live if images.same_image(live, reference) else reference
+
+    def files(self) -> dict[str, Path]:
+        """Return stream -> the file that its patched ScaledJob goes to."""
+        return {one.stream: ROOT / f"patched-job-{one.stream}.yaml" for one in self.sources}
+
+    def _place_step(self) -> Step:
+        places = self.places()
+        live = self.survey.scaled_jobs
+        told = ", ".join(
+            f"{stream} {'stays' if stream in live else 'goes'} on {node}" for stream, node in places.items()
+        )
+        names = [path.name for path in self.files().values()]
+        return Step(
+            f"place the streams: {told}",
+            [["python3", "patch_scaledjob.py"]],
+            self._place,
+            self.options.stop_command("--clean") + f"   (removes {', '.join(names)})",
+        )
+
+    def _place(self) -> None:
+        if any(one.stream not in self.survey.scaled_jobs for one in self.sources):
+            # the build may have taken a long time
+            self.survey.readings = Prometheus(self.settings.prometheus, self.settings.gpu_queries).sample()
+        patched = self.patched(self.places())
+        files = self.files()
+        for path in manifests.write({files[stream]: one.text() for stream, one in patched.items()}):
+            print(f"    wrote {path.name}", flush=True)
+
+    def _apply_step(self, source: Manifest, exists: bool) -> Step:
+        name = str(source.get("metadata", "name"))
+        path = self.files()[source.stream]
+        namespace = self.settings.kubernetes.namespace
+        return Step(
+            f"{'unpause' if exists else 'apply'} scaledjob {name}",
+            [self._apply_command(path)],
+            lambda: self.rollout.apply(manifests.load([path])[0].data()),
+            self.options.stop_command() if exists else f"kubectl -n {namespace} delete scaledjob {name}",
+        )
+
+    def _upgrade_step(self, source: Manifest) -> Step:
+        path = self.files()[source.stream]
+
+        def upgrade() -> None:
+            self.rollout.apply(manifests.load([path])[0].data())
+            self.rollout.replace_outdated(source.stream)
+
+        return Step(
+            f"upgrade stream {source.stream} where it is: its Job is replaced if it is outdated",
+            [self._apply_command(path)],
+            upgrade,
+            "python3 build_and_push.py in the version from before",
+        )
+
+    def _apply_command(self, path: Path) -> list[str]:
+        return ["kubectl", "apply", "--server-side", f"--field-manager={FIELD_MANAGER}", "-f", path.name]
+
+    def _scaler_steps(self) -> Iterator[Step]:
+        if self.options.in_cluster:
+            record = processes.find(SCALER, self.folder)
+            if record is not None:
+                yield Step(
+                    f"stop the scaler here, pid {record.pid}: from now on it runs in the cluster",
+                    [["kill", str(record.pid)]],
+                    partial(processes.stop, SCALER, self.folder, STOP_S),
+                )
+            return
+        yield Step(
+            f"start the scaler, which KEDA finds at {self.scaler_address}",
+            [self.scaler.command()],
+            partial(self.scaler.start, self.stop),
+            self.options.stop_command(),
+        )

@@ -1,0 +1,522 @@
+"""What must be right before a farm is built and placed: everything is looked at, then all findings are listed.
+
+Nothing is changed here. A finding says what is wrong and which command mends it; a warning lets the work go on.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from posture import commands, config, images, kube, labels, objects, rights, taint
+from posture.affinity import NODE_LABEL
+from posture.config import Settings
+from posture.errors import UserError
+from posture.kube import Kind, KubeClient, Object
+from posture.objects import Node
+from posture.prometheus import MetricUnavailable, Prometheus, Reading
+
+OLDEST_KEDA = (2, 20)
+"""What the farm is tested with."""
+CONFIG_MAP = Kind("ConfigMap", "v1", "configmaps")
+CRD = Kind("CustomResourceDefinition", "apiextensions.k8s.io/v1", "customresourcedefinitions", namespaced=False)
+INSTALL_KEDA = "helm install keda kedacore/keda --namespace keda --create-namespace --version 2.20.2"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it must be.
+
+    Attributes:
+        what: what is wrong, in a sentence.
+        mend: the command, or the line of cluster.yaml, that mends it.
+        warning: it can be lived with.
+    """
+
+    what: str
+    mend: str
+    warning: bool = False
+
+    def __str__(self) -> str:
+        return f"{'warning' if self.warning else 'error'}: {self.what}\n    mend: {self.mend}"
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What is about to be done.
+
+    Attributes:
+        settings: with the flags applied.
+        manifests: stream -> its ScaledJob.
+        build: images are built and pushed, not just used.
+        in_cluster: the scaler runs in the cluster.
+        scaler_address: host:port that the ScaledJobs name.
+        scaler_port: where the scaler listens here; None where it won't, or does already.
+    """
+
+    settings: Settings
+    manifests: Mapping[str, Object]
+    build: bool = True
+    in_cluster: bool = False
+    scaler_address: str = ""
+    scaler_port: int | None = None
+
+
+@dataclass
+class Survey:
+    """What was found in the cluster and in Prometheus.
+
+    Attributes:
+        reached: whether the cluster could be looked at.
+        nodes: those with the label ``gpu-node``, and the master.
+        scaled_jobs: stream -> the farm's ScaledJob that exists.
+        readings: node -> its usage, or why it is unknown.
+    """
+
+    reached: bool = False
+    nodes: list[Node] = field(default_factory=list)
+    scaled_jobs: dict[str, Object] = field(default_factory=dict)
+    readings: dict[str, Reading | MetricUnavailable] = field(default_factory=dict)
+
+    def images(self) -> dict[str, str]:
+        """Return stream -> its analyzer's image, of the ScaledJobs that exist."""
+        pods = {stream: pod_spec(item) for stream, item in self.scaled_jobs.items()}
+        return {stream: str(pod["containers"][0]["image"]) for stream, pod in pods.items()}
+
+    def fit(self, settings: Settings, *, with_master: bool = False) -> dict[str, Reading]:
+        """Return the nodes where a stream may be placed: Ready, schedulable, free of taints, with a fresh metric.
+
+        Args:
+            settings: which nodes, and which of them is the master.
+            with_master: count the master, as if it were not tainted.
+        """
+        ours = taint.key_of(settings.kubernetes.farm)
+        found = {}
+        for node in self.nodes:
+            is_master = node.host == settings.kubernetes.master
+            foreign = any(item["key"] != ours for item in node.taints)
+            reading = self.readings.get(node.name)
+            if not node.ready or node.cordoned or foreign or (is_master and not with_master):
+                continue
+            if isinstance(reading, Reading):
+                found[node.name] = reading
+        return found
+
+
+def check(intent: Intent, cluster: KubeClient, trial: KubeClient) -> tuple[list[Finding], Survey]:
+    """Look at everything.
+
+    Args:
+        intent: what is about to be done.
+        cluster: the cluster, of which things are only read.
+        trial: the same, with changes that are checked and not made.
+
+    Returns:
+        The findings, and what the plan is made from.
+    """
+    survey = Survey()
+    findings = [*check_docker(intent), *check_registry(intent)]
+    findings += check_cluster(intent, cluster, survey)
+    if survey.reached:
+        findings += check_manifests(intent, trial)
+    findings += check_metrics(intent, survey)
+    findings += check_places(intent, survey)
+    findings += check_gpu(intent)
+    findings += check_scaler(intent)
+    return findings, survey
+
+
+def check_docker(intent: Intent) -> Iterator[Finding]:
+    """Docker, buildx, and the platforms that can be built here."""
+    settings = intent.settings.images
+    if not intent.build:
+        return
+    try:
+        commands.run(["docker", "version", "--format", "{{.Server.Version}}"], settings.timeout_s)
+    except commands.CommandError as error:
+        mend = (
+            "sudo apt-get install docker.io" if "can't be started" in str(error) else "sudo systemctl start docker"
+        )
+        yield Finding(f"docker's engine does not answer: {error}", mend)
+        return
+    try:
+        commands.run(["docker", "buildx", "version"], settings.timeout_s)
+        builder = images.inspect_builder(settings)
+    except commands.CommandError as error:
+        yield Finding(f"buildx does not work: {error}", "sudo apt-get install docker-buildx")
+        return
+    wanted = settings.platform_list()
+    missing = [platform for platform in wanted if platform not in builder.platforms]
+    if missing:
+        yield Finding(
+            f"builder {builder.name} can't build for {', '.join(missing)} (it can for "
+            f"{', '.join(sorted(builder.platforms)) or 'nothing'})",
+            "sudo apt-get install qemu-user-static binfmt-support   (or --platforms with what your nodes are)",
+        )
+    if len(wanted) > 1 and builder.driver == "docker":
+        yield Finding(
+            f"builder {builder.name} (driver docker) builds one platform at a time, not {settings.platforms}",
+            "docker buildx create --name posture-farm --driver docker-container --use",
+        )
+
+
+def check_registry(intent: Intent) -> Iterator[Finding]:
+    """The registry is there, and takes our pushes."""
+    settings = intent.settings.images
+    if not settings.registry:
+        yield Finding("no registry is named", "python3 build_and_push.py --registry HOST[:PORT][/PATH]")
+        return
+    if not intent.build:
+        return
+    host = images.registry_host(settings.registry)
+    answer = images.ask_registry(host, settings.timeout_s)
+    if not answer.reachable:
+        yield Finding(
+            f"registry {host} can't be reached: {answer.trouble}",
+            "python3 build_and_push.py --registry HOST[:PORT]",
+        )
+    elif answer.login and not images.has_login(host, settings.timeout_s):
+        yield Finding(
+            f"registry {host or 'Docker Hub'} wants a login, and docker has none that it takes",
+            f"docker login {host}".rstrip(),
+        )
+
+
+def check_cluster(intent: Intent, cluster: KubeClient, survey: Survey) -> list[Finding]:
+    """The API server, our rights, KEDA, nodes, Secrets; fills the survey."""
+    settings = intent.settings
+    try:
+        nodes = cluster.list(kube.NODE)
+    except (kube.KubeError, UserError) as error:
+        return [
+            Finding(f"Kubernetes can't be reached: {error}", "kubectl get nodes   (until this works)"),
+            Finding("KEDA, nodes and Secrets were not checked, since Kubernetes can't be reached", "see above"),
+        ]
+    survey.reached = True
+    read = [objects.Node.read(item) for item in nodes]
+    survey.nodes = [node for node in read if node.name or node.host == settings.kubernetes.master]
+    findings: list[Finding] = []
+    for look in (_check_namespace, _check_keda, _check_rights, _check_secrets):
+        try:
+            findings += look(intent, cluster, survey)
+        except kube.KubeError as error:
+            findings.append(Finding(str(error), "kubectl auth can-i --list"))
+    findings += _check_nodes(settings, read)
+    return findings
+
+
+def _check_namespace(intent: Intent, cluster: KubeClient, survey: Survey) -> Iterator[Finding]:
+    del survey
+    try:
+        cluster.get(kube.NAMESPACE, intent.settings.kubernetes.namespace)
+    except kube.NotFoundError:
+        name = intent.settings.kubernetes.namespace
+        yield Finding(f"namespace {name} does not exist", f"kubectl create namespace {name}")
+
+
+def _check_keda(intent: Intent, cluster: KubeClient, survey: Survey) -> Iterator[Finding]:
+    try:
+        found = cluster.list(kube.SCALED_JOB, labels.of_farm(intent.settings.kubernetes.farm))
+    except kube.NotFoundError:
+        yield Finding("KEDA is not installed: there is no scaledjobs.keda.sh", INSTALL_KEDA)
+        return
+    for item in found:
+        survey.scaled_jobs[objects.ScaledJob.read(item).stream] = item
+    try:
+        crd = cluster.get(CRD, "scaledjobs.keda.sh")
+    except kube.RefusedError:
+        crd = {"metadata": {}}
+    version = str((crd["metadata"].get("labels") or {}).get("app.kubernetes.io/version", ""))
+    numbers = tuple(int(part) for part in version.lstrip("v").split(".")[:2] if part.isdecimal())
+    wanted = ".".join(map(str, OLDEST_KEDA))
+    upgrade = INSTALL_KEDA.replace("install", "upgrade --install", 1)
+    if len(numbers) < 2:
+        yield Finding(f"KEDA's version can't be told (tested: {wanted} and newer)", upgrade, warning=True)
+    elif numbers < OLDEST_KEDA:
+        yield Finding(
+            f"KEDA {version} is older than {wanted}, which the farm is tested with", upgrade, warning=True
+        )
+
+
+def _check_nodes(settings: Settings, nodes: Sequence[Node]) -> Iterator[Finding]:
+    """Each node of GPU_QUERIES has its label, once, and a platform that is built."""
+    if not settings.gpu_queries:
+        yield Finding("GPU_QUERIES is empty", "name the nodes in cluster.yaml: GPU_QUERIES")
+    hosts = {node.host for node in nodes}
+    for name in settings.gpu_queries:
+        labelled = [node for node in nodes if node.name == name]
+        command = f"kubectl label node {name} {NODE_LABEL}={name}"
+        if len(labelled) > 1:
+            others = ", ".join(node.host for node in labelled)
+            yield Finding(f"nodes {others} all have the label {NODE_LABEL}={name}", f"{command} --overwrite")
+        elif not labelled and name in hosts:
+            yield Finding(f"node {name} lacks the label {NODE_LABEL}={name}", f"{command} --overwrite")
+        elif not labelled:
+            yield Finding(
+                f"GPU_QUERIES names {name}, and no node has the label {NODE_LABEL}={name}",
+                f"kubectl label node NODE {NODE_LABEL}={name}   (or take {name} out of GPU_QUERIES)",
+                warning=True,
+            )
+        else:
+            yield from _check_node(settings, labelled[0])
+
+
+def _check_node(settings: Settings, node: Node) -> Iterator[Finding]:
+    if not node.ready:
+        yield Finding(f"node {node.host} is not Ready", f"kubectl describe node {node.host}", warning=True)
+    if node.cordoned:
+        yield Finding(f"node {node.host} is cordoned", f"kubectl uncordon {node.host}", warning=True)
+    machine = node.labels.get("kubernetes.io/arch")
+    platforms = settings.images.platform_list()
+    if machine and not any(platform.split("/")[1] == machine for platform in platforms):
+        yield Finding(
+            f"node {node.host} is linux/{machine}, and images are built for {settings.images.platforms}",
+            f"python3 build_and_push.py --platforms {settings.images.platforms},linux/{machine}",
+        )
+
+
+RIGHTS: Mapping[Kind, str] = {
+    kube.SCALED_JOB: "get list patch delete",
+    kube.JOB: "list delete",
+    kube.POD: "list delete",
+    kube.NODE: "get list",
+    kube.DEPLOYMENT: "list",
+    kube.LEASE: "list delete",
+}
+"""What build_and_push.py and stop.py do in the cluster, beside the master's taint and --in-cluster."""
+
+
+def _check_rights(intent: Intent, cluster: KubeClient, survey: Survey) -> Iterator[Finding]:
+    """We may do all of it: to learn that half-way would leave half a farm."""
+    del survey
+    needed = [(kind, verb) for kind, verbs in RIGHTS.items() for verb in verbs.split()]
+    if intent.settings.kubernetes.master:
+        needed.append((kube.NODE, "patch"))
+    if intent.in_cluster:
+        needed += [(kube.DEPLOYMENT, "get"), (kube.DEPLOYMENT, "patch")]
+    mend = "kubectl auth can-i --list   (an administrator can grant it: deploy/)"
+    return (Finding(lacking, mend) for lacking in rights.missing(cluster, needed))
+
+
+def _check_secrets(intent: Intent, cluster: KubeClient, survey: Survey) -> Iterator[Finding]:
+    """Each Secret that a pod needs is there with its keys, and the database is one that nodes can share."""
+    del survey
+
+    @functools.cache
+    def read(kind: Kind, name: str) -> Object | None:
+        try:
+            return cluster.get(kind, name)
+        except kube.NotFoundError:
+            return None
+
+    told: set[str] = set()
+    for stream, manifest in intent.manifests.items():
+        for finding in (*_missing_secrets(manifest, read), *_check_database(stream, manifest, read)):
+            if finding.what not in told:
+                told.add(finding.what)
+                yield finding
+
+
+Read = Callable[[Kind, str], Object | None]
+"""Returns an object of the cluster, None where there is none."""
+
+
+def _missing_secrets(manifest: Object, read: Read) -> Iterator[Finding]:
+    namespace = manifest["metadata"].get("namespace", "")
+    for name, key in _secret_references(manifest):
+        command = f"kubectl -n {namespace} create secret generic {name} --from-env-file=.env"
+        found = read(kube.SECRET, name)
+        if found is None:
+            yield Finding(f"secret {name} does not exist, and the analyzers need it", command)
+        elif key and key not in (found.get("data") or {}):
+            yield Finding(
+                f"secret {name} has no key {key}, and the analyzers need it",
+                f"kubectl -n {namespace} edit secret {name}",
+            )
+
+
+def _secret_references(manifest: Object) -> Iterator[tuple[str, str]]:
+    """Yield (Secret, key) of each that a pod can't do without; the key is empty where the whole Secret is meant."""
+    pod = pod_spec(manifest)
+    for container in pod.get("containers", []):
+        for entry in container.get("env") or []:
+            reference = (entry.get("valueFrom") or {}).get("secretKeyRef")
+            if reference and not reference.get("optional"):
+                yield reference["name"], reference["key"]
+        for entry in container.get("envFrom") or []:
+            reference = entry.get("secretRef")
+            if reference and not reference.get("optional"):
+                yield reference["name"], ""
+    for volume in pod.get("volumes") or []:
+        reference = volume.get("secret")
+        if reference and not reference.get("optional"):
+            yield reference["secretName"], ""
+
+
+def _check_database(stream: str, manifest: Object, read: Read) -> Iterator[Finding]:
+    url = _value_of("POSTURE_DATABASE_URL", manifest, read) or config.Database().url
+    shared = _value_of("POSTURE_DATABASE_SHARED", manifest, read).lower() in {"true", "yes", "on", "1"}
+    if url.startswith("sqlite:") and not shared:
+        yield Finding(
+            f"stream {stream} would write its rows to SQLite on whatever node it runs, which other nodes don't see",
+            "set POSTURE_DATABASE_URL to postgresql://... or Supabase's https://... in the Secret "
+            "(or POSTURE_DATABASE_SHARED=true where the path is on storage that all nodes share)",
+        )
+
+
+def _value_of(name: str, manifest: Object, read: Read) -> str:
+    """Return the value that a variable will have in the pod; empty if it has none."""
+    value = ""
+    for container in pod_spec(manifest).get("containers", []):
+        for entry in container.get("envFrom") or []:
+            for kind, field_name in ((kube.SECRET, "secretRef"), (CONFIG_MAP, "configMapRef")):
+                if field_name in entry:
+                    value = _held(read(kind, entry[field_name]["name"]), name) or value
+        for entry in container.get("env") or []:
+            if entry["name"] == name:
+                reference = (entry.get("valueFrom") or {}).get("secretKeyRef")
+                found = read(kube.SECRET, reference["name"]) if reference else None
+                value = _held(found, reference["key"]) if reference else str(entry.get("value", ""))
+    return value
+
+
+def _held(holder: Object | None, key: str) -> str:
+    """Return a key's value in a Secret or ConfigMap; empty where it isn't there."""
+    text = str(((holder or {}).get("data") or {}).get(key, ""))
+    return base64.b64decode(text).decode(errors="replace") if (holder or {}).get("kind") == "Secret" else text
+
+
+def check_manifests(intent: Intent, trial: KubeClient) -> Iterator[Finding]:
+    """The cluster accepts the ScaledJobs, as far as can be told without making them."""
+    for manifest in intent.manifests.values():
+        name = str(manifest["metadata"]["name"])
+        try:
+            trial.apply(kube.SCALED_JOB, name, manifest, force=True)
+        except (kube.NotFoundError, kube.RefusedError):
+            return  # KEDA, the namespace or the right is missing, which another finding says
+        except kube.KubeError as error:
+            yield Finding(f"the cluster does not take scaledjob {name}: {error}", "correct its posture-job-*.yaml")
+
+
+def check_metrics(intent: Intent, survey: Survey) -> Iterator[Finding]:
+    """Each node of GPU_QUERIES has a fresh metric; fills the survey."""
+    settings = intent.settings
+    if not settings.gpu_queries:
+        return
+    try:
+        survey.readings = Prometheus(settings.prometheus, settings.gpu_queries).sample()
+    except UserError as error:
+        yield Finding(str(error), "correct cluster.yaml: prometheus")
+        return
+    unknown = [reading for reading in survey.readings.values() if isinstance(reading, MetricUnavailable)]
+    for reading in unknown:
+        yield Finding(
+            f"no GPU usage of {reading}",
+            f"curl -G {settings.prometheus.url}/api/v1/query --data-urlencode "
+            f"'query={settings.gpu_queries[reading.node].metric}'   (it must show "
+            f"instance {settings.gpu_queries[reading.node].instance})",
+            warning=len(unknown) < len(survey.readings),
+        )
+
+
+def check_places(intent: Intent, survey: Survey) -> Iterator[Finding]:
+    """There is a node for the streams, also when the master is tainted."""
+    settings = intent.settings
+    master = settings.kubernetes.master
+    if not survey.reached:
+        return
+    if master and master not in {node.host for node in survey.nodes}:
+        yield Finding(f"the master {master} is no node of this cluster", "kubectl get nodes   (and --master NAME)")
+    if survey.fit(settings):
+        return
+    if survey.fit(settings, with_master=True):
+        yield Finding(
+            f"the master {master} is the only node where a stream can run; tainting it would leave none",
+            'python3 build_and_push.py --master ""   (or make another node ready)',
+        )
+    else:
+        yield Finding(
+            "no node of GPU_QUERIES can take a stream: none is Ready, schedulable, untainted, and has a metric",
+            "kubectl get nodes -L gpu-node",
+        )
+
+
+def check_gpu(intent: Intent) -> Iterator[Finding]:
+    """Pods that reach a GPU: otherwise moving them changes nothing in what is balanced."""
+    without = [stream for stream, manifest in intent.manifests.items() if not _asks_for_gpu(pod_spec(manifest))]
+    if without:
+        yield Finding(
+            f"stream {', '.join(without)}: analyzers will run on the CPU, so moving them won't change GPU usage",
+            "in posture-job-*.yaml, take the comment signs off runtimeClassName and the GPU's limits",
+            warning=True,
+        )
+
+
+def _asks_for_gpu(pod: Object) -> bool:
+    limits = [(container.get("resources") or {}).get("limits") or {} for container in pod.get("containers", [])]
+    return bool(pod.get("runtimeClassName")) or any("gpu" in name for limit in limits for name in limit)
+
+
+def check_scaler(intent: Intent) -> Iterator[Finding]:
+    """KEDA can reach the scaler's address, and its port here is free."""
+    host, _, port = intent.scaler_address.rpartition(":")
+    if intent.in_cluster:
+        return
+    if not host or not port.isdecimal():
+        yield Finding(
+            f"the scaler's address {intent.scaler_address!r} is not host:port",
+            "python3 build_and_push.py --scaler-address HOST:PORT",
+        )
+    elif not _is_ours(host):
+        yield Finding(
+            f"the scaler will run here, and its address {intent.scaler_address} is not this machine's",
+            "python3 build_and_push.py --scaler-address with an address of this machine (or --in-cluster)",
+            warning=True,  # there may be a router or a load balancer between
+        )
+    if intent.scaler_port is not None and not _is_free(intent.scaler_port):
+        yield Finding(
+            f"port {intent.scaler_port} is taken, and the scaler listens there",
+            f"sudo ss -ltnp 'sport = :{intent.scaler_port}'   (end that program, or set scaler.listen)",
+        )
+
+
+def _is_ours(host: str) -> bool:
+    """Return whether a name or address is one of this machine's: only those can be bound."""
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), 0, type=socket.SOCK_STREAM)
+    except OSError:
+        return False
+    for family, kind, protocol, _, address in found:
+        with socket.socket(family, kind, protocol) as probe:
+            try:
+                probe.bind(address)
+            except OSError:
+                continue
+            return True
+    return False
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True
+
+
+def pod_spec(manifest: Object) -> dict[str, Any]:
+    """Return the pod's part of a ScaledJob."""
+    return dict(manifest["spec"]["jobTargetRef"]["template"]["spec"])
+
+
+def scripts(folder: Path) -> dict[str, Path]:
+    """Return stream -> analyzer script of every ``Images_From_Pi*.py``."""
+    found = sorted(folder.glob("Images_From_Pi*.py"))
+    return {f"pi{path.stem.removeprefix('Images_From_Pi')}".lower(): path for path in found}
