@@ -10,10 +10,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from posture.rules import NO_VERDICT
 from posture.store import Row
 
-NOT_REJECTED = {"no_person", "partial_landmarks", "not_side_view"}
-"""Reasons of an Unknown that an analysis came to; every other reason is a frame that was not analysed."""
 SAY_EVERY_S = 1.0
 RATE_OVER_S = 5.0
 
@@ -53,7 +52,7 @@ class Account:
         self.verdicts[row.posture_status] += 1
         if row.reason == "expired":
             self.expired += 1
-        elif row.posture_status == "Unknown" and row.reason not in NOT_REJECTED:
+        elif row.posture_status == "Unknown" and row.reason not in NO_VERDICT:
             self.rejected[row.reason] += 1
         else:
             self.analyzed += 1

@@ -26,6 +26,7 @@ from posture.errors import UserError
 
 MIN_VISIBILITY = 0.5  # the model's own estimate; below it a landmark is a guess
 MAX_SHOULDER_RATIO = 0.40  # shoulder distance / torso length; upright: side views <= 0.36, frontal >= 0.42
+MAX_BODY_DEG = 120.0  # a bend down to the floor stays below; beyond it the model has taken the person upside down
 BASELINE_TOLERANCE_DEG = 12.0
 CALIBRATION_S = 6.0  # how long a calibration looks
 MIN_CALIBRATION_FRAMES = 5
@@ -35,6 +36,9 @@ ISO_MAX_DEG = 60.0  # above this it accepts none
 ISO_HOLD_S = (240.0, 60.0)  # longest holding time at ISO_FREE_DEG and at ISO_MAX_DEG, linear in between
 ISO_RECOVERY_S = 3.0  # this long back under ISO_FREE_DEG ends a held posture; shorter is measuring noise
 ISO_GAP_S = 15.0  # unseen for longer than this, a held posture is no longer taken to be held
+
+NO_VERDICT = ("no_person", "partial_landmarks", "not_side_view", "upside_down")
+"""Reasons of an Unknown that judging comes to."""
 
 NOSE = 0
 # side -> indices of ear, shoulder, hip in the model's 33 landmarks
@@ -63,8 +67,8 @@ class Verdict:
     Attributes:
         status: Good, Bad or Unknown.
         reason: Bad: the limit that is passed, ``neck``, ``body`` or ``neck+body``. Unknown: why there is no
-            verdict: ``no_person``, ``partial_landmarks``, ``not_side_view``, or what the caller found
-            before there was a picture (``undecodable``). Good: empty.
+            verdict: ``no_person``, ``partial_landmarks``, ``not_side_view``, ``upside_down``, or what the caller
+            found before there was a picture (``undecodable``). Good: empty.
         neck_angle: signed degrees, forward positive; None without a verdict.
         body_angle: likewise.
         side: of the body that was measured, ``left`` or ``right``; empty without a verdict.
@@ -223,6 +227,8 @@ class Judge:
         if not _side_view(landmarks.points, side):
             return self._unknown("not_side_view")
         neck, body = signed_angles(landmarks.points, side, self._roll)
+        if abs(body) > MAX_BODY_DEG:
+            return self._unknown("upside_down")
         passed = self._limits_passed(neck, body, at)
         return Verdict("Bad" if passed else "Good", "+".join(passed), neck, body, side, self.rule_set)
 

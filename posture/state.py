@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from posture.rules import Baseline, Verdict, check_rule_set, loads
+from posture.rules import NO_VERDICT, Baseline, Verdict, check_rule_set, loads
 
 RELEASE = 0.85  # share of the limit that the angles must be under before Bad ends
 BAD_AFTER_S = 3.0
 GOOD_AFTER_S = 2.0
 LONGEST_STEP_S = 15.0  # a frame speaks for no more time than this, however long the camera was silent
-SOMEBODY = ("partial_landmarks", "not_side_view")  # no verdict, and still somebody is there
+SOMEBODY = tuple(
+    reason for reason in NO_VERDICT if reason != "no_person"
+)  # no verdict, and still somebody is there
 REFRESH_S = 5.0  # an unchanged state is told again with its new angles this often
 
 # One-Euro filter: cutoff at rest and for the speed, in hertz, and hertz more per degree a second

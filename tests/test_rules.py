@@ -224,6 +224,13 @@ def test_shoulders_far_apart_are_no_side_view_at_any_distance(ratio: float, stat
     assert verdict.reason == ("not_side_view" if status == "Unknown" else "")
 
 
+@pytest.mark.parametrize(("body", "status"), [(119, "Bad"), (121, "Unknown"), (175, "Unknown"), (-175, "Unknown")])
+def test_a_person_that_the_model_sees_upside_down_gets_no_verdict(body: float, status: str) -> None:
+    verdict = Judge().judge(skeleton(10, body, size=0.4), 0.0)
+    assert verdict.status == status
+    assert verdict.reason == ("upside_down" if status == "Unknown" else "body")
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_the_better_visible_side_is_measured(side: str) -> None:
     assert Judge().judge(skeleton(side=side), 0.0).side == side
