@@ -9,6 +9,7 @@ confirm to the camera.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import logging
 import os
@@ -58,6 +59,8 @@ LAST_RETRY_S = 10.0
 SWITCH_S = 0.0005
 """The pose stage waits at most this long for the interpreter after each frame; the default of 5 ms is a quarter of
 the time that the landmarker needs."""
+M_ARENA_MAX, ARENAS = -8, 2
+"""glibc keeps freed memory apart for each thread: with eight arenas the process grows by 60 MB in 20,000 frames."""
 
 
 @dataclass
@@ -428,6 +431,8 @@ def main(pi_id: str, argv: Sequence[str] | None = None) -> int:
     flags = parser.parse_args(argv)
     setup_logging(flags.debug)
     sys.setswitchinterval(SWITCH_S)
+    if hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(M_ARENA_MAX, ARENAS)
     settings = config.load(flags.config, os.environ)
     stop = Stop()
     stop.install()
