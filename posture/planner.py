@@ -172,9 +172,8 @@ class _Loop:
         self.used: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.inflow: defaultdict[str, float] = defaultdict(float)
         self._usual_work: float | None = None
-        for job in snapshot.jobs:
-            if job.moving:  # R1: still warming up
-                self.inflow[job.node] += self.work(job) / self.nodes[job.node].speed
+        for job in sorted((job for job in snapshot.jobs if job.moving), key=_by_name):  # R1: still warming up
+            self.inflow[job.node] += self.work(job) / self.nodes[job.node].speed
 
     def projected(self, node: Node) -> float:
         """R1: window average + inflow of this loop + moves still warming up."""
@@ -194,7 +193,7 @@ class _Loop:
         """Return the mean prior of the farm, for jobs on nodes that say nothing."""
         if self._usual_work is None:
             known = [node for node in self.nodes.values() if node.usage is not None and self.jobs[node.name]]
-            total = sum((node.usage or 0.0) * node.speed for node in known)
+            total = math.fsum((node.usage or 0.0) * node.speed for node in known)  # whatever their order
             self._usual_work = total / max(1, sum(len(self.jobs[node.name]) for node in known))
         return self._usual_work
 
@@ -400,7 +399,7 @@ def _plan_offloads(loop: _Loop) -> None:
 
 def _offload_to_the_letter(loop: _Loop, under: list[Node]) -> None:
     """``readme``: any running job, to the lowest average of the window; nothing that this loop does counts."""
-    under.sort(key=lambda node: node.usage or 0.0)
+    under.sort(key=lambda node: (node.usage or 0.0, node.name))
     groups = [list(group) for _, group in itertools.groupby(under, key=lambda node: node.usage)]
     for source in loop.overloaded:
         jobs = _movable_jobs(loop, source)
@@ -444,10 +443,14 @@ def _movable_jobs(loop: _Loop, source: Node) -> list[Job]:
     if not source.ready:
         loop.veto(VetoReason.NOT_READY, source.name, usage=source.usage or 0.0)
         return []
-    running = [job for job in loop.jobs[source.name] if job.phase is Phase.RUNNING]
+    running = sorted((job for job in loop.jobs[source.name] if job.phase is Phase.RUNNING), key=_by_name)
     if not running:
         loop.veto(VetoReason.NO_JOB, source.name, usage=source.usage or 0.0)
     return [job for job in running if _may_leave(loop, job)]
+
+
+def _by_name(job: Job) -> str:
+    return job.stream
 
 
 def _may_leave(loop: _Loop, job: Job) -> bool:
