@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import binaries
 import pytest
-from control_plane import Cluster, ScaledJob
-from lightkube.models.meta_v1 import ObjectMeta
-from lightkube.resources.core_v1 import Namespace
+from balancing import Farm, Usage, running_usage
+from control_plane import Cluster
 from nodes import Kubelets
 from stub_scaler import StubScaler
 
@@ -68,13 +66,8 @@ def nodes(cluster: Cluster, kubelets: Kubelets) -> Iterator[Kubelets]:
 @pytest.fixture
 def namespace(nodes: Kubelets, cluster: Cluster) -> Iterator[str]:
     """A namespace of this test's own. Its ScaledJobs are gone when the next test starts."""
-    name = f"farm-{uuid.uuid4().hex[:8]}"
-    cluster.client.create(Namespace(metadata=ObjectMeta(name=name)))
-    yield name
-    cluster.start()  # KEDA, for its finalizers
-    cluster.client.deletecollection(ScaledJob, namespace=name)
-    cluster.until(ScaledJob, name, lambda left: not left)
-    cluster.client.delete(Namespace, name)
+    with cluster.fresh_namespace() as name:
+        yield name
 
 
 @pytest.fixture
@@ -84,3 +77,19 @@ def stub_scaler() -> Iterator[StubScaler]:
     scaler.start()
     yield scaler
     scaler.stop()
+
+
+@pytest.fixture(scope="session")
+def usage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Usage]:
+    """A real Prometheus with a fake exporter, whose nodes a test takes by ``farm.add_nodes``."""
+    yield from running_usage(tmp_path_factory.mktemp("prometheus"))
+
+
+@pytest.fixture
+def farm(
+    cluster: Cluster, namespace: str, nodes: Kubelets, stub_scaler: StubScaler, usage: Usage, tmp_path: Path
+) -> Iterator[Farm]:
+    """A farm of this test's own, for tests of gpu_balancer.py; balancing.py says what it can do."""
+    farm = Farm(cluster, namespace, nodes, stub_scaler, usage, tmp_path)
+    yield farm
+    farm.close()

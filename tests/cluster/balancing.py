@@ -1,0 +1,231 @@
+"""gpu_balancer.py as a real process on the real control plane, with a real Prometheus: what its tests share."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from control_plane import Cluster, ScaledJob
+from gpu_exporter import METRIC, GpuExporter, instance_of
+from lightkube.resources.batch_v1 import Job
+from lightkube.resources.core_v1 import Event, Pod
+from nodes import Kubelets, SimulatedNode
+from scaled_jobs import is_finished, labels_of_jobs, name_of, ready_on, scaled_job
+from servers import PrometheusServer, die_with_parent
+from stub_scaler import StubScaler
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+MOVE = "posture-farm/move"
+HISTORY = "posture-farm/history"
+SCRAPE_S = 0.5
+NODES = [f"node-{number}" for number in range(1, 9)]
+WAIT_S = 90.0
+"""A busy machine is slow; nothing waits this long on an idle one."""
+
+QUICK: Mapping[str, Any] = {
+    "window_s": 1.0,
+    "sample_interval_s": 0.5,
+    "interval_s": 0.5,
+    "warm_up_s": 0.0,
+    "lease_s": 3.0,
+    "cooldown_base_s": 0.0,
+    "cooldown_cap_s": 0.0,
+}
+"""Timers of a balancer that has no time."""
+
+
+class Usage:
+    """A Prometheus that scrapes eight nodes, which one test after the other has."""
+
+    def __init__(self, folder: Path) -> None:
+        self.exporter = GpuExporter()
+        targets = self.exporter.targets(*NODES)
+        self.server = PrometheusServer(folder, targets, scrape_interval_s=SCRAPE_S)
+
+    def stop(self) -> None:
+        self.server.stop()
+        self.exporter.close()
+
+
+class Balancer:
+    """One gpu_balancer.py."""
+
+    def __init__(self, folder: Path, kubeconfig: Path, settings: Mapping[str, Any], *flags: str) -> None:
+        self.config = folder / "cluster.yaml"
+        self.config.write_text(yaml.safe_dump(settings))
+        self.log = folder / "balancer.log"
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("POSTURE_") and name != "GPU_THRESHOLD"
+        }
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, str(ROOT / "gpu_balancer.py"), "--config", str(self.config), *flags],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**environment, "KUBECONFIG": str(kubeconfig)},
+                preexec_fn=die_with_parent,
+            )
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def wait(self, timeout_s: float = WAIT_S) -> int:
+        """Wait for its end; return its exit status."""
+        try:
+            return self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it does not end:\n{self.said()}") from None
+
+    def wait_for(self, *texts: str, count: int = 1) -> str:
+        """Wait until it has said all these texts so often; return all that it has said."""
+        tail = threading.Event()
+        for _ in range(int(WAIT_S / 0.1)):
+            said = self.said()
+            if all(said.count(text) >= count for text in texts):
+                return said
+            assert self.process.poll() is None, f"it has ended with {self.process.returncode}:\n{said}"
+            tail.wait(0.1)  # a log has no event
+        raise AssertionError(f"it has not said {texts}:\n{self.said()}")
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """Ask it to end; return its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+
+class Farm:
+    """A farm of one test: nodes with a usage, streams, and balancers that end with the test."""
+
+    def __init__(
+        self, cluster: Cluster, namespace: str, nodes: Kubelets, scaler: StubScaler, usage: Usage, folder: Path
+    ) -> None:
+        self.cluster = cluster
+        self.namespace = namespace
+        self.usage = usage
+        self.scaler = scaler
+        self._kubelets = nodes
+        self._folder = folder
+        self._nodes: list[str] = []
+        self._balancers: list[Balancer] = []
+
+    def add_nodes(self, *usage: float, **options: Any) -> list[SimulatedNode]:
+        """Add a node for each usage."""
+        names = NODES[len(self._nodes) : len(self._nodes) + len(usage)]
+        for name, value in zip(names, usage, strict=True):
+            self.usage.exporter.set(name, value)
+        self._nodes += names
+        for name in names:
+            # what the test before has left behind is older than these
+            self.usage.exporter.wait_for_scrapes(name)
+        return [self._kubelets.add(name, **options) for name in names]
+
+    def set_usage(self, node: SimulatedNode, value: float | str) -> None:
+        self.usage.exporter.set(node.name, value)
+
+    def add_stream(self, stream: str, node: SimulatedNode, *, wait: bool = True, **changes: Any) -> None:
+        """Create a stream's ScaledJob, and wait until its pod is Ready on the node."""
+        manifest = scaled_job(stream, node.name, self.scaler.address)
+        manifest["metadata"].update(changes)
+        self.cluster.create(self.namespace, manifest)
+        if wait:
+            self.until_on(stream, node)
+
+    def until_on(self, stream: str, node: SimulatedNode, timeout_s: float = WAIT_S) -> list[Any]:
+        """Wait until a pod of the stream is Ready on the node."""
+        return self.cluster.until(
+            Pod, self.namespace, ready_on(node.name), labels_of_jobs(stream), timeout_s=timeout_s
+        )
+
+    def until_moved(self, stream: str, node: SimulatedNode, timeout_s: float = WAIT_S) -> None:
+        """Wait for a finished move: one unfinished Job, on that node, Ready; no other pod; no open move."""
+        self.until_on(stream, node, timeout_s)
+        self.cluster.until(
+            Job,
+            self.namespace,
+            lambda jobs: sum(not is_finished(job) for job in jobs) == 1,
+            labels_of_jobs(stream),
+            timeout_s,
+        )
+        self.cluster.until(
+            Pod,
+            self.namespace,
+            lambda pods: [pod.spec.nodeName for pod in pods] == [node.name],
+            labels_of_jobs(stream),
+            timeout_s,
+        )
+        self.cluster.until(
+            ScaledJob,
+            self.namespace,
+            lambda found: (
+                MOVE not in annotations(next(one for one in found if one.metadata.name == name_of(stream)))
+            ),
+            timeout_s=timeout_s,
+        )
+
+    def scaled_job(self, stream: str) -> Any:
+        return self.cluster.client.get(ScaledJob, name_of(stream), namespace=self.namespace)
+
+    def pods(self, stream: str) -> list[Any]:
+        return list(self.cluster.client.list(Pod, namespace=self.namespace, labels=labels_of_jobs(stream)))
+
+    def jobs(self, stream: str) -> list[Any]:
+        return list(self.cluster.client.list(Job, namespace=self.namespace, labels=labels_of_jobs(stream)))
+
+    def job_uids(self, *streams: str) -> set[str]:
+        return {job.metadata.uid for stream in streams for job in self.jobs(stream)}
+
+    def events(self, stream: str) -> list[tuple[str, str]]:
+        """Reason and message of the Events on a stream's ScaledJob."""
+        found = self.cluster.client.list(Event, namespace=self.namespace)
+        ours = [one for one in found if one.involvedObject.name == name_of(stream)]
+        return [(one.reason, one.message) for one in ours if one.source.component == "posture-balancer"]
+
+    def balancer(
+        self, *flags: str, kubeconfig: Path | None = None, settings: Mapping[str, Any] | None = None, **timers: Any
+    ) -> Balancer:
+        """Start a balancer of this farm."""
+        folder = self._folder / f"balancer-{len(self._balancers)}"
+        folder.mkdir()
+        wanted = {
+            "GPU_QUERIES": {name: {"instance": instance_of(name), "metric": METRIC} for name in self._nodes},
+            "prometheus": {"url": self.usage.server.url, "scrape_interval_s": SCRAPE_S},
+            "kubernetes": {"namespace": self.namespace, "timeout_s": 10},
+            "balancer": {**QUICK, "last_node_file": str(folder / "last_node.txt"), **timers},
+            **(settings or {}),
+        }
+        started = Balancer(folder, kubeconfig or self.cluster.kubeconfig, wanted, *flags)
+        self._balancers.append(started)
+        return started
+
+    def close(self) -> None:
+        for balancer in self._balancers:
+            if balancer.process.poll() is None:
+                balancer.kill()
+
+
+def annotations(scaled_job: Any) -> dict[str, str]:
+    return dict(scaled_job.metadata.annotations or {})
+
+
+def running_usage(folder: Path) -> Iterator[Usage]:
+    usage = Usage(folder)
+    try:
+        usage.server.start()
+        yield usage
+    finally:
+        usage.stop()
