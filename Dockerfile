@@ -1,6 +1,6 @@
-# The farm's images: one for each stream's analyzer (they share all layers but the last), one for the scheduling side.
+# The farm's images: one for each stream's analyzer (they share all layers but the last), one for scaler and balancer.
 #   docker build --target analyzer --build-arg APP=Images_From_Pi1.py -t posture-analyzer:pi1 .
-#   docker build --target scheduler -t posture-scheduler .
+#   docker build --target scaler -t posture-scaler .
 # docs/containers.md says what they need at run time, and how large they are.
 
 ARG BASE=debian:bookworm-slim
@@ -40,7 +40,8 @@ RUN apt-get update \
     && dpkg --purge --force-depends libgl1-mesa-dri libllvm15 libz3-4 libxml2 libicu72 \
     && apt-get clean && rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log /var/cache/debconf/*-old \
     && install -d -o farm -g farm -m 0750 analyzed_images quarantine
-ENV MPLCONFIGDIR=/tmp/matplotlib
+ENV MPLCONFIGDIR=/tmp/matplotlib \
+    POSTURE_ANALYZER_PROGRESS_FILE=/tmp/progress
 COPY --from=analyzer-packages /opt/venv /opt/venv
 COPY models models
 COPY posture posture
@@ -53,15 +54,17 @@ ARG APP=Images_From_Pi1.py
 ENV APP=${APP}
 COPY ${APP} ./
 
-FROM builder AS scheduler-packages
+FROM builder AS scaler-packages
 COPY requirements/scheduler.txt ./
 RUN /usr/bin/python3 -m pip install -r scheduler.txt
 
-FROM python AS scheduler
-COPY --from=scheduler-packages /opt/venv /opt/venv
+FROM python AS scaler
+COPY --from=scaler-packages /opt/venv /opt/venv
 COPY externalscaler_pb2.py externalscaler_pb2_grpc.py ./
 COPY posture posture
 COPY cpu_monitor_and_offload.py gpu_balancer.py ./
 USER 10001:10001
-EXPOSE 50051
+EXPOSE 50051 9464
+HEALTHCHECK --interval=30s --timeout=10s --start-period=20s --retries=3 CMD ["python3", "-c", \
+    "from urllib.request import urlopen; urlopen('http://127.0.0.1:9464/healthz', timeout=5)"]
 ENTRYPOINT ["python3", "cpu_monitor_and_offload.py"]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import docker_engine
 import psycopg
 import pytest
+from docker_engine import Engine, EngineMissingError
 from gpu_exporter import GpuExporter
 from psycopg import sql
 from servers import Mosquitto, Postgres, PrometheusServer, make_cluster, postgres_binaries, server_user
@@ -27,6 +30,19 @@ def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
         yield broker
     finally:
         broker.stop()
+
+
+@pytest.fixture(scope="session")
+def docker() -> Iterator[Engine]:
+    """A Docker engine with the base image of our Dockerfile."""
+    with contextlib.ExitStack() as stack:
+        try:
+            engine = stack.enter_context(docker_engine.engine())
+        except EngineMissingError as error:
+            if os.environ.get("CI") == "true":
+                pytest.fail(str(error))
+            pytest.skip(str(error))
+        yield engine
 
 
 @pytest.fixture
