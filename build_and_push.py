@@ -12,7 +12,6 @@ it says what was done and what undoes it; started again, it goes on from there.
 
 import argparse
 import dataclasses
-import logging
 import os
 import select
 import shlex
@@ -20,6 +19,7 @@ import signal
 import sys
 import termios
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -42,8 +42,6 @@ from stop import stop_farm
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 WATCH_S = 1.0
 """How often the scaler is looked after while ENTER is waited for."""
-
-log = logging.getLogger("build_and_push")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -138,7 +136,7 @@ def show_findings(findings: Sequence[Finding]) -> bool:
     return errors == 0
 
 
-def prepare(settings: Settings, flags: argparse.Namespace, cluster: kube.KubeClient, stop: Stop) -> Farm | None:
+def prepare(settings: Settings, flags: argparse.Namespace, stop: Stop, open_clients: ExitStack) -> Farm | None:
     """Look at everything, and return the farm as it is to be; None if something has to be mended first.
 
     Raises:
@@ -150,18 +148,25 @@ def prepare(settings: Settings, flags: argparse.Namespace, cluster: kube.KubeCli
     sources, scripts = read_sources()
     folder = processes.folder_of(settings.kubernetes.namespace, settings.kubernetes.farm)
     scaler = LocalScaler(settings.scaler, flags.config, folder)
-    farm = Farm(settings, options, sources, scripts, cluster, preflight.Survey(), scaler, stop)
     ours_listens = processes.find(SCALER, folder) is not None
     intent = Intent(
         settings,
-        {stream: one.data() for stream, one in farm.patched({}).items()},
+        {one.stream: one.data() for one in sources},
         build=options.build,
         in_cluster=options.in_cluster,
-        scaler_address=farm.scaler_address,
+        scaler_address=scaler.address(""),
         scaler_port=None if options.in_cluster or ours_listens else split_listen(settings.scaler.listen)[1],
     )
-    with kube.connect(settings.kubernetes, dry_run=True, wait=stop.wait) as trial:
-        findings, farm.survey = preflight.check(intent, cluster, trial)
+    try:
+        cluster = open_clients.enter_context(kube.connect(settings.kubernetes, wait=stop.wait))
+        trial = open_clients.enter_context(kube.connect(settings.kubernetes, dry_run=True, wait=stop.wait))
+    except UserError as error:
+        show_findings([*preflight.check_here(intent), *preflight.no_cluster(error)])
+        return None
+    farm = Farm(settings, options, sources, scripts, cluster, preflight.Survey(), scaler, stop)
+    patched = {stream: one.data() for stream, one in farm.patched({}).items()}
+    intent = dataclasses.replace(intent, manifests=patched, scaler_address=farm.scaler_address)
+    findings, farm.survey = preflight.check(intent, cluster, trial)
     return farm if show_findings(findings) else None
 
 
@@ -199,8 +204,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     stop.install()
     kubernetes = settings.kubernetes
     print(f"farm {kubernetes.farm} in namespace {kubernetes.namespace}: looking at everything first", flush=True)
-    with kube.connect(kubernetes, wait=stop.wait) as cluster:
-        farm = prepare(settings, flags, cluster, stop)
+    with ExitStack() as open_clients:
+        farm = prepare(settings, flags, stop, open_clients)
         if farm is None:
             return EXIT_USER_ERROR
         if flags.dry_run:

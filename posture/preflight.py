@@ -120,15 +120,25 @@ def check(intent: Intent, cluster: KubeClient, trial: KubeClient) -> tuple[list[
         The findings, and what the plan is made from.
     """
     survey = Survey()
-    findings = [*check_docker(intent), *check_registry(intent)]
-    findings += check_cluster(intent, cluster, survey)
+    findings = [*check_here(intent), *check_cluster(intent, cluster, survey)]
     if survey.reached:
         findings += check_manifests(intent, trial)
     findings += check_metrics(intent, survey)
     findings += check_places(intent, survey)
-    findings += check_gpu(intent)
-    findings += check_scaler(intent)
     return findings, survey
+
+
+def check_here(intent: Intent) -> list[Finding]:
+    """Look at everything that can be looked at without a cluster."""
+    return [*check_docker(intent), *check_registry(intent), *check_gpu(intent), *check_scaler(intent)]
+
+
+def no_cluster(why: Exception) -> list[Finding]:
+    """Return the findings of a cluster that can't be reached."""
+    return [
+        Finding(f"Kubernetes can't be reached: {why}", "kubectl get nodes   (until this works)"),
+        Finding("so KEDA, nodes, Secrets and rights were not checked", "see above", warning=True),
+    ]
 
 
 def check_docker(intent: Intent) -> Iterator[Finding]:
@@ -193,10 +203,7 @@ def check_cluster(intent: Intent, cluster: KubeClient, survey: Survey) -> list[F
     try:
         nodes = cluster.list(kube.NODE)
     except (kube.KubeError, UserError) as error:
-        return [
-            Finding(f"Kubernetes can't be reached: {error}", "kubectl get nodes   (until this works)"),
-            Finding("KEDA, nodes and Secrets were not checked, since Kubernetes can't be reached", "see above"),
-        ]
+        return no_cluster(error)
     survey.reached = True
     read = [objects.Node.read(item) for item in nodes]
     survey.nodes = [node for node in read if node.name or node.host == settings.kubernetes.master]

@@ -1,0 +1,162 @@
+"""stop.py without a cluster: what runs on this machine, and only that."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from posture import processes
+from posture.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+STUBBORN = (
+    "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); signal.pause()"
+)
+
+
+@pytest.fixture
+def sleeper(tmp_path: Path) -> Iterator[Callable[..., int]]:
+    """Starts a program that stays, recorded as the scaler; returns its pid."""
+    started = []
+
+    def start(*command: str) -> int:
+        child = processes.start("scaler", command or ("sleep", "600"), tmp_path)
+        started.append(child)
+        return child.pid
+
+    yield start
+    for child in started:
+        child.stop(0)
+
+
+def test_a_recorded_program_is_found_again_and_stopped(tmp_path: Path, sleeper: Callable[..., int]) -> None:
+    pid = sleeper()
+    record = processes.find("scaler", tmp_path)
+    assert record is not None
+    assert (record.pid, record.command) == (pid, "sleep 600")
+    assert processes.stop("scaler", tmp_path, 10)
+    assert processes.identity(pid) is None
+    assert not (tmp_path / "scaler.json").exists()
+
+
+def test_stopping_twice_is_no_error(tmp_path: Path, sleeper: Callable[..., int]) -> None:
+    sleeper()
+    assert processes.stop("scaler", tmp_path, 10)
+    assert not processes.stop("scaler", tmp_path, 10)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param({"started": "before the machine was restarted"}, id="another start"),
+        pytest.param({"command": "python3 cpu_monitor_and_offload.py"}, id="another program"),
+    ],
+)
+def test_another_program_that_has_the_recorded_id_is_left_alone(
+    tmp_path: Path, sleeper: Callable[..., int], changed: dict[str, str]
+) -> None:
+    pid = sleeper()
+    path = tmp_path / "scaler.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
+    assert processes.find("scaler", tmp_path) is None
+    assert not processes.stop("scaler", tmp_path, 10)
+    assert processes.identity(pid) is not None
+    assert not path.exists()
+
+
+def test_a_program_that_ignores_the_polite_signal_is_killed(tmp_path: Path) -> None:
+    child = processes.start("scaler", [sys.executable, "-c", STUBBORN], tmp_path)
+    while not child.output.read_text():
+        assert child.status is None
+    assert processes.stop("scaler", tmp_path, 0.2)
+    assert child.status == -signal.SIGKILL
+
+
+def test_a_program_that_has_ended_and_was_not_waited_for_counts_as_ended(tmp_path: Path) -> None:
+    child = processes.start("scaler", ["true"], tmp_path)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert processes.find("scaler", tmp_path) is None
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": 1}'])
+def test_a_record_that_is_not_whole_names_no_program(tmp_path: Path, content: str) -> None:
+    (tmp_path / "scaler.json").write_text(content)
+    assert processes.find("scaler", tmp_path) is None
+    assert not processes.stop("scaler", tmp_path, 1)
+
+
+def test_the_program_outlives_the_script_that_started_it(tmp_path: Path) -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "from pathlib import Path\nfrom posture import processes\n"
+        f"processes.start('scaler', ['sleep', '600'], Path({str(tmp_path)!r}))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert processes.find("scaler", tmp_path) is not None
+    assert processes.stop("scaler", tmp_path, 10)
+
+
+def test_two_scripts_do_not_work_on_one_farm_at_the_same_time(tmp_path: Path) -> None:
+    at_work = pytest.raises(UserError, match=f"process {os.getpid()} is at work")
+    with processes.only_one(tmp_path), at_work, processes.only_one(tmp_path):
+        pass
+    with processes.only_one(tmp_path):
+        pass
+
+
+class Farm:
+    """A farm of this machine alone: no cluster is in reach, and nothing of it exists but what a test starts."""
+
+    def __init__(self) -> None:
+        self.name = f"test-{uuid.uuid4().hex[:8]}"
+        self.folder = processes.folder_of("posture-farm", self.name)
+
+    def stop(self, *flags: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        """Run stop.py."""
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("POSTURE_")}
+        return subprocess.run(
+            [sys.executable, str(ROOT / "stop.py"), *flags],
+            env={**clean, "POSTURE_KUBERNETES_FARM": self.name, "KUBECONFIG": "/nonexistent", **environ},
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+
+
+@pytest.fixture
+def farm() -> Iterator[Farm]:
+    made = Farm()
+    yield made
+    processes.stop("scaler", made.folder, 0)
+    shutil.rmtree(made.folder, ignore_errors=True)
+
+
+def test_without_a_cluster_it_says_so_and_stops_what_runs_here(farm: Farm) -> None:
+    child = processes.start("scaler", ["sleep", "600"], farm.folder)
+    done = farm.stop()
+    assert f"stop the scaler, pid {child.pid}" in done.stdout
+    assert child.status == -signal.SIGTERM
+    assert done.returncode == 1
+    assert "no Kubernetes credentials" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_dry_run_stops_nothing(farm: Farm) -> None:
+    child = processes.start("scaler", ["sleep", "600"], farm.folder)
+    done = farm.stop("--dry-run")
+    assert f"would stop the scaler, pid {child.pid}" in done.stdout
+    assert child.status is None
+    child.stop(0)
+
+
+def test_a_wrong_setting_is_named(farm: Farm) -> None:
+    done = farm.stop(POSTURE_KUBERNETES_STOP_TIMEOUT_S="soon")
+    assert done.returncode == 2
+    assert "POSTURE_KUBERNETES_STOP_TIMEOUT_S: 'soon' is not accepted" in done.stderr
