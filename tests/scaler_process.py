@@ -41,6 +41,7 @@ class ScalerProcess(Server):
         folder: Path,
         queries: Mapping[str, GpuQuery],
         prometheus: str,
+        /,
         *flags: str,
         **sections: Mapping[str, Any],
     ) -> None:

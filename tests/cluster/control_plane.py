@@ -6,13 +6,15 @@ Every component can be stopped, killed and started again on the same port and da
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import secrets
 import shutil
 import ssl
 import time
 import urllib.request
-from collections.abc import Callable, Collection, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +124,8 @@ class Keda(Component):
             f"--health-probe-bind-address=127.0.0.1:{self.port}",
             f"--metrics-bind-address=127.0.0.1:{free_port()}",
             f"--metrics-service-bind-address=127.0.0.1:{free_port()}",
+            # its default is 20 requests a second, which fifty streams that are polled each second would exceed
+            "--kube-api-qps=200", "--kube-api-burst=300",
             "--zap-encoder=json", "--zap-log-level=info", "--zap-time-encoding=rfc3339nano",
         ]  # fmt: skip
 
@@ -201,6 +205,17 @@ class Cluster:
         """Create objects from manifests, as a mapping each."""
         for manifest in manifests:
             self.client.create(from_dict(dict(manifest)), namespace=namespace)
+
+    @contextlib.contextmanager
+    def fresh_namespace(self) -> Iterator[str]:
+        """A new namespace. Afterwards its ScaledJobs are gone, and KEDA polls them no more."""
+        name = f"farm-{uuid.uuid4().hex[:8]}"
+        self.client.create(Namespace(metadata=ObjectMeta(name=name)))
+        yield name
+        self.start()  # KEDA, for its finalizers
+        self.client.deletecollection(ScaledJob, namespace=name)
+        self.until(ScaledJob, name, lambda left: not left)
+        self.client.delete(Namespace, name)
 
     def until(
         self,

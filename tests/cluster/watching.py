@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from lightkube import AsyncClient
 from lightkube.config.kubeconfig import SingleConfig
 
 RETRY_S = 0.1
+LOOK_S = 0.05
 
 
 def until(
@@ -32,6 +34,18 @@ def until(
     except asyncio.TimeoutError:
         state = "\n".join(str(item.to_dict()) for item in seen.values()) or "none"
         raise AssertionError(f"not within {timeout_s:g} s; {kind.__name__}s:\n{state}") from None
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 60.0, look_s: float = LOOK_S) -> None:
+    """Wait for what no watch tells, looking every ``look_s``.
+
+    Raises:
+        AssertionError: it didn't hold within ``timeout_s``.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s:g} s"
+        time.sleep(look_s)
 
 
 async def _until(
