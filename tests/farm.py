@@ -55,6 +55,7 @@ class Watcher:
     def __init__(self, port: int) -> None:
         self.receipts: set[str] = set()
         self.retained: dict[str, Any] = {}
+        self.alerts: list[Any] = []
         self._changed = threading.Condition()
         self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=f"watcher-{os.getpid()}-{id(self)}")
         self._client.on_connect = lambda client, *_: client.subscribe("#", qos=1)
@@ -71,6 +72,8 @@ class Watcher:
             if message.topic.startswith("committed/"):
                 self.receipts.update(said["ids"])
             self.retained[message.topic] = said
+            if message.topic.endswith("/alert"):
+                self.alerts.append(said)
             self._changed.notify_all()
 
     def wait_for(self, what: Callable[[Watcher], bool], timeout_s: float = 60.0) -> None:

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import cv2
@@ -128,6 +129,38 @@ def test_a_frame_whose_picture_is_not_kept_is_still_one_row(
         assert analyzer.stop() == 0
     assert [row["filename"] for row in analyzer.rows()] == [""] * 10
     assert len(analyzer.picture_names()) == pictures
+    camera.close()
+    watcher.close()
+
+
+def test_a_slumped_person_raises_one_alert_and_only_changes_of_state_leave_pictures(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    watcher, camera = Watcher(mosquitto.port), Camera(mosquitto.port)
+    analyzer = Analyzer(
+        tmp_path,
+        mosquitto.port,
+        POSTURE_ANALYZER_KEEP="changes",
+        POSTURE_ANALYZER_CAMERA_ROLL_DEG="60",  # whoever walks upright leans by 60 degrees
+        POSTURE_ANALYZER_BAD_FOR_S="1",
+    )
+    walking = clip_jpegs(90)[-1]
+    with ended(analyzer):
+        analyzer.start().wait_online(watcher)
+        for number in range(60):  # a camera at 5 frames a second: faster would be a backlog, which raises no alert
+            camera.publish(noise_jpeg(number, 320, 240) if number < 10 else walking)
+            time.sleep(0.2)
+        watcher.wait_for(lambda w: w.receipts >= set(camera.published))
+        watcher.wait_for(lambda w: bool(w.alerts))
+        assert analyzer.stop() == 0
+    rows = analyzer.rows()
+    kept = [row["filename"] for row in rows if row["filename"]]
+    assert len(rows) == 60
+    assert {row["posture_status"] for row in rows[10:]} == {"Bad"}
+    assert len(watcher.alerts) == 1
+    assert watcher.retained["posture/pi1/state"]["state"] == "Bad"
+    assert sorted(kept) == analyzer.picture_names()
+    assert len(kept) == 2, "one of Unknown, one of Bad"
     camera.close()
     watcher.close()
 
