@@ -18,9 +18,7 @@ from posture import processes
 from posture.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
-STUBBORN = (
-    "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); signal.pause()"
-)
+STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); signal.pause()"
 
 
 @pytest.fixture
