@@ -89,6 +89,8 @@ class VetoReason(str, enum.Enum):
     """R14: not lost for long enough."""
     NO_CONTACT = "no_contact"
     """R14: the balancer's own contact with the API server is too young to judge."""
+    START_FAILURES = "start_failures"
+    """R13: several streams failed to start on this node; it is no destination for a while."""
     START_GRACE = "start_grace"
     """R13: it may still start."""
     POLICY = "policy"
@@ -122,6 +124,8 @@ class Rules:
     """R13: how long a node where a start failed is closed to that stream; doubled with each failure there."""
     closed_cap_s: float = 21600.0
     """R13: never longer."""
+    suspect_limit: int = 2
+    """R13: a node that is closed to so many streams is no destination of an offload for any."""
     useless_limit: int = 2
     """So many moves without an effect make a node's load somebody else's."""
 

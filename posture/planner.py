@@ -167,6 +167,7 @@ class _Loop:
             (node for node in self.nodes.values() if node.usage is not None and node.usage > self.limit),
             key=lambda node: (-(node.usage or 0.0), self.tie[node.name]),
         )
+        self.suspects = self._suspects()
         self.touched: set[str] = set()
         self.arrivals: Counter[str] = Counter()
         self.used: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -174,6 +175,18 @@ class _Loop:
         self._usual_work: float | None = None
         for job in sorted((job for job in snapshot.jobs if job.moving), key=_by_name):  # R1: still warming up
             self.inflow[job.node] += self.work(job) / self.nodes[job.node].speed
+
+    def _suspects(self) -> dict[str, int]:
+        """R13: return nodes where several streams failed to start, and how many; one alone may be the cause."""
+        now_s = self.snapshot.now_s
+        closed = Counter(
+            node
+            for job in self.snapshot.jobs
+            if job.history.closed
+            for node, (until_s, _) in job.history.closed.items()
+            if until_s > now_s
+        )
+        return {node: streams for node, streams in closed.items() if streams >= self.rules.suspect_limit}
 
     def projected(self, node: Node) -> float:
         """R1: window average + inflow of this loop + moves still warming up."""
@@ -297,20 +310,29 @@ def _plan_rescues(loop: _Loop) -> None:
         return
     # restarts first, then the heaviest: the small ones fit into what is left
     waiting.sort(key=lambda entry: (entry[0] is MoveKind.FAILOVER, -loop.work(entry[2]), entry[2].stream))
-    known = _Shelves(loop, (node for node in loop.nodes.values() if node.usage is not None), spread=True)
+    known = [node for node in loop.nodes.values() if node.usage is not None]
+    trusted = _Shelves(loop, (node for node in known if node.name not in loop.suspects), spread=True)
+    suspect = _Shelves(loop, (node for node in known if node.name in loop.suspects), spread=True)
     unknown = _Shelves(loop, (node for node in loop.nodes.values() if node.usage is None), spread=True)
     for kind, why, job in waiting:
-        node = loop.nodes[job.node]
-        origin = loop.nodes.get(job.history.origin) if kind is MoveKind.RESTART else None
-        if origin is None or origin is node or not eligible(job, origin, loop.snapshot.now_s):
-            # R1 and R2 rank here, they don't forbid; a node without a metric is the last resort
-            origin = known.best(job, loop.limit) or known.best(job) or unknown.best(job)
-        if origin is None:
+        destination = _origin(loop, job) if kind is MoveKind.RESTART else None
+        for shelves in (trusted, suspect, unknown):
+            # R1 and R2 rank here, they don't forbid
+            destination = destination or shelves.best(job, loop.limit) or shelves.best(job)
+        if destination is None:
             loop.veto(VetoReason.NO_ELIGIBLE_NODE, job.node, job.stream)
             continue
-        loop.move(kind, job, origin, why)
-        known.refresh(origin)
-        unknown.refresh(origin)
+        loop.move(kind, job, destination, why)
+        for shelves in (trusted, suspect, unknown):
+            shelves.refresh(destination)
+
+
+def _origin(loop: _Loop, job: Job) -> Node | None:
+    """R13: return the node that a stream came from, if it could start there."""
+    origin = loop.nodes.get(job.history.origin)
+    if origin is None or origin.name == job.node or not eligible(job, origin, loop.snapshot.now_s):
+        return None
+    return origin
 
 
 def _has_no_pod(job: Job) -> bool:
@@ -390,11 +412,20 @@ def _plan_offloads(loop: _Loop) -> None:
         if loop.rules.policy is Policy.README:
             _offload_to_the_letter(loop, under)
         else:
-            clean = _Shelves(loop, (node for node in under if node.history.clean))
-            settling = _Shelves(loop, (node for node in under if not node.history.clean))
-            for source in loop.overloaded:
-                if _is_source(loop, source):
-                    _offload_one(loop, source, clean, settling)
+            _offload_guarded(loop, under)
+
+
+def _offload_guarded(loop: _Loop, under: list[Node]) -> None:
+    """``guarded``: each source gives up the job whose leaving helps best, if there is a place for it."""
+    for node in under:
+        if node.name in loop.suspects:
+            loop.veto(VetoReason.START_FAILURES, node.name, streams=float(loop.suspects[node.name]))
+    trusted = [node for node in under if node.name not in loop.suspects]
+    clean = _Shelves(loop, (node for node in trusted if node.history.clean))
+    settling = _Shelves(loop, (node for node in trusted if not node.history.clean))
+    for source in loop.overloaded:
+        if _is_source(loop, source):
+            _offload_one(loop, source, clean, settling)
 
 
 def _offload_to_the_letter(loop: _Loop, under: list[Node]) -> None:

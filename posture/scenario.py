@@ -147,23 +147,23 @@ def surplus_jobs(work: Sequence[float], speeds: Sequence[float], on: Sequence[in
     return counts
 
 
-def fits(work: Sequence[float], speeds: Sequence[float], threshold: float) -> bool:
+def fits(work: Sequence[float], speeds: Sequence[float], foreign: Sequence[float], threshold: float) -> bool:
     """Say whether the heaviest-first rule finds a place at or under the threshold for each job.
 
-    If so, the farm is feasible; if not, it may still be.
+    If so, the farm is feasible; if not, it may still be. ``foreign`` is what others take of each node.
     """
-    load = [0.0] * len(speeds)
+    load = list(foreign)
     for points in sorted(work, reverse=True):
         best = min(range(len(speeds)), key=lambda node: load[node] + points / speeds[node])
         load[best] += points / speeds[best]
     return max(load) <= threshold + ROUNDING
 
 
-def load_scenario(path: Path) -> Scenario:
-    """Read a scenario.
+def read_scenario(path: Path) -> dict[str, Any]:
+    """Return the keys and values of a scenario's file, unchecked.
 
     Raises:
-        UserError: every mistake found, one a line.
+        UserError: it can't be read, or is no YAML of keys and values.
     """
     try:
         given = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -171,10 +171,12 @@ def load_scenario(path: Path) -> Scenario:
         raise UserError(f"{path}: can't be read: {error.strerror}") from None
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
-    return scenario_from(given, str(path))
+    if not isinstance(given, dict):
+        raise UserError(f"{path}: is no scenario; accepted: keys and values, such as those in scenarios/")
+    return given
 
 
-def scenario_from(given: Any, where: str) -> Scenario:
+def scenario_from(given: Mapping[Any, Any], where: str) -> Scenario:
     """Return the scenario that plain values describe.
 
     Args:
@@ -184,8 +186,6 @@ def scenario_from(given: Any, where: str) -> Scenario:
     Raises:
         UserError: every mistake found, one a line, with key, value and what is accepted.
     """
-    if not isinstance(given, dict):
-        raise UserError(f"{where}: is no scenario; accepted: keys and values, such as those in scenarios/")
     mistakes: list[str] = []
     values: dict[str, Any] = {}
     for key, value in given.items():

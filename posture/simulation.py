@@ -431,7 +431,7 @@ class Simulation:
             scenario=scenario,
             seed=self.seed,
             bounds=self.bounds,
-            feasible=fits(self.work, self.speeds, scenario.threshold),
+            feasible=fits(self.work, self.speeds, self.foreign, scenario.threshold),
             stable=not over.any() and self._last_busy_loop < loops,
             loops=loops,
             loops_to_stable=self._last_busy_loop + 1,

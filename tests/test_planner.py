@@ -598,6 +598,18 @@ def stuck(**change: object) -> Snapshot:
     return dataclasses.replace(base, jobs=[*base.jobs, dataclasses.replace(job, **change)])  # type: ignore[arg-type]
 
 
+def test_r13_a_node_where_two_streams_failed_to_start_is_no_destination_for_a_third() -> None:
+    base = farm({"hot": [40.0, 20.0], "bad": [], "mild": [25.0]})
+    for failures, destination in ((1, "bad"), (2, "mild")):
+        closed = [
+            Job(f"failed{i}", "mild", history=StreamHistory(work=1.0, closed={"bad": (100.0, 1)}))
+            for i in range(failures)
+        ]
+        plan = plan_offloads(dataclasses.replace(base, jobs=[*base.jobs, *closed], now_s=99.0), GUARDED, Random(0))
+        assert [move.destination for move in plan.moves] == [destination]
+        assert reasons(plan)[VetoReason.START_FAILURES] == failures - 1
+
+
 def test_r13_it_goes_back_where_it_came_from_whatever_the_threshold_and_the_cooldown_say() -> None:
     history = StreamHistory(work=20.0, origin="origin", moves=3, last_move_s=0.0)
     (move,) = plan_offloads(stuck(history=history), GUARDED, Random(0)).moves
