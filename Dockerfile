@@ -1,6 +1,6 @@
 # The farm's images: one for each stream's analyzer (they share all layers but the last), one for scaler and balancer.
 #   docker build --target analyzer --build-arg APP=Images_From_Pi1.py -t posture-analyzer:pi1 .
-#   docker build --target scaler -t posture-scaler .
+#   docker build --target scheduler -t posture-scheduler .
 # docs/containers.md says what they need at run time, and how large they are.
 
 ARG BASE=debian:bookworm-slim
@@ -54,12 +54,12 @@ ARG APP=Images_From_Pi1.py
 ENV APP=${APP}
 COPY ${APP} ./
 
-FROM builder AS scaler-packages
+FROM builder AS scheduler-packages
 COPY requirements/scheduler.txt ./
 RUN /usr/bin/python3 -m pip install -r scheduler.txt
 
-FROM python AS scaler
-COPY --from=scaler-packages /opt/venv /opt/venv
+FROM python AS scheduler
+COPY --from=scheduler-packages /opt/venv /opt/venv
 COPY externalscaler_pb2.py externalscaler_pb2_grpc.py ./
 COPY posture posture
 COPY cpu_monitor_and_offload.py gpu_balancer.py ./

@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HARDENED = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 ANALYZERS = {"posture-pi1": "Images_From_Pi1.py", "posture-pi2": "Images_From_Pi2.py"}
 APPS = {**ANALYZERS, "posture-camera": "publish_images.py"}
-SCALER = "posture-scaler"
+SCHEDULER = "posture-scheduler"
 
 
 def build(docker: Engine, folder: Path, tag: str, target: str, app: str = "") -> None:
@@ -47,7 +47,7 @@ def images(docker: Engine, tmp_path_factory: pytest.TempPathFactory) -> Engine:
     folder = checkout(tmp_path_factory.mktemp("checkout"))  # nobody edits the copy meanwhile
     for tag, app in APPS.items():
         build(docker, folder, tag, "analyzer", app)
-    build(docker, folder, SCALER, "scaler")
+    build(docker, folder, SCHEDULER, "scheduler")
     for name in ("eclipse-mosquitto:2", "postgres:17"):
         docker.need_image(name)
     return docker
@@ -68,7 +68,7 @@ def test_the_images_of_all_streams_differ_in_their_last_layer_alone(images: Engi
     assert not last.endswith("MB")
 
 
-@pytest.mark.parametrize("image", [*ANALYZERS, SCALER])
+@pytest.mark.parametrize("image", [*ANALYZERS, SCHEDULER])
 def test_an_image_runs_as_somebody_who_may_nothing(images: Engine, image: str) -> None:
     config = json.loads(images.run("inspect", "--format", "{{json .Config}}", image))
     assert config["User"] == "10001:10001"
@@ -80,7 +80,7 @@ def test_an_image_runs_as_somebody_who_may_nothing(images: Engine, image: str) -
     assert writable - {"/tmp", "/var/tmp", "/run/lock", "/var/lock"} == pictures
 
 
-@pytest.mark.parametrize("image", [*ANALYZERS, SCALER])
+@pytest.mark.parametrize("image", [*ANALYZERS, SCHEDULER])
 def test_an_image_has_no_compiler_no_pip_and_no_cache(images: Engine, image: str) -> None:
     tools = "gcc cc g++ c++ clang tcc ld as make cmake go rustc pip pip3 git"
     found = inside(
@@ -94,7 +94,7 @@ def test_an_image_has_no_compiler_no_pip_and_no_cache(images: Engine, image: str
 
 def test_the_image_of_scaler_and_balancer_has_neither_mediapipe_nor_cv2(images: Engine) -> None:
     script = "import importlib.util as i; print([m for m in ('mediapipe', 'cv2', 'numpy') if i.find_spec(m)])"
-    assert inside(images, SCALER, f'python3 -c "{script}"') == "[]"
+    assert inside(images, SCHEDULER, f'python3 -c "{script}"') == "[]"
 
 
 def checkout(folder: Path) -> Path:
@@ -117,7 +117,7 @@ def test_nothing_private_that_lies_in_the_checkout_gets_into_an_image(images: En
     for name in private:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(secret)
-    for tag, target in ((f"{secret}-a", "analyzer"), (f"{secret}-s", "scaler")):
+    for tag, target in ((f"{secret}-a", "analyzer"), (f"{secret}-s", "scheduler")):
         build(images, folder, tag, target)
         try:
             found = inside(images, tag, f"grep -rl {secret[:20]} / --exclude-dir=proc --exclude-dir=sys; true")
@@ -131,7 +131,7 @@ def test_nothing_private_that_lies_in_the_checkout_gets_into_an_image(images: En
 
 def test_the_documented_sizes_are_those_of_the_images(images: Engine) -> None:
     page = (ROOT / "docs" / "containers.md").read_text()
-    for image in ("posture-pi1", SCALER):
+    for image in ("posture-pi1", SCHEDULER):
         (row,) = (line for line in page.splitlines() if line.startswith(f"| `{image}`"))
         documented = int(row.split("|")[2].split()[0])
         measured = int(images.run("inspect", "--format", "{{.Size}}", image)) / 1e6
@@ -271,7 +271,7 @@ def wait_for_health(docker: Engine, container: str) -> str:
 def test_the_scalers_container_answers_keda_read_only_and_ends_cleanly(network: Network) -> None:
     port = free_port()
     scaler = network.run(
-        "scaler", SCALER, *HARDENED, "--publish", f"127.0.0.1:{port}:50051", "--health-interval", "1s",
+        "scaler", SCHEDULER, *HARDENED, "--publish", f"127.0.0.1:{port}:50051", "--health-interval", "1s",
         "--env", 'POSTURE_GPU_QUERIES={"agx": {"instance": "192.0.2.1:9100", "metric": "gpu"}}',
         command=("--insecure", "--no-balancer"),
     )  # fmt: skip
