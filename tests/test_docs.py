@@ -20,6 +20,8 @@ SCRIPTS = [
     "Images_From_Pi2.py",
     "publish_images.py",
     "run_local.py",
+    "build_and_push.py",
+    "stop.py",
     "cpu_monitor_and_offload.py",
 ]
 MINE = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
