@@ -108,6 +108,16 @@ class Manifest:
         said = str((self.get("metadata", "annotations") or {}).get(labels.PINNED, ""))
         return self.node is not None and said.lower() not in {"", "false", "no"}
 
+    @property
+    def polling_interval_s(self) -> int:
+        """How often KEDA looks whether the stream has its Job."""
+        return int(self.get("spec", "pollingInterval") or 30)
+
+    @property
+    def grace_period_s(self) -> int:
+        """How long an analyzer may take to end."""
+        return int(self.get(*POD, "terminationGracePeriodSeconds") or 30)
+
     def place(self, node: str) -> None:
         """Require this node, in each of its ORed terms."""
         self.set(affinity.with_node(self.get(*POD, "affinity"), node), *POD, "affinity")

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from types import FrameType
 
-from posture.errors import UserError
+from posture.errors import FailedError, UserError
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -22,13 +22,17 @@ EXIT_USER_ERROR = 2
 def run_script(main: Callable[[Sequence[str] | None], int]) -> None:
     """Run a script's ``main`` and end the process with its exit status.
 
-    A user's mistake becomes one line on standard error and status 2, never a traceback.
+    A user's mistake becomes a message on standard error and status 2, what failed around us a message and status 1,
+    never a traceback.
     """
     try:
         status = main(None)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         status = EXIT_USER_ERROR
+    except FailedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = EXIT_FAILED
     except KeyboardInterrupt:
         status = 128 + signal.SIGINT
     sys.exit(status)

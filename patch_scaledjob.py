@@ -1,0 +1,198 @@
+#!/usr/bin/env python3
+"""Place the streams for the first time: each posture-job-*.yaml becomes a patched-job-*.yaml with its node.
+
+    python3 patch_scaledjob.py --dry-run           # a table: node, usage, jobs before and after, why
+    python3 patch_scaledjob.py                     # all posture-job-*.yaml here
+    python3 patch_scaledjob.py --seed 7 --output-dir /tmp posture-job-pi1.yaml
+    python3 patch_scaledjob.py --new-stream pi7    # the two files of one more camera
+
+Every node gets as many streams as any other, one at most more; the extra ones go where the GPU has least to do.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from posture import config, images, manifests, new_stream, placement
+from posture.errors import UserError
+from posture.manifests import Manifest
+from posture.prometheus import Prometheus
+from posture.runtime import EXIT_OK, run_script, setup_logging
+
+log = logging.getLogger("patch_scaledjob")
+
+GPU_QUERIES = config.GPU_QUERIES
+"""Node -> {instance, metric}: where each node's usage is read. Edited in cluster.yaml."""
+
+MODEL = "pi1"
+"""The stream whose files a new one's are made from."""
+MARGIN_S = 10
+"""For KEDA to notice that a Job has ended."""
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the flags."""
+    parser = argparse.ArgumentParser(description="Spread the streams evenly over the nodes whose usage is known.")
+    parser.add_argument(
+        "files", nargs="*", type=Path, metavar="FILE", help="ScaledJobs (default: posture-job-*.yaml here)"
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings (default: cluster.yaml here)")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan, write nothing")
+    parser.add_argument("--seed", type=int, metavar="N", help="of ties (default: follows from streams and usage)")
+    parser.add_argument(
+        "--output-dir", type=Path, default=HERE, metavar="DIR", help="for the files (default: here)"
+    )
+    parser.add_argument(
+        "--scaler-address",
+        type=config.flag_type("scaler", "address"),
+        metavar="HOST:PORT",
+        help="where KEDA finds the scaler (default: settings, else as each file has it)",
+    )
+    parser.add_argument(
+        "--image", metavar="NAME", help="{pi_id} in it stands for the stream (default: settings, else as it is)"
+    )
+    parser.add_argument(
+        "--namespace",
+        type=config.flag_type("kubernetes", "namespace"),
+        metavar="NAME",
+        help="of the ScaledJobs (default: settings)",
+    )
+    parser.add_argument("--new-stream", metavar="PI_ID", help="write the ScaledJob and the script of a new camera")
+    parser.add_argument("--debug", action="store_true", help="log more")
+    return parser.parse_args(argv)
+
+
+def read_settings(flags: argparse.Namespace) -> config.Settings:
+    """Return the settings, with what the flags say.
+
+    Raises:
+        UserError: they are not accepted, or GPU_QUERIES is empty.
+    """
+    settings = config.load(flags.config, os.environ)
+    if not settings.gpu_queries:
+        raise UserError(
+            "GPU_QUERIES is empty: no node's usage is known; accepted: at least one node in cluster.yaml"
+        )
+    kubernetes = replace(settings.kubernetes, namespace=flags.namespace or settings.kubernetes.namespace)
+    scaler = replace(settings.scaler, address=flags.scaler_address or settings.scaler.address)
+    return replace(settings, kubernetes=kubernetes, scaler=scaler)
+
+
+def check(flags: argparse.Namespace, streams: Sequence[Manifest], settings: config.Settings) -> None:
+    """Refuse what doesn't fit together, though each part is accepted by itself.
+
+    Raises:
+        UserError: there are no streams, all would get one stream's image, or KEDA may fall asleep during a move.
+    """
+    mistakes = []
+    if not streams:
+        mistakes.append(f"{HERE}: there is no posture-job-*.yaml; --new-stream NAME writes one")
+    if flags.image and "{pi_id}" not in flags.image and len(streams) > 1:
+        mistakes.append(
+            f"--image {flags.image!r} would be the image of {len(streams)} streams, and each has its own; "
+            "accepted: a name with {pi_id} in it"
+        )
+    longest_s = settings.scaler.stabilize_s - MARGIN_S
+    for one in streams:
+        absent_s = one.polling_interval_s + one.grace_period_s
+        if absent_s > longest_s:
+            where = f"{one.path}:{one.line('spec', 'pollingInterval')}: spec.pollingInterval"
+            mistakes.append(
+                f"{where}: {one.polling_interval_s} s and a grace period of {one.grace_period_s} s: {absent_s} s; "
+                f"accepted: {longest_s:g} s, which is scaler.stabilize_s less {MARGIN_S} s, or the farm may turn "
+                "inactive while a stream moves"
+            )
+    if mistakes:
+        raise UserError("\n".join(mistakes))
+
+
+def add_stream(flags: argparse.Namespace) -> int:
+    """Write the two files of a new camera.
+
+    Raises:
+        UserError: its name is not accepted, or one of the files is there already.
+    """
+    if flags.files:
+        raise UserError("--new-stream stands alone; accepted: no FILE beside it")
+    files = new_stream.files_for(flags.new_stream, MODEL, HERE, flags.output_dir)
+    write(files, dry_run=flags.dry_run)
+    for path in files:
+        if path.suffix == ".py" and not flags.dry_run:
+            path.chmod(0o755)
+    return EXIT_OK
+
+
+def placed_before(source: Manifest, target: Path) -> str | None:
+    """Return the stream's node as the last run has written it, or as the source has it."""
+    if not target.is_file():
+        return source.node
+    try:
+        return manifests.load([target])[0].node
+    except UserError:
+        return source.node
+
+
+def patch(streams: Sequence[Manifest], nodes: Mapping[str, str], settings: config.Settings, image: str) -> None:
+    """Set in each ScaledJob what the settings say, and its node.
+
+    Args:
+        streams: the ScaledJobs; they are changed.
+        nodes: stream -> node.
+        settings: with the flags applied.
+        image: the image's name with ``{pi_id}`` in it; empty: the settings', if they name a registry.
+    """
+    for one in streams:
+        one.place(nodes[one.stream])
+        one.set_owner(settings.kubernetes.namespace, settings.kubernetes.farm)
+        if settings.scaler.address:
+            one.set_scaler_address(settings.scaler.address)
+        if image:
+            one.set_image(image.replace("{pi_id}", one.stream))
+        elif settings.images.registry:
+            one.set_image(images.analyzer_image(Path(), one.stream, settings.images).reference)
+
+
+def write(files: Mapping[Path, str], *, dry_run: bool) -> None:
+    """Write the files that are to change, and say which."""
+    changed = [] if dry_run else manifests.write(files)
+    for path in files:
+        done = "would write" if dry_run else "wrote" if path in changed else "unchanged:"
+        print(f"{done} {path}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Plan, show the plan, and write the files."""
+    flags = parse(argv)
+    setup_logging(flags.debug)
+    if not flags.output_dir.is_dir():
+        raise UserError(f"--output-dir {flags.output_dir} is no folder; accepted: one that exists")
+    if flags.new_stream is not None:
+        return add_stream(flags)
+    settings = read_settings(flags)
+    streams = manifests.load(flags.files or sorted(HERE.glob("posture-job-*.yaml")))
+    check(flags, streams, settings)
+    targets = {one.stream: flags.output_dir / f"patched-job-{one.stream}.yaml" for one in streams}
+    log.info("%s, nodes: %s", settings.prometheus, ", ".join(settings.gpu_queries))
+    plan = placement.place(
+        {one.stream: placed_before(one, targets[one.stream]) for one in streams},
+        {one.stream: str(one.node) for one in streams if one.pinned},
+        Prometheus(settings.prometheus, settings.gpu_queries).sample(),
+        flags.seed,
+    )
+    print("\n".join(placement.table(plan.rows)))
+    for stream, node in plan.nodes.items():
+        print(f"{stream} -> {node}")
+    patch(streams, plan.nodes, settings, flags.image or "")
+    write({targets[one.stream]: one.text() for one in streams}, dry_run=flags.dry_run)
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,102 @@
+"""The first placement as patch_scaledjob.py makes and shows it. The planner does the spreading."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from random import Random
+
+from posture.errors import FailedError
+from posture.planner import even_spread
+from posture.prometheus import MetricUnavailable, Reading
+
+
+@dataclass(frozen=True)
+class Row:
+    """One node of a placement.
+
+    Attributes:
+        node: its name.
+        usage: percent; None: unknown.
+        before: how many of the streams it had.
+        after: how many it gets.
+        why: the reason, in words.
+    """
+
+    node: str
+    usage: float | None
+    before: int
+    after: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where each stream goes, and a row for each node."""
+
+    nodes: Mapping[str, str]
+    rows: tuple[Row, ...]
+
+
+def place(
+    before: Mapping[str, str | None],
+    pinned: Mapping[str, str],
+    sampled: Mapping[str, Reading | MetricUnavailable],
+    seed: int | None,
+) -> Placement:
+    """Spread streams evenly over the nodes whose usage is known.
+
+    Args:
+        before: stream -> its node so far; None: it has none.
+        pinned: stream -> node, where a person has said so.
+        sampled: node -> its usage, or why it is unknown.
+        seed: of the ties; None: one that follows from the input, so that the same input gives the same placement.
+
+    Raises:
+        FailedError: no node's usage is known; it names each and why.
+    """
+    usage = {node: found.value for node, found in sampled.items() if isinstance(found, Reading)}
+    unknown = {node: found for node, found in sampled.items() if isinstance(found, MetricUnavailable)}
+    if not usage:
+        reasons = "\n".join(f"  {found}" for found in unknown.values())
+        raise FailedError(f"no node's GPU usage is known, so that nothing can be placed:\n{reasons}")
+    own_seed = f"{sorted(before)} {sorted(pinned.items())} {sorted(usage.items())}"
+    nodes = even_spread(sorted(before), usage, Random(own_seed if seed is None else seed), pinned)  # noqa: S311
+    had, gets, fixed = Counter(before.values()), Counter(nodes.values()), Counter(pinned.values())
+    rows = [Row(node, usage[node], had[node], gets[node], _why(node, usage, gets, fixed)) for node in sorted(usage)]
+    rows += [
+        Row(node, None, had[node], gets[node], _pins(fixed[node]) + found.reason) for node, found in unknown.items()
+    ]
+    elsewhere = sorted(set(gets) - set(sampled))
+    rows += [
+        Row(node, None, had[node], gets[node], _pins(fixed[node]) + "not in GPU_QUERIES") for node in elsewhere
+    ]
+    return Placement(nodes, tuple(rows))
+
+
+def _why(node: str, usage: Mapping[str, float], gets: Counter[str], fixed: Counter[str]) -> str:
+    pins, least = _pins(fixed[node]), min(gets[one] for one in usage)
+    if gets[node] == least:
+        return pins + "even share"
+    if gets[node] > least + 1:  # only pins do that
+        return pins + "above the even share"
+    extra = sum(gets[one] == least + 1 for one in usage)
+    tie = any(gets[one] == least and usage[one] == usage[node] for one in usage)
+    return f"{pins}even share + 1: one of the {extra} with the lowest usage" + ", a tie drawn" * tie
+
+
+def _pins(count: int) -> str:
+    return f"{count} pinned; " if count else ""
+
+
+def table(rows: tuple[Row, ...]) -> list[str]:
+    """Return the rows as lines."""
+    cells = [("node", "usage", "jobs", "why")]
+    for row in rows:
+        usage = "-" if row.usage is None else f"{row.usage:.1f} %"
+        cells.append((row.node, usage, f"{row.before} -> {row.after}", row.why))
+    widths = [max(len(line[column]) for line in cells) for column in range(3)]
+    return [
+        f"{node:{widths[0]}}  {usage:>{widths[1]}}  {jobs:>{widths[2]}}  {why}" for node, usage, jobs, why in cells
+    ]
