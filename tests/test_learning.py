@@ -1,0 +1,228 @@
+"""What a loop remembers: loads are learned only from clean moves, and whatever is remembered survives a restart."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from posture.learning import Ledger, history_from_json, history_to_json
+from posture.planner import Move, MoveKind, Rules, StreamHistory
+
+RULES = Rules()
+
+
+def move(stream: str = "pi1", source: str = "a", destination: str = "b", **rest: object) -> Move:
+    made = Move(MoveKind.OFFLOAD, stream, source, destination, 20.0, 20.0, 60.0, 0.0, "")
+    return dataclasses.replace(made, **rest)  # type: ignore[arg-type]
+
+
+def ledger_after(
+    before: dict[str, float | None],
+    after: dict[str, float | None],
+    *moves: Move,
+    classes: dict[str, str] | None = None,
+    ledger: Ledger | None = None,
+    at_s: float = 0.0,
+) -> Ledger:
+    """Return a ledger that saw a window, moves that settled, and a clean window."""
+    ledger = ledger or Ledger(RULES, classes)
+    ledger.window(at_s, before)
+    for made in moves or (move(),):
+        ledger.moved(made, at_s + 30)
+        ledger.change_ends(made.stream, at_s + 60)
+    ledger.window(at_s + 60, after)
+    return ledger
+
+
+def test_the_sources_drop_is_the_load() -> None:
+    ledger = ledger_after({"a": 60.0, "b": 10.0}, {"a": 38.0, "b": 33.0})
+    assert ledger.stream("pi1").work == 22.0
+    assert ledger.stream("pi1").loads == {"": 22.0}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param({"a": 95.0, "b": 10.0}, {"a": 75.0, "b": 30.0}, id="r11: the source read 95, it was clipped"),
+        pytest.param({"a": 60.0, "b": 10.0}, {"a": 61.0, "b": 30.0}, id="the source did not fall"),
+        pytest.param({"a": 60.0, "b": 10.0}, {"a": 40.0, "b": 50.0}, id="the destination rose twice as much"),
+        pytest.param({"a": 60.0, "b": 10.0}, {"a": 40.0, "b": None}, id="the destination is unknown"),
+        pytest.param({"a": None, "b": 10.0}, {"a": 40.0, "b": 30.0}, id="the source was unknown"),
+        pytest.param({"a": 60.0, "b": None}, {"a": 40.0, "b": 20.0}, id="the destination was unknown"),
+    ],
+)
+def test_a_pair_of_windows_that_proves_nothing_teaches_nothing(before, after) -> None:
+    assert ledger_after(before, after).stream("pi1").work is None
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.floats(95, 100), st.floats(1, 100), st.floats(0, 100), st.floats(0, 100))
+def test_r11_a_clipped_pair_is_ignored_whatever_it_says(before, drop, low, rise) -> None:
+    ledger = ledger_after({"a": before, "b": low}, {"a": max(0.0, before - drop), "b": min(100.0, low + rise)})
+    assert ledger.stream("pi1").work is None
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.floats(0, 94.9), st.floats(0, 100), st.floats(0, 100), st.floats(0, 100))
+def test_a_load_that_was_learned_is_between_nothing_and_the_sources_average(before, after, low, high) -> None:
+    work = ledger_after({"a": before, "b": low}, {"a": after, "b": high}).stream("pi1").work
+    assert work is None or (0 < work <= before and abs((high - low) - work) <= max(5.0, 0.3 * work))
+
+
+def test_another_change_on_either_node_teaches_nothing() -> None:
+    for node in ("a", "b"):
+        ledger = Ledger(RULES)
+        ledger.window(1000.0, {"a": 60.0, "b": 10.0})
+        ledger.moved(move(), 1030.0)
+        ledger.change_ends("pi1", 1040.0)
+        ledger.change_begins("pi2", node)
+        ledger.change_ends("pi2", 1050.0)
+        ledger.window(1060.0, {"a": 40.0, "b": 30.0})
+        assert ledger.stream("pi1").work is None
+
+
+def test_the_first_clean_window_teaches_and_not_a_spoiled_one() -> None:
+    ledger = Ledger(RULES)
+    ledger.window(1000.0, {"a": 60.0, "b": 10.0})
+    ledger.moved(move(), 1030.0)
+    ledger.window(1060.0, {"a": 50.0, "b": 60.0})
+    ledger.change_ends("pi1", 1100.0)
+    ledger.window(1090.0, {"a": 45.0, "b": 50.0})
+    assert ledger.stream("pi1").work is None
+    ledger.window(1120.0, {"a": 40.0, "b": 31.0})
+    assert ledger.stream("pi1").work == 20.0
+
+
+def test_r5_a_window_is_clean_only_if_it_began_after_the_last_change_settled() -> None:
+    ledger = Ledger(RULES)
+    usage = {"a": 60.0, "b": 10.0, "c": 10.0}
+    ledger.moved(move(), 1000.0)
+    assert ledger.settles_s("a") == math.inf
+    for spoiled in (1, 2):
+        ledger.window(1000.0 + spoiled, usage)
+        assert not ledger.node("b").clean
+        assert ledger.node("a").spoiled_windows == spoiled
+        assert ledger.node("c").clean
+    ledger.change_ends("pi1", 1050.0)
+    ledger.window(1049.0, usage)
+    assert not ledger.node("a").clean
+    ledger.window(1050.0, usage)
+    assert ledger.node("a").clean
+
+
+def test_r5_an_average_of_later_samples_only_is_clean() -> None:
+    ledger = Ledger(RULES)
+    ledger.moved(move(), 1000.0)
+    ledger.change_ends("pi1", 1050.0)
+    ledger.window(1040.0, {"a": 60.0, "b": 10.0}, {"a": ledger.settles_s("a")})
+    assert ledger.node("a").clean
+    assert not ledger.node("b").clean
+
+
+def test_r12_windows_over_the_threshold_in_a_row_are_counted() -> None:
+    ledger = Ledger(Rules(hysteresis=5.0))
+    seen = []
+    for points in (56.0, 57.0, 58.0, 54.0, 56.0, None, 56.0):
+        ledger.window(0.0, {"a": points})
+        seen.append(ledger.node("a").over_before)
+    assert seen == [0, 1, 2, 0, 0, 0, 0]
+
+
+def test_moves_that_change_nothing_are_counted_until_one_does() -> None:
+    ledger = Ledger(RULES)
+    for number, (points, expected) in enumerate([(90.0, 1), (90.0, 2), (70.0, 0)]):
+        moved = move(f"pi{number}")
+        before, after = {"a": 90.0, "b": 10.0}, {"a": points, "b": 30.0}
+        ledger = ledger_after(before, after, moved, ledger=ledger, at_s=100.0 * number)
+        assert ledger.node("a").useless_moves == expected
+
+
+def test_r8_the_speed_of_a_class_is_learned_from_streams_that_ran_on_both() -> None:
+    classes = {"a": "agx", "b": "nano", "c": "orin"}
+    ledger = ledger_after({"a": 60.0, "b": 0.0}, {"a": 50.0, "b": 40.0}, classes=classes)
+    assert ledger.speed("a") == 4 * ledger.speed("b")
+    assert ledger.speed("c") == 1.0
+    assert ledger.stream("pi1").work == pytest.approx(10.0 * ledger.speed("a"))
+    before, after = {"b": 60.0, "c": 0.0}, {"b": 30.0, "c": 15.0}
+    ledger = ledger_after(before, after, move("pi2", "b", "c"), ledger=ledger, at_s=100.0)
+    assert ledger.speed("a") == 2 * ledger.speed("c")
+
+
+def test_r8_once_a_ratio_is_known_a_pair_that_disagrees_with_it_is_refused() -> None:
+    classes = {"a": "agx", "b": "nano"}
+    ledger = Ledger(RULES, classes)
+    for number in range(3):
+        before, after = {"a": 60.0, "b": 0.0}, {"a": 50.0, "b": 40.0}
+        ledger = ledger_after(before, after, move(f"pi{number}"), ledger=ledger, at_s=100.0 * number)
+    before, after = {"a": 60.0, "b": 0.0}, {"a": 30.0, "b": 30.0}
+    ledger = ledger_after(before, after, move("odd"), ledger=ledger, at_s=300.0)
+    assert ledger.stream("odd").work is None
+    assert ledger.speed("a") == 4 * ledger.speed("b")
+
+
+def test_r13_a_node_where_the_start_failed_is_closed_for_a_growing_time() -> None:
+    ledger = Ledger(RULES)
+    for failure, closed_s in enumerate([600.0, 1200.0, 2400.0], 1):
+        ledger.moved(move(kind=MoveKind.RESTART), 5000.0)
+        assert ledger.stream("pi1").closed == {"a": (5000.0 + closed_s, failure)}
+    for _ in range(80):
+        ledger.moved(move(kind=MoveKind.RESTART), 5000.0)
+    assert ledger.stream("pi1").closed["a"][0] == 5000.0 + RULES.closed_cap_s
+    assert ledger.stream("pi1").moves == 0
+
+
+def test_a_stream_that_left_the_farm_leaves_no_change_open() -> None:
+    ledger = Ledger(RULES)
+    ledger.moved(move(), 1000.0)
+    ledger.forget(["pi1"])
+    ledger.window(1030.0, {"a": 10.0, "b": 10.0})
+    assert ledger.node("a").clean
+    assert ledger.stream("pi1") == StreamHistory()
+
+
+HISTORIES = st.builds(
+    StreamHistory,
+    loads=st.dictionaries(st.text(max_size=5), st.floats(0.001, 100).map(lambda value: round(value, 3))),
+    moves=st.integers(0, 1000),
+    last_move_s=st.one_of(st.just(-math.inf), st.integers(0, 2**40).map(float)),
+    origin=st.text(max_size=5),
+    tried=st.booleans(),
+    closed=st.dictionaries(st.text(max_size=5), st.tuples(st.integers(0, 2**40).map(float), st.integers(1, 9))),
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(HISTORIES)
+def test_a_history_survives_its_annotation(history) -> None:
+    assert history_from_json(json.loads(json.dumps(history_to_json(history)))) == history
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.recursive(
+        st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3)),
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=3),
+            st.dictionaries(st.sampled_from(["loads", "moves", "last_move_s", "origin", "tried", "closed"]), inner),
+        ),
+        max_leaves=10,
+    )
+)
+def test_an_annotation_that_somebody_edited_is_no_history_and_no_crash(value) -> None:
+    history = history_from_json(value)
+    assert history.moves >= 0
+    assert history_to_json(history)
+
+
+def test_what_is_remembered_wins_over_an_older_annotation() -> None:
+    ledger = Ledger(RULES)
+    ledger.restore("pi1", StreamHistory(moves=1, last_move_s=100.0))
+    assert ledger.stream("pi1").moves == 1
+    ledger.moved(move(), 500.0)
+    ledger.restore("pi1", StreamHistory(moves=1, last_move_s=100.0))
+    assert ledger.stream("pi1").moves == 2
