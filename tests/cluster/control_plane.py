@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import requests
 import trustme
 import watching
 import yaml
@@ -74,6 +75,15 @@ class Etcd(Component):
         ]  # fmt: skip
 
 
+AUDIT_POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived", "ResponseStarted"],
+    "rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts"]}, {"level": "None"}],
+}
+"""What service accounts ask for is written down; scripts of the farm run under their tokens."""
+
+
 class ApiServer(Component):
     """The API server, with RBAC, real service accounts and one token of an administrator."""
 
@@ -82,11 +92,14 @@ class ApiServer(Component):
         self.url = f"https://127.0.0.1:{self.port}"
         self.admin_token = secrets.token_hex(16)
         self.authority = authority
-        write_certificate(authority, folder / "apiserver")
+        self.ca = write_certificate(authority, folder / "apiserver")
         tokens = folder / "tokens.csv"
         tokens.write_text(f"{self.admin_token},admin,admin,system:masters\n")
         self.service_account_key = folder / "service-accounts.pem"
         self.service_account_key.write_bytes(authority.issue_cert("service-accounts").private_key_pem.bytes())
+        self.audit = folder / "audit.log"
+        policy = folder / "audit-policy.json"
+        policy.write_text(json.dumps(AUDIT_POLICY))
         self.command = [
             str(binaries / "kube-apiserver"), f"--etcd-servers={etcd.url}",
             "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", f"--secure-port={self.port}",
@@ -99,6 +112,7 @@ class ApiServer(Component):
             # pods need no token, and so no default service account
             "--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none",
             "--service-cluster-ip-range=10.96.0.0/24", "--profiling=false",
+            f"--audit-policy-file={policy}", f"--audit-log-path={self.audit}",
         ]  # fmt: skip
 
     def start(self) -> None:
@@ -206,16 +220,39 @@ class Cluster:
         for manifest in manifests:
             self.client.create(from_dict(dict(manifest)), namespace=namespace)
 
+    def asked_by(self, namespace: str, service_account: str) -> set[tuple[str, str, str]]:
+        """What a service account has asked for: verb, API group and resource of each request, refused or not."""
+        user = f"system:serviceaccount:{namespace}:{service_account}"
+        events = map(json.loads, self.api_server.audit.read_text().splitlines())
+        asked = [event for event in events if event["user"]["username"] == user and "objectRef" in event]
+        return {
+            (event["verb"], event["objectRef"].get("apiGroup", ""), event["objectRef"]["resource"]) for event in asked
+        }
+
+    def refusal_of(self, namespace: str, scaled_job: Mapping[str, Any]) -> str:
+        """What the API server has against a ScaledJob, by a dry run that is strict about fields; "" is nothing."""
+        answer = requests.post(
+            f"{self.api_server.url}/apis/keda.sh/v1alpha1/namespaces/{namespace}/scaledjobs",
+            params={"dryRun": "All", "fieldValidation": "Strict"},
+            json=scaled_job,
+            headers={"Authorization": f"Bearer {self.api_server.admin_token}"},
+            verify=str(self.api_server.ca),
+            timeout=READY_S,
+        )
+        return "" if answer.ok else str(answer.json()["message"])
+
     @contextlib.contextmanager
     def fresh_namespace(self) -> Iterator[str]:
         """A new namespace. Afterwards its ScaledJobs are gone, and KEDA polls them no more."""
         name = f"farm-{uuid.uuid4().hex[:8]}"
         self.client.create(Namespace(metadata=ObjectMeta(name=name)))
-        yield name
-        self.start()  # KEDA, for its finalizers
-        self.client.deletecollection(ScaledJob, namespace=name)
-        self.until(ScaledJob, name, lambda left: not left)
-        self.client.delete(Namespace, name)
+        try:
+            yield name
+        finally:
+            self.start()  # KEDA, for its finalizers
+            self.client.deletecollection(ScaledJob, namespace=name)
+            self.until(ScaledJob, name, lambda left: not left)
+            self.client.delete(Namespace, name)
 
     def until(
         self,
@@ -261,7 +298,7 @@ class Cluster:
                 },
             )
             for rule in list(kind_rules)[:1]:
-                self._await_right(namespace, name, rule, where)
+                self.await_right(namespace, name, rule, where)
         return self.kubeconfig_of(namespace, name)
 
     def kubeconfig_of(self, namespace: str, service_account: str) -> Path:
@@ -314,7 +351,7 @@ class Cluster:
         self.until(CustomResourceDefinition, None, lambda crds: len(crds) > 0 and all(map(is_established, crds)))
         self.client.create(Namespace(metadata=ObjectMeta(name=KEDA_NAMESPACE)))
 
-    def _await_right(self, namespace: str, name: str, rule: Mapping[str, Any], where: str | None) -> None:
+    def await_right(self, namespace: str, name: str, rule: Mapping[str, Any], where: str | None) -> None:
         """The authorizer learns of a binding by its own watch, a moment later; there is no event to wait for."""
         attributes = {
             "group": rule["apiGroups"][0], "resource": rule["resources"][0], "verb": rule["verbs"][0],
@@ -342,14 +379,15 @@ def is_established(crd: CustomResourceDefinition) -> bool:
     return any(condition.type == "Established" and condition.status == "True" for condition in conditions)
 
 
-def write_certificate(authority: trustme.CA, folder: Path) -> None:
-    """A server's certificate for loopback: tls.crt, tls.key, ca.crt."""
+def write_certificate(authority: trustme.CA, folder: Path) -> Path:
+    """Write a server's certificate for loopback: tls.crt, tls.key, ca.crt; return the last one's path."""
     folder.mkdir(parents=True)
     certificate = authority.issue_cert("127.0.0.1", "localhost")
     certificate.private_key_pem.write_to_path(folder / "tls.key")
     for number, blob in enumerate(certificate.cert_chain_pems):
         blob.write_to_path(folder / "tls.crt", append=number > 0)
     authority.cert_pem.write_to_path(folder / "ca.crt")
+    return folder / "ca.crt"
 
 
 def wait_until_ready(component: Component, url: str, context: ssl.SSLContext | None) -> None:

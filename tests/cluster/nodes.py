@@ -11,7 +11,7 @@ import contextlib
 import datetime
 import signal
 import threading
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,6 +43,8 @@ class SimulatedNode:
         """What goes wrong with pods here; None: nothing."""
         self.runs_commands = False
         """Whether a pod's real command is started as a process of this machine, with the pod's environment."""
+        self.entrypoints: dict[str, Sequence[str]] = {}
+        """What an image starts where the pod names no command."""
         self.up = asyncio.Event()
         """Whether the kubelet works; of the kubelets' thread."""
         self._kubelets = kubelets
@@ -255,10 +257,15 @@ class Kubelets:
                 return
             life = PodLife(self._client, node, pod, self._folder)
             task = asyncio.ensure_future(life.run())
-            task.add_done_callback(lambda _: self._pods.pop(uid))
+            task.add_done_callback(lambda ended: self._forget(uid, ended))
             self._pods[uid] = (life, task)
         if pod.metadata.deletionTimestamp is not None:
             self._pods[uid][0].deleted.set()
+
+    def _forget(self, uid: str, ended: asyncio.Task[None]) -> None:
+        self._pods.pop(uid)
+        if not ended.cancelled() and ended.exception() is not None:
+            self._loop.call_exception_handler({"message": "a simulated pod failed", "exception": ended.exception()})
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import enum
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,6 +41,7 @@ class Place(Protocol):
     termination_delay_s: float
     fault: Fault | None
     runs_commands: bool
+    entrypoints: Mapping[str, Sequence[str]]
     up: asyncio.Event
 
 
@@ -200,7 +201,7 @@ class PodLife:
 
     async def _start_process(self) -> None:
         container = self._pod.spec.containers[0]
-        command = [*(container.command or []), *(container.args or [])]
+        command = [*(container.command or self.node.entrypoints[container.image]), *(container.args or [])]
         # the image's Python is ours
         command[0] = sys.executable if command[0] in {"python", "python3"} else command[0]
         environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
@@ -232,23 +233,23 @@ class PodLife:
         found = {}
         for source in container.envFrom or []:
             if source.secretRef is not None:
-                found.update(await self._secret(source.secretRef.name))
+                found.update(await self._values(Secret, source.secretRef))
             if source.configMapRef is not None:
-                found.update(await self._config_map(source.configMapRef.name))
+                found.update(await self._values(ConfigMap, source.configMapRef))
         for variable in container.env or []:
-            found[variable.name] = variable.value or ""
             source = variable.valueFrom
-            if source is None:
-                continue
-            if source.fieldRef is not None:
-                found[variable.name] = self._field(source.fieldRef.fieldPath)
-            elif source.secretKeyRef is not None:
-                found[variable.name] = (await self._secret(source.secretKeyRef.name))[source.secretKeyRef.key]
-            elif source.configMapKeyRef is not None:
-                found[variable.name] = (await self._config_map(source.configMapKeyRef.name))[
-                    source.configMapKeyRef.key
-                ]
+            value = variable.value or "" if source is None else await self._value_from(source)
+            if value is not None:
+                found[variable.name] = value
         return found
+
+    async def _value_from(self, source: Any) -> str | None:
+        """One variable's value; None if it is optional and not there."""
+        if source.fieldRef is not None:
+            return self._field(source.fieldRef.fieldPath)
+        kind, ref = (Secret, source.secretKeyRef) if source.secretKeyRef else (ConfigMap, source.configMapKeyRef)
+        values = await self._values(kind, ref)
+        return values.get(ref.key) if ref.optional else values[ref.key]
 
     def _field(self, path: str) -> str:
         fields = {
@@ -260,12 +261,15 @@ class PodLife:
         }
         return fields[path]
 
-    async def _secret(self, name: str) -> dict[str, str]:
-        secret = await self._client.get(Secret, name, namespace=self.namespace)
-        return {key: base64.b64decode(value).decode() for key, value in (secret.data or {}).items()}
-
-    async def _config_map(self, name: str) -> dict[str, str]:
-        return dict((await self._client.get(ConfigMap, name, namespace=self.namespace)).data or {})
+    async def _values(self, kind: type[Any], ref: Any) -> dict[str, str]:
+        """What a Secret or a ConfigMap holds; nothing if it is optional and not there."""
+        try:
+            data = (await self._client.get(kind, ref.name, namespace=self.namespace)).data or {}
+        except ApiError as error:
+            if error.status.code == 404 and ref.optional:
+                return {}
+            raise
+        return {key: base64.b64decode(value).decode() if kind is Secret else value for key, value in data.items()}
 
 
 def condition(kind: str, holds: bool) -> dict[str, Any]:
