@@ -151,6 +151,7 @@ def patch(streams: Sequence[Manifest], nodes: Mapping[str, str], settings: confi
     for one in streams:
         one.place(nodes[one.stream])
         one.set_owner(settings.kubernetes.namespace, settings.kubernetes.farm)
+        one.set_environment(settings.pod_environment(one.stream))
         if settings.scaler.address:
             one.set_scaler_address(settings.scaler.address)
         if image:

@@ -522,6 +522,25 @@ class Settings:
         """Return the analyzer's settings with what ``streams: <pi_id>:`` overrides."""
         return replace(self.analyzer, **self.streams.get(pi_id, {}))
 
+    def pod_environment(self, pi_id: str) -> dict[str, str]:
+        """Return the variables that give these settings to a stream's analyzer in a pod; defaults need none.
+
+        Secrets, addresses and paths are not among them: in a pod they are others, and its ScaledJob has them.
+        """
+        found: dict[str, str] = {}
+        for section, values in (
+            ("mqtt", self.mqtt),
+            ("database", self.database),
+            ("analyzer", self.for_stream(pi_id)),
+        ):
+            for entry in fields(values):
+                value, about = getattr(values, entry.name), entry.metadata
+                elsewhere = about["may_hold_secret"] or about["accepted"] == "a path" or entry.name == "url"
+                if value != entry.default and not elsewhere:
+                    text = str(value).lower() if isinstance(value, bool) else str(value)
+                    found[environment_name(section, entry.name)] = text
+        return found
+
 
 SECTIONS: dict[str, type[Any]] = {
     "mqtt": Mqtt,

@@ -173,6 +173,7 @@ class Farm:
         for source in self.sources:
             manifest = Manifest(source.path, source.text())
             manifest.set_owner(kubernetes.namespace, kubernetes.farm)
+            manifest.set_environment(self.settings.pod_environment(source.stream))
             manifest.set_scaler_address(self.scaler_address)
             manifest.set_image(self.image_of(source.stream))
             if source.stream in places:

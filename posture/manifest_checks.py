@@ -105,6 +105,8 @@ _CHECKS = (
     ),
     _Check((*_POD, "containers", 0, "name"), _is_name, "a-z, 0-9 and -, up to 63", needed=True),
     _Check((*_POD, "containers", 0, "image"), _is_text, "an image's name", needed=True),
+    _Check((*_POD, "containers", 0, "env"), _is_list, "a list of variables"),
+    _Check((*_POD, "initContainers"), _is_list, "a list of containers"),
     _Check(("spec", "triggers"), _is_one, "one trigger: KEDA would sum several", needed=True),
     _Check(
         (*_TRIGGER, "type"), _is("external"), "external: external-push polls as well, and says less", needed=True

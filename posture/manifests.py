@@ -130,6 +130,14 @@ class Manifest:
                 if container.get("image") == former:
                     self.set(image, *POD, kind, index, "image")
 
+    def set_environment(self, variables: Mapping[str, str]) -> None:
+        """Give the analyzer these variables; those that it has already stay as they are."""
+        given = self.get(*CONTAINER, "env") or []
+        names = {entry.get("name") for entry in given}
+        for name in sorted(variables.keys() - names):
+            self.set({"name": name, "value": variables[name]}, *CONTAINER, "env", len(given))
+            given.append(name)
+
     def set_scaler_address(self, address: str) -> None:
         """Set where KEDA finds the External Scaler, host:port."""
         self.set(address, *TRIGGER, "metadata", "scalerAddress")

@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -82,8 +83,8 @@ class Patcher:
         }
 
 
-def pod_of(path: Path) -> dict[str, object]:
-    pod: dict[str, object] = yaml.safe_load(path.read_text())["spec"]["jobTargetRef"]["template"]["spec"]
+def pod_of(path: Path) -> dict[str, Any]:
+    pod: dict[str, Any] = yaml.safe_load(path.read_text())["spec"]["jobTargetRef"]["template"]["spec"]
     return pod
 
 
@@ -197,6 +198,35 @@ def test_a_registry_in_the_settings_is_where_images_come_from(patcher: Patcher) 
     data = yaml.safe_load((patcher.folder / "patched-job-pi1.yaml").read_text())
     image = data["spec"]["jobTargetRef"]["template"]["spec"]["containers"][0]["image"]
     assert image == "registry:5000/farm/posture-pi1:v3"
+
+
+def test_what_the_settings_say_of_a_stream_reaches_its_pod(patcher: Patcher) -> None:
+    settings = patcher.folder / "farm.yaml"
+    settings.write_text(
+        "analyzer: {pictures: skeleton, quarantine: false, pictures_dir: elsewhere}\n"
+        "mqtt: {url: 'mqtt://laptop:1883', prefix: north}\n"
+        "streams: {pi2: {camera_roll_deg: 4.5, pictures: none}}\n"
+    )
+    files = patcher.streams(2)
+    files[1].write_text(
+        files[1].read_text().replace("env:\n", "env:\n              - {name: POSTURE_MQTT_PREFIX, value: south}\n")
+    )
+    assert patcher.run("--config", settings, *files).returncode == 0
+    found = {}
+    for stream in ("pi1", "pi2"):
+        (container,) = pod_of(patcher.folder / f"patched-job-{stream}.yaml")["containers"]
+        found[stream] = {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
+    privacy = {"POSTURE_ANALYZER_PICTURES": "skeleton", "POSTURE_ANALYZER_QUARANTINE": "false"}
+    assert found["pi1"] == {**privacy, "POSTURE_MQTT_PREFIX": "north"}
+    assert found["pi2"] == {
+        **privacy,
+        "POSTURE_ANALYZER_PICTURES": "none",
+        "POSTURE_ANALYZER_CAMERA_ROLL_DEG": "4.5",
+        "POSTURE_MQTT_PREFIX": "south",
+    }
+    in_the_pod = config.load(None, {**found["pi2"], "POSTURE_MQTT_URL": "mqtt://broker:1883"})
+    assert in_the_pod.analyzer.camera_roll_deg == 4.5
+    assert in_the_pod.analyzer.quarantine is False
 
 
 def test_no_node_with_a_metric_is_an_error_that_names_every_node_and_why_and_writes_nothing(
