@@ -90,7 +90,9 @@ def scenario_of(flags: argparse.Namespace) -> Scenario:
             given[name] = getattr(flags, name)
     if flags.scenario is None:
         return scenario_from(given, "flags")
-    return scenario_from({**read_scenario(flags.scenario), **given}, str(flags.scenario))
+    return scenario_from(
+        {**read_scenario(flags.scenario), **given}, f"{flags.scenario} and flags" if given else str(flags.scenario)
+    )
 
 
 def classes_of(text: str) -> dict[str, dict[str, str]]:

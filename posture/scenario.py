@@ -263,6 +263,8 @@ def _range(value: Any) -> tuple[float, float]:
 
 def _classes(value: Any) -> dict[str, NodeClass]:
     _require(bool(value))
+    for kind in value.values():
+        _require(set(kind) <= {"count", "speed"})
     return {
         _name(name): NodeClass(_whole(1, 100_000)(kind["count"]), _number(0.01, 1000)(kind.get("speed", 1)))
         for name, kind in value.items()

@@ -367,6 +367,22 @@ def test_the_static_theorem_holds_on_3000_random_farms() -> None:
 
 
 @property_test
+@given(st.lists(st.lists(st.floats(0.5, 25), max_size=6), min_size=2, max_size=8), SEEDS)
+def test_nothing_is_unplaceable_while_the_mean_and_the_heaviest_job_stay_under_the_threshold(works, rng) -> None:
+    """On equal nodes: the lowest one is at or under the mean, so that any job fits there."""
+    total = sum(map(sum, works))
+    heaviest = max((work for node in works for work in node), default=0.0)
+    assume(total / len(works) + heaviest <= GUARDED.threshold)
+    farm_ = farm({f"n{i}": node for i, node in enumerate(works)})
+    for _ in range(60):
+        plan = plan_offloads(farm_, GUARDED, rng)
+        assert VetoReason.UNPLACEABLE not in reasons(plan) or plan.moves
+        for move in plan.moves:
+            farm_ = after(farm_, move)
+    assert plan.stable
+
+
+@property_test
 @given(exact_farms(), SEEDS)
 def test_r3_it_ends(farm_, rng) -> None:
     run_to_the_end(farm_, rng)
