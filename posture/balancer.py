@@ -208,8 +208,10 @@ class Balancer:
         with self._contact():
             if not self._dry_run and not self._lease.renew():
                 return
-            self._watch.see_nodes(read_nodes(self._cluster), self._expected_hosts())
-            self._advance()
+            if self._memory.open and not self._dry_run:
+                self._advance()
+            else:
+                self._watch.see_nodes(read_nodes(self._cluster), self._expected_hosts())
 
     @contextlib.contextmanager
     def _contact(self) -> Iterator[None]:

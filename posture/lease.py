@@ -40,6 +40,7 @@ class Lease:
         self._farm = farm
         self._duration_s = duration_s
         self._renewed_at: float | None = None
+        self._ours: Object | None = None
         self._seen: str | None = None
         self._seen_at = 0.0
 
@@ -56,18 +57,20 @@ class Lease:
         """
         asked_at = time.monotonic()
         try:
-            lease = self._cluster.get(kube.LEASE, self.name)
-        except kube.NotFoundError:
-            lease = None
-        if lease is not None and not self._is_free(lease):
-            self._renewed_at = None
-            return False
-        try:
-            self._write(lease, self.identity)
+            if self._ours is None:
+                self._ours = self._read()
+                if self._ours is not None and not self._is_free(self._ours):
+                    self._ours = self._renewed_at = None
+                    return False
+            self._ours = self._write(self._ours, self.identity)
         except kube.ConflictError:
             # another one was quicker
-            self._renewed_at = None
+            self._ours = self._renewed_at = None
             return False
+        except kube.KubeError:
+            # whether it was written is not known
+            self._ours = None
+            raise
         if self._renewed_at is None:
             log.info("this balancer acts from now on (Lease %s)", self.name)
         self._renewed_at = asked_at
@@ -80,11 +83,17 @@ class Lease:
             return
         self._renewed_at = None
         try:
-            lease = self._cluster.get(kube.LEASE, self.name)
-            if lease["spec"].get("holderIdentity") == self.identity:
+            lease = self._read()
+            if lease is not None and lease["spec"].get("holderIdentity") == self.identity:
                 self._write(lease, "")
         except kube.KubeError as error:
             log.warning("the Lease could not be given back: %s", error)
+
+    def _read(self) -> Object | None:
+        try:
+            return self._cluster.get(kube.LEASE, self.name)
+        except kube.NotFoundError:
+            return None
 
     def _is_free(self, lease: Object) -> bool:
         """Say whether it is ours, nobody's, or has not been renewed for its duration."""
@@ -101,7 +110,8 @@ class Lease:
         duration_s = float(spec.get("leaseDurationSeconds") or self._duration_s)
         return time.monotonic() - self._seen_at > duration_s
 
-    def _write(self, lease: Object | None, holder: str) -> None:
+    def _write(self, lease: Object | None, holder: str) -> Object:
+        """Write the Lease over the one that was read, if nobody else has; return it as it is now."""
         now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         before = (lease or {}).get("spec") or {}
         changed = before.get("holderIdentity") != holder
@@ -119,7 +129,6 @@ class Lease:
         }
         body: Object = {"apiVersion": kube.LEASE.api, "kind": kube.LEASE.name, "metadata": metadata, "spec": spec}
         if lease is None:
-            self._cluster.create(kube.LEASE, body)
-        else:
-            metadata["resourceVersion"] = lease["metadata"]["resourceVersion"]
-            self._cluster.replace(kube.LEASE, self.name, body)
+            return self._cluster.create(kube.LEASE, body)
+        metadata["resourceVersion"] = lease["metadata"]["resourceVersion"]
+        return self._cluster.replace(kube.LEASE, self.name, body)

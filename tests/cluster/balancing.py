@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +19,20 @@ from control_plane import Cluster, ScaledJob
 from gpu_exporter import METRIC, GpuExporter, instance_of
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import Event, Pod
+from lightkube.types import PatchType
 from nodes import Kubelets, SimulatedNode
-from scaled_jobs import is_finished, labels_of_jobs, name_of, ready_on, scaled_job
-from servers import PrometheusServer, die_with_parent
+from scaled_jobs import is_finished, is_ready, labels_of_jobs, name_of, ready_on, scaled_job
+from servers import PrometheusServer
 from stub_scaler import StubScaler
+
+from posture.children import BOUND
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MOVE = "posture-farm/move"
 HISTORY = "posture-farm/history"
 SCRAPE_S = 0.5
 NODES = [f"node-{number}" for number in range(1, 9)]
-WAIT_S = 90.0
+WAIT_S = 180.0
 """A busy machine is slow; nothing waits this long on an idle one."""
 
 QUICK: Mapping[str, Any] = {
@@ -66,14 +72,15 @@ class Balancer:
             for name, value in os.environ.items()
             if not name.startswith("POSTURE_") and name != "GPU_THRESHOLD"
         }
+        command = [sys.executable, str(ROOT / "gpu_balancer.py"), "--config", str(self.config), *flags]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(ROOT / "gpu_balancer.py"), "--config", str(self.config), *flags],
+                # it ends with us; a function before exec is not safe beside the threads of gRPC
+                [sys.executable, "-I", "-S", "-c", BOUND, str(os.getpid()), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env={**environment, "KUBECONFIG": str(kubeconfig)},
-                preexec_fn=die_with_parent,
             )
 
     def said(self) -> str:
@@ -151,6 +158,48 @@ class Farm:
             Pod, self.namespace, ready_on(node.name), labels_of_jobs(stream), timeout_s=timeout_s
         )
 
+    def until_ready(self, stream: str, node: SimulatedNode, timeout_s: float = WAIT_S) -> None:
+        """Wait until a pod of the stream is Ready on the node, whatever other pods there are."""
+
+        def ready(pods: Sequence[Any]) -> bool:
+            return any(pod.spec.nodeName == node.name and is_ready(pod) for pod in pods)
+
+        self.cluster.until(Pod, self.namespace, ready, labels_of_jobs(stream), timeout_s)
+
+    def until_ready_elsewhere(self, stream: str, node: SimulatedNode, timeout_s: float = WAIT_S) -> None:
+        """Wait until a pod of the stream is Ready on another node."""
+
+        def ready(pods: Sequence[Any]) -> bool:
+            return any(pod.spec.nodeName != node.name and is_ready(pod) for pod in pods)
+
+        self.cluster.until(Pod, self.namespace, ready, labels_of_jobs(stream), timeout_s)
+
+    def until_one_pod(self, stream: str, timeout_s: float = WAIT_S) -> None:
+        """Wait until the stream has one pod, and it is Ready."""
+        self.cluster.until(
+            Pod,
+            self.namespace,
+            lambda pods: [is_ready(pod) for pod in pods] == [True],
+            labels_of_jobs(stream),
+            timeout_s,
+        )
+
+    def until_active(self, stream: str, timeout_s: float = WAIT_S) -> None:
+        """Wait until KEDA has polled for the stream just now."""
+        since = datetime.datetime.now(datetime.timezone.utc)
+        self.cluster.until(
+            ScaledJob,
+            self.namespace,
+            lambda found: any(
+                one.metadata.name == name_of(stream) and (last_active(one) or since) > since for one in found
+            ),
+            timeout_s=timeout_s,
+        )
+
+    def hosts(self, stream: str) -> set[str]:
+        """Return the nodes that have a Ready pod of the stream."""
+        return {pod.spec.nodeName for pod in self.pods(stream) if is_ready(pod)}
+
     def until_moved(self, stream: str, node: SimulatedNode, timeout_s: float = WAIT_S) -> None:
         """Wait for a finished move: one unfinished Job, on that node, Ready; no other pod; no open move."""
         self.until_on(stream, node, timeout_s)
@@ -189,6 +238,21 @@ class Farm:
     def job_uids(self, *streams: str) -> set[str]:
         return {job.metadata.uid for stream in streams for job in self.jobs(stream)}
 
+    def edit(self, stream: str, operations: list[dict[str, Any]]) -> None:
+        """Change a stream's ScaledJob as a person would."""
+        self.cluster.client.patch(
+            ScaledJob, name_of(stream), operations, namespace=self.namespace, patch_type=PatchType.JSON
+        )
+
+    @contextlib.contextmanager
+    def downtime(self, stream: str) -> Iterator[Downtime]:
+        """Measure for how long the stream has no Ready pod, all in all."""
+        measured = Downtime(self.cluster, self.namespace, stream)
+        try:
+            yield measured
+        finally:
+            measured.stop()
+
     def events(self, stream: str) -> list[tuple[str, str]]:
         """Reason and message of the Events on a stream's ScaledJob."""
         found = self.cluster.client.list(Event, namespace=self.namespace)
@@ -216,6 +280,36 @@ class Farm:
         for balancer in self._balancers:
             if balancer.process.poll() is None:
                 balancer.kill()
+
+
+class Downtime:
+    """Samples, ten times a second, whether a stream has a Ready pod."""
+
+    def __init__(self, cluster: Cluster, namespace: str, stream: str) -> None:
+        self.seconds = 0.0
+        self._client = cluster.client_for(cluster.kubeconfig)
+        self._pods = {"namespace": namespace, "labels": labels_of_jobs(stream)}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._measure)
+        self._thread.start()
+
+    def _measure(self) -> None:
+        before = time.monotonic()
+        while not self._stop.wait(0.1):
+            up = any(is_ready(pod) for pod in self._client.list(Pod, **self._pods))
+            now = time.monotonic()
+            self.seconds += 0.0 if up else now - before
+            before = now
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._client.close()
+
+
+def last_active(scaled_job: Any) -> datetime.datetime | None:
+    stamp = (scaled_job.status or {}).get("lastActiveTime")
+    return datetime.datetime.fromisoformat(stamp.replace("Z", "+00:00")) if stamp else None
 
 
 def annotations(scaled_job: Any) -> dict[str, str]:

@@ -1,0 +1,100 @@
+"""gpu_balancer.py as an operator runs it, on the real control plane."""
+
+from __future__ import annotations
+
+import re
+import signal
+
+from balancing import MOVE, Farm, annotations
+
+PINNED = {"posture-farm/pinned": "true"}
+
+
+def test_of_two_balancers_one_acts_and_the_other_takes_over_when_it_is_killed(farm: Farm) -> None:
+    busy, idle = farm.add_nodes(10, 10)
+    farm.add_stream("pi1", busy)
+    farm.add_stream("pi2", busy, annotations=PINNED)
+    balancers = [farm.balancer(), farm.balancer()]
+    acting, waiting = balancers if "acts from now on" in balancers[0].wait_for(" acts") else reversed(balancers)
+    acting.wait_for("acts from now on")
+    waiting.wait_for("this one waits")
+    farm.set_usage(busy, 80)
+    farm.until_moved("pi1", idle)
+    farm.set_usage(busy, 10)
+    assert "acts from now on" not in waiting.said()
+    assert len([reason for reason, _ in farm.events("pi1") if reason == "MoveBegun"]) == 1
+    acting.kill()
+    waiting.wait_for("acts from now on", "0 overloaded")
+    assert waiting.stop() == 0
+
+
+def test_a_balancer_that_is_asked_to_stop_lets_the_next_one_act_at_once(farm: Farm) -> None:
+    farm.add_nodes(10, 10)
+    first = farm.balancer(lease_s=1000.0)
+    first.wait_for("0 overloaded")
+    assert first.stop() == 0
+    assert farm.balancer("--once", lease_s=1000.0).wait() == 0
+
+
+def test_a_dry_run_shows_the_plan_and_changes_nothing(farm: Farm) -> None:
+    busy, idle = farm.add_nodes(80, 10)
+    farm.add_stream("pi1", busy)
+    farm.add_stream("pi2", busy, annotations=PINNED)
+    before = farm.scaled_job("pi1").metadata.generation, farm.job_uids("pi1")
+    balancer = farm.balancer("--dry-run", "--once")
+    assert balancer.wait() == 0
+    assert f"move pi1: {busy.name} -> {idle.name} (offload;" in balancer.said()
+    assert f"node {busy.name}: 80.0 %, 2 streams" in balancer.said()
+    assert re.search(rf"veto {busy.name} pi2: pinned", balancer.said())
+    assert (farm.scaled_job("pi1").metadata.generation, farm.job_uids("pi1")) == before
+    assert MOVE not in annotations(farm.scaled_job("pi1"))
+    assert farm.events("pi1") == []
+
+
+def test_explain_prints_every_veto_with_its_numbers(farm: Farm) -> None:
+    busy, _ = farm.add_nodes(80, 10)
+    farm.add_stream("pi1", busy)
+    balancer = farm.balancer("--once", "--explain")
+    assert balancer.wait() == 0
+    assert f"veto {busy.name}: unplaceable (usage 80, smallest_job 80)" in balancer.said()
+
+
+def test_a_silent_prometheus_moves_nothing(farm: Farm) -> None:
+    busy, _ = farm.add_nodes(80, 10)
+    farm.add_stream("pi1", busy)
+    before = farm.job_uids("pi1")
+    nowhere = {"prometheus": {"url": "http://127.0.0.1:9", "scrape_interval_s": 0.5}}
+    balancer = farm.balancer("--once", settings=nowhere)
+    assert balancer.wait() == 0
+    assert "no_metrics" in balancer.said()
+    assert "can't be reached" in balancer.said()
+    assert farm.job_uids("pi1") == before
+
+
+def test_a_stream_with_the_labels_of_another_farm_is_left_alone(farm: Farm) -> None:
+    busy, _ = farm.add_nodes(80, 10)
+    farm.add_stream("pi1", busy)
+    farm.edit("pi1", [{"op": "replace", "path": "/metadata/labels/posture-farm~1farm", "value": "other"}])
+    balancer = farm.balancer("--once", "--policy", "readme")
+    assert balancer.wait() == 0
+    assert "no_job" in balancer.said()
+
+
+def test_a_balancer_ends_on_sigterm_also_while_the_api_server_is_away(farm: Farm) -> None:
+    farm.add_nodes(10, 10)
+    balancer = farm.balancer()
+    balancer.wait_for("0 overloaded")
+    farm.cluster.api_server.stop()
+    balancer.wait_for("no connection")
+    balancer.process.send_signal(signal.SIGTERM)
+    assert balancer.wait(30) == 0
+    assert "Traceback" not in balancer.said()
+
+
+def test_once_reports_an_unreachable_api_server(farm: Farm) -> None:
+    farm.add_nodes(10, 10)
+    farm.cluster.api_server.stop()
+    balancer = farm.balancer("--once")
+    assert balancer.wait() == 1
+    assert "no connection to 127.0.0.1" in balancer.said()
+    assert "Traceback" not in balancer.said()
