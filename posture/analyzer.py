@@ -48,7 +48,7 @@ from posture.stream import Delivery, Stream
 log = logging.getLogger("analyzer")
 
 SCHEMA_VERSION = 1
-RECENT_IDS = 10_000
+RECENT_IDS = 2_000
 """Ids remembered, so that a frame that comes again is not analysed again. The database stays the judge."""
 STAGE_DEPTH = 2
 """Frames waiting between two stages: enough to overlap them, few enough to finish on SIGTERM."""
