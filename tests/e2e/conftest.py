@@ -1,0 +1,72 @@
+"""The end-to-end tests: `make e2e`. They need root, Linux and minutes, so a plain run of the tests leaves them out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent / "cluster"), str(HERE)]
+
+import binaries
+from docker_engine import Engine
+from real_farm import QUICK, README, RealFarm
+from real_nodes import Machine
+
+MINUTES = os.environ.get("E2E_MINUTES", "")
+LONG_MINUTES = 60
+collect_ignore_glob = [] if MINUTES else ["test_*.py"]
+REPORT = HERE.parent.parent / "e2e-report"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All of it goes to one worker; what is marked ``long`` only to a long run."""
+    long_run = int(MINUTES or 0) >= LONG_MINUTES
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("e2e"))
+            if item.get_closest_marker("long") and not long_run:
+                item.add_marker(pytest.mark.skip(reason="only with E2E_MINUTES=60"))
+
+
+@pytest.fixture(scope="session")
+def farm(docker: Engine) -> Iterator[RealFarm]:
+    """The farm's surroundings; the tests bring the farm itself up, work on it, and take it down. A report in any case."""
+    Machine.check()
+    try:
+        programs = binaries.ensure()
+    except binaries.BinariesMissingError as error:
+        pytest.fail(str(error)) if os.environ.get("CI") == "true" else pytest.skip(str(error))
+    farm = RealFarm(README if int(MINUTES) >= LONG_MINUTES else QUICK, programs, docker, REPORT)
+    try:
+        farm.start()
+        yield farm
+    finally:
+        farm.timeline.facts["seed"] = os.environ.get("E2E_SEED", "")
+        farm.timeline.write()
+        farm.keep_logs(REPORT / "logs")
+        farm.close()
+
+
+@pytest.fixture(autouse=True)
+def named_span(request: pytest.FixtureRequest, farm: RealFarm) -> Iterator[None]:
+    """Each test is a span of the report."""
+    name = request.node.name.removeprefix("test_").replace("_", " ")
+    with farm.timeline.span("test", name) as span:
+        yield
+        report = getattr(request.node, "call_report", None)
+        if report is not None and report.failed:
+            span.outcome = f"FAILED: {report.longreprtext.strip().splitlines()[-1][:200]}"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Let fixtures know how the test went."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.when == "call":
+        item.call_report = report  # type: ignore[attr-defined]

@@ -1,0 +1,531 @@
+"""The whole farm on one machine, everything real but the load of the GPUs: what the end-to-end tests work on.
+
+Three nodes with containers, a control plane with KEDA, a registry, Mosquitto, PostgreSQL, Prometheus; cameras; an
+exporter for each node that shows what really runs there. Brought up by build_and_push.py, taken down by stop.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import yaml
+from control_plane import Cluster
+from docker_engine import BUILD_S, Engine, has_buildx
+from gpu_exporter import METRIC, GpuExporter
+from life import Checkout, Registry
+from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.resources.core_v1 import Node, Pod, Secret
+from real_nodes import SERVERS_ADDRESS, Machine, RealNode, read
+from servers import (
+    Mosquitto,
+    Postgres,
+    PrometheusServer,
+    die_with_parent,
+    make_cluster,
+    postgres_binaries,
+    server_user,
+)
+from timeline import Timeline
+from watching import wait_for
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+FACTORS = {"agx": 10.0, "orin": 20.0, "nano": 45.0}
+"""Percent of a node that one analyzer takes: a fast, a middling and a slow one."""
+STREAMS = ("pi1", "pi2", "pi3", "pi4")
+NAMESPACE = "posture-farm"
+LOOK_S = 0.5
+WAIT_S = 240.0
+"""For a farm on a busy machine."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long the farm's timers are. Times in seconds.
+
+    Attributes:
+        window_s, sample_interval_s, interval_s, warm_up_s, node_grace_s, cooldown_base_s: of the balancer.
+        polling_s: how often KEDA looks at a ScaledJob.
+        node_monitor_s: until a node that doesn't report is NotReady.
+        scrape_s: of Prometheus.
+        cut_s: how long a network is cut.
+        fps: frames a second of each camera.
+    """
+
+    window_s: float
+    sample_interval_s: float
+    interval_s: float
+    warm_up_s: float
+    node_grace_s: float
+    cooldown_base_s: float
+    polling_s: int
+    node_monitor_s: int
+    scrape_s: float
+    cut_s: float
+    fps: float = 2.0
+
+    @property
+    def loop_s(self) -> float:
+        """One loop of the balancer."""
+        return self.window_s + self.interval_s
+
+
+QUICK = Pace(8, 1, 4, 2, 10, 30, 2, 15, 1, 20)
+README = Pace(30, 5, 30, 15, 60, 300, 10, 50, 5, 60)
+
+
+class FarmMosquitto(Mosquitto):
+    """A broker that pods reach, too."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        with (folder / "mosquitto.conf").open("a") as config:
+            config.write(f"listener {self.port} {SERVERS_ADDRESS}\n")
+
+
+class FarmPostgres(Postgres):
+    """A database that pods reach, too."""
+
+    def __init__(self, data: Path) -> None:
+        binaries, user = postgres_binaries(), server_user()
+        make_cluster(data, binaries, user)
+        with (data / "pg_hba.conf").open("a") as rules:
+            rules.write("host all farm 10.244.0.0/16 trust\n")
+        data.with_name(f"{data.name}.log").touch()
+        super().__init__(data, binaries, user)
+        self.command += ["-c", f"listen_addresses=127.0.0.1,{SERVERS_ADDRESS}"]
+
+
+class Usage:
+    """Each node's GPU usage: analyzers that run there times the node's factor, and load that is not ours."""
+
+    def __init__(self, nodes: Mapping[str, RealNode]) -> None:
+        self.exporter = GpuExporter()
+        self.foreign: dict[str, float] = dict.fromkeys(nodes, 0.0)
+        """Percent of other people's load; set it at will."""
+        self.lies: dict[str, str] = {}
+        """Node -> ``silent``, ``nan`` or ``stale``: what its exporter says instead of the truth."""
+        self.shown: dict[str, float] = {}
+        self.running: dict[str, list[str]] = {}
+        """Stream -> nodes where an analyzer of it runs."""
+        self._nodes = nodes
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self.look()
+        self._thread.start()
+
+    def look(self) -> None:
+        """Look what runs, and show it."""
+        running: dict[str, list[str]] = {}
+        for name, node in self._nodes.items():
+            analyzers = node.programs_of("Images_From_Pi")
+            for line in analyzers.values():
+                found = re.search(r"Images_From_Pi(\w+)\.py", line)
+                if found:
+                    running.setdefault(f"pi{found.group(1)}", []).append(name)
+            self.shown[name] = min(100.0, len(analyzers) * FACTORS[name] + self.foreign[name])
+            self._show(name, self.lies.get(name, ""), node.on)
+        self.running = running
+
+    def _show(self, name: str, lie: str, on: bool) -> None:
+        if lie == "silent" or not on:
+            self.exporter.down(name)
+        elif lie == "nan":
+            self.exporter.set(name, "NaN")
+        elif lie == "stale":
+            minutes_ago = round((time.time() - 300) * 1000)
+            self.exporter.show(name, f"{METRIC} 1 {minutes_ago}")
+        else:
+            self.exporter.set(name, self.shown[name])
+
+    def _follow(self) -> None:
+        while not self._end.wait(LOOK_S):
+            self.look()
+
+    def close(self) -> None:
+        self._end.set()
+        self._thread.join()
+        self.exporter.close()
+
+
+class Camera:
+    """publish_images.py of one stream, with a spool."""
+
+    def __init__(self, stream: str, farm: RealFarm, *, clock_offset_s: int = 0) -> None:
+        self.stream = stream
+        folder = farm.folder / "cameras"
+        folder.mkdir(exist_ok=True)
+        self.log = folder / f"{stream}-{time.monotonic_ns()}.log"
+        self.output = self.log.with_suffix(".json")
+        command = [
+            sys.executable, str(ROOT / "publish_images.py"), "--pi-id", stream, "--source",
+            str(ROOT / "samples" / "side_walk.mp4"), "--loop", "--fps", str(farm.pace.fps), "--json",
+            "--broker", f"mqtt://127.0.0.1:{farm.mosquitto.port}", "--spool", str(folder / f"spool-{stream}"),
+            "--receipt-timeout", "15", "--drain", str(WAIT_S),
+        ]  # fmt: skip
+        if clock_offset_s:
+            command = ["faketime", "-f", f"{clock_offset_s:+d}s", *command]
+        with self.log.open("wb") as log, self.output.open("wb") as output:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=log, preexec_fn=die_with_parent
+            )
+
+    def stop(self) -> None:
+        """No more pictures; what waits is still sent."""
+        self._process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+
+    def result(self) -> dict[str, Any]:
+        """What became of its frames."""
+        self._process.wait(WAIT_S + 60)
+        said = self.output.read_text()
+        assert said, f"{self.stream}'s camera has failed:\n{self.log.read_text()[-2000:]}"
+        return dict(json.loads(said.splitlines()[-1]))
+
+
+@dataclass(frozen=True)
+class Account:
+    """What became of one stream's frames: published = rows + missing; each row with a picture or its loss counted."""
+
+    stream: str
+    published: int
+    rows: int
+    doubled: int
+    pictures: int
+    pictures_lost: int
+    sent_again: int
+    downtime_s: float
+
+    @property
+    def missing(self) -> int:
+        return self.published - self.rows
+
+
+class RealFarm:
+    """All of it. ``start()`` first, ``close()`` at the end, whatever happens between."""
+
+    def __init__(self, pace: Pace, binaries: Path, docker: Engine, report: Path) -> None:
+        self.pace = pace
+        self.machine = Machine()
+        self.folder = self.machine.folder
+        self.docker = docker
+        self.timeline = Timeline(report, FACTORS, STREAMS)
+        self.nodes: dict[str, RealNode] = {}
+        self.accounts: list[tuple[str, list[Account]]] = []
+        self.lost_disks: set[str] = set()
+        """Nodes that were lost with what was on their disks."""
+        self._binaries = binaries
+        self._closing = contextlib.ExitStack()
+
+    # up and down
+
+    def start(self) -> None:
+        """Start everything that build_and_push.py finds when it comes."""
+        self._closing.callback(self.machine.clean)
+        self.machine.set_up()
+        self.cluster = Cluster(self._binaries, self._folder("control-plane"))
+        self.cluster.controller_manager.command.append(f"--node-monitor-grace-period={self.pace.node_monitor_s}s")
+        self._closing.callback(self.cluster.stop)
+        self.cluster.start()
+        self.registry = self._start(self._registry())
+        self.mosquitto = self._start(FarmMosquitto(self._folder("mosquitto")))
+        self.folder.chmod(0o755)
+        self.postgres = self._start(FarmPostgres(self.folder / "postgres"))
+        with psycopg.connect(self.postgres.url, autocommit=True) as db:
+            db.execute((ROOT / "schema.sql").read_text())
+        self._start_nodes()
+        self.usage = Usage(self.nodes)
+        self._closing.callback(self.usage.close)
+        self.prometheus = self._start(
+            PrometheusServer(
+                self._folder("prometheus"),
+                self.usage.exporter.targets(*FACTORS),
+                scrape_interval_s=self.pace.scrape_s,
+            )
+        )
+        self._make_objects()
+        self.checkout = self._checkout()
+        self._closing.callback(self._end_scripts)
+        self.timeline.follow(self.usage, self.checkout.records / "scaler.log")
+        self._closing.callback(self.timeline.close)
+
+    def close(self) -> None:
+        """End everything, in the opposite order."""
+        self._closing.close()
+
+    def _folder(self, name: str) -> Path:
+        path = self.folder / name
+        path.mkdir()
+        return path
+
+    def _start(self, server: Any) -> Any:
+        self._closing.callback(server.stop)
+        server.start()
+        return server
+
+    def _registry(self) -> Registry:
+        """Its data stay from run to run, and so does its port: it is a part of the images' names."""
+        registry = Registry(self.folder / "registry")
+        kept = self.machine.kept / "registry"
+        kept.mkdir(parents=True, exist_ok=True)
+        config = self.folder / "registry" / "registry.yml"
+        settings = yaml.safe_load(config.read_text())
+        settings["storage"]["filesystem"]["rootdirectory"] = str(kept)
+        config.write_text(yaml.safe_dump(settings))
+        return registry
+
+    def push_sandbox(self) -> str:
+        """Push the image of the process that holds a pod's namespaces, and return its name."""
+        folder = self._folder("sandbox")
+        (folder / "Dockerfile").write_text('FROM debian:bookworm-slim\nCMD ["sleep", "infinity"]\n')
+        name = f"{self.registry.host}/sandbox:1"
+        self.docker.run("build", "--tag", name, str(folder), timeout_s=600)
+        self.docker.run("push", name, timeout_s=600)
+        return name
+
+    def _start_nodes(self) -> None:
+        sandbox = self.push_sandbox()
+        self._closing.callback(self._end_nodes)
+        for number, name in enumerate(FACTORS, 1):
+            kept = self.machine.kept / name
+            node = RealNode(
+                name, number, self.folder / name, kept, self._binaries / "kubelet", self.cluster.kubeconfig, sandbox
+            )
+            self.nodes[name] = node
+            node.start()
+        self.cluster.until(
+            Node, None, lambda nodes: sum(map(is_ready_node, nodes)) == len(FACTORS), timeout_s=WAIT_S
+        )
+
+    def _end_nodes(self) -> None:
+        with contextlib.suppress(Exception):
+            self.cluster.start()
+            self.cluster.keda.stop()
+            for pod in self.cluster.client.list(Pod, namespace=NAMESPACE):
+                self.cluster.client.delete(Pod, pod.metadata.name, namespace=NAMESPACE, grace_period=1)
+            self.cluster.until(Pod, NAMESPACE, lambda pods: not pods, timeout_s=60)
+        for node in self.nodes.values():
+            peaceful = node.on and not node.main_processes()
+            try:
+                node.leave() if peaceful else node.cut_power()
+            except AssertionError:
+                node.cut_power()
+                peaceful = False
+            if not peaceful:
+                node.wipe_images()
+
+    def _make_objects(self) -> None:
+        self.cluster.create(None, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+        secret = {
+            "POSTURE_MQTT_URL": f"mqtt://{SERVERS_ADDRESS}:{self.mosquitto.port}",
+            "POSTURE_DATABASE_URL": f"postgresql://farm@{SERVERS_ADDRESS}:{self.postgres.port}/postgres",
+        }
+        self.cluster.client.create(
+            Secret(metadata=ObjectMeta(name="posture-farm", namespace=NAMESPACE), stringData=secret)
+        )
+
+    def _checkout(self) -> Checkout:
+        pace = self.pace
+        balancer = {
+            "window_s": pace.window_s, "sample_interval_s": pace.sample_interval_s, "interval_s": pace.interval_s,
+            "warm_up_s": pace.warm_up_s, "node_grace_s": pace.node_grace_s,
+            "cooldown_base_s": pace.cooldown_base_s, "lease_s": 10,
+        }  # fmt: skip
+        checkout = Checkout(
+            self.folder / "farm", self.cluster, NAMESPACE, list(FACTORS), self.prometheus,
+            balancer=balancer,
+            kubernetes={"start_timeout_s": 600, "stop_timeout_s": 120},
+            scaler={"refresh_s": min(5.0, pace.sample_interval_s), "stabilize_s": 120},
+        )  # fmt: skip
+        checkout.settings["prometheus"].update(scrape_interval_s=pace.scrape_s, max_age_s=0)
+        checkout.use_docker(self.registry, self.docker.environ)
+        for pattern in ("Dockerfile", "requirements/*.txt", "models/*", "externalscaler*.py"):
+            for path in ROOT.glob(pattern):
+                (checkout.folder / path.relative_to(ROOT)).parent.mkdir(exist_ok=True)
+                shutil.copyfile(path, checkout.folder / path.relative_to(ROOT))
+        for stream in STREAMS[2:]:
+            checkout.run("patch_scaledjob.py", "--new-stream", stream)
+        for path in checkout.folder.glob("posture-job-*.yaml"):
+            text = re.sub(r"pollingInterval: \d+", f"pollingInterval: {pace.polling_s}", path.read_text())
+            # four analyzers and all servers share what two cores there are
+            path.write_text(text.replace("cpu: 500m", "cpu: 100m").replace("dnsPolicy: ClusterFirst", ""))
+        return checkout
+
+    def _end_scripts(self) -> None:
+        with contextlib.suppress(AssertionError, OSError):
+            self.checkout.run("stop.py")
+        self.checkout.close()
+
+    # what a test asks for
+
+    def bring_up(self, timeout_s: float) -> None:
+        """Bring the farm up as an operator does; the script stays, and ``press_enter()`` is the end of the farm."""
+        self.script = self.checkout.start("build_and_push.py", *self._build_flags())
+        self.script.until_it_says("press ENTER", timeout_s)
+
+    def _build_flags(self) -> list[str]:
+        if has_buildx():
+            return []
+        # an engine without buildx: the same Dockerfile by the classic builder, and the same names
+        for stream in STREAMS:
+            app = f"Images_From_{stream.capitalize()}.py"
+            name = f"{self.registry.host}/posture-{stream}:latest"
+            arguments = ("--target", "analyzer", "--build-arg", f"APP={app}", "--tag", name)
+            self.docker.run("build", *arguments, str(self.checkout.folder), timeout_s=BUILD_S)
+            self.docker.run("push", name, timeout_s=BUILD_S)
+        return ["--skip-build"]
+
+    @contextlib.contextmanager
+    def traffic(self, name: str, *, settle: Callable[[], None] | None = None, **offsets: int) -> Iterator[None]:
+        """Let all cameras film; afterwards every frame must have its row, once.
+
+        Args:
+            name: of what happens meanwhile.
+            settle: waited for before the cameras stop.
+            offsets: stream -> by how many seconds its camera's clock is wrong.
+        """
+        began = time.time()
+        cameras = [Camera(stream, self, clock_offset_s=offsets.get(stream, 0)) for stream in STREAMS]
+        try:
+            self.until_rows(began)
+            yield
+            if settle is not None:
+                settle()
+            self.until_rows(time.time())
+            for camera in cameras:
+                camera.stop()
+            accounts = [self.account(camera, began) for camera in cameras]
+        finally:
+            for camera in cameras:
+                camera.kill()
+        self.accounts.append((name, accounts))
+        self.timeline.accounts.append((name, accounts))
+        wrong = [
+            one for one in accounts if one.missing or one.doubled or one.pictures + one.pictures_lost != one.rows
+        ]
+        assert not wrong, wrong
+
+    def account(self, camera: Camera, since: float) -> Account:
+        """Count what became of a camera's frames, once it has ended."""
+        result = camera.result()
+        with psycopg.connect(self.postgres.url) as db:
+            rows = db.execute(
+                "SELECT seq, filename, processed_by, extract(epoch FROM analyzed_time) FROM posture_log "
+                "WHERE pi_id = %s AND boot_id = %s ORDER BY analyzed_time",
+                (camera.stream, result["boot_id"]),
+            ).fetchall()
+        places = {
+            name: {path.name for path in node.disk.glob("posture-farm/analyzed_images/*/*")}
+            for name, node in self.nodes.items()
+        }
+        have = sum(row[1] in places.get(row[2], ()) for row in rows)
+        lost = sum(row[1] not in places.get(row[2], ()) and row[2] in self.lost_disks for row in rows)
+        times = [float(row[3]) for row in rows]
+        gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+        return Account(
+            camera.stream, result["captured"], len({row[0] for row in rows}),
+            len(rows) - len({row[0] for row in rows}), have, lost, result["resent"], round(max(gaps, default=0.0), 1),
+        )  # fmt: skip
+
+    def until_rows(self, since: float, streams: tuple[str, ...] = STREAMS, timeout_s: float = WAIT_S) -> None:
+        """Wait until every stream has a row that was written after a time."""
+
+        def have_rows() -> bool:
+            with contextlib.suppress(psycopg.OperationalError), psycopg.connect(self.postgres.url) as db:
+                found = db.execute(
+                    "SELECT DISTINCT pi_id FROM posture_log WHERE analyzed_time > to_timestamp(%s)", (since,)
+                ).fetchall()
+                return {row[0] for row in found} >= set(streams)
+            return False
+
+        wait_for(have_rows, timeout_s, look_s=0.5)
+
+    def where(self) -> dict[str, list[str]]:
+        """Stream -> the nodes where a process of it runs."""
+        self.usage.look()
+        return dict(self.usage.running)
+
+    def until_each_runs_once(
+        self, timeout_s: float = WAIT_S, nodes: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
+        """Wait until every stream has exactly one process, on a node that is on, and that is what the API says.
+
+        Args:
+            timeout_s: the bound.
+            nodes: stream -> where it is to be; None: anywhere.
+        """
+        found: dict[str, str] = {}
+
+        def once() -> bool:
+            running = self.where()
+            if set(running) != set(STREAMS) or any(len(places) != 1 for places in running.values()):
+                return False
+            found.update({stream: places[0] for stream, places in running.items()})
+            return self.ready_pods() == {stream: [node] for stream, node in found.items()} and (
+                nodes is None or found == dict(nodes)
+            )
+
+        try:
+            wait_for(once, timeout_s, look_s=1.0)
+        except AssertionError:
+            raise AssertionError(
+                f"not within {timeout_s:g} s: running {self.where()}, ready {self.ready_pods()}\n{self.scaler_log()}"
+            ) from None
+        return found
+
+    def ready_pods(self) -> dict[str, list[str]]:
+        """Stream -> the nodes of its Ready pods, as the API server has it."""
+        found: dict[str, list[str]] = {}
+        for pod in self.cluster.client.list(Pod, namespace=NAMESPACE):
+            conditions = (pod.status and pod.status.conditions) or []
+            ready = any(one.type == "Ready" and one.status == "True" for one in conditions)
+            if ready and pod.metadata.deletionTimestamp is None:
+                found.setdefault(pod.metadata.labels["posture-farm/stream"], []).append(pod.spec.nodeName)
+        return found
+
+    def scaler_log(self) -> str:
+        return "\n".join(read(str(self.checkout.records / "scaler.log")).splitlines()[-40:])
+
+    def pid_of(self, name: str) -> int:
+        """The pid of ``scaler`` or ``balancer``."""
+        scaler = int(json.loads((self.checkout.records / "scaler.json").read_text())["pid"])
+        if name == "scaler":
+            return scaler
+        children = read(f"/proc/{scaler}/task/{scaler}/children").split()
+        return int(next(pid for pid in children if "gpu_balancer.py" in read(f"/proc/{pid}/cmdline")))
+
+    def explain(self) -> str:
+        """For an error: the last words of everything."""
+        return "\n".join([self.scaler_log(), *(node.logs() for node in self.nodes.values())])
+
+    def keep_logs(self, target: Path) -> None:
+        """Copy the logs to where they survive the run."""
+        target.mkdir(parents=True, exist_ok=True)
+        for path in [*self.folder.glob("*/*.log"), *self.folder.glob("farm/run/*/*.log")]:
+            with contextlib.suppress(OSError):
+                shutil.copyfile(path, target / f"{path.parent.name}-{path.name}")
+        for node in self.nodes.values():
+            for path in (node.folder / "var-log" / "pods").glob("*/analyzer/*.log"):
+                with contextlib.suppress(OSError):
+                    shutil.copyfile(path, target / f"{node.name}-{path.parent.parent.name}-{path.name}")
+
+
+def is_ready_node(node: Any) -> bool:
+    conditions = (node.status and node.status.conditions) or []
+    return any(one.type == "Ready" and one.status == "True" for one in conditions)
