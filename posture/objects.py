@@ -31,6 +31,9 @@ CANNOT_START = frozenset(
 PULLING = frozenset({"ContainerCreating", "PodInitializing"})
 """Troubles that pass when the image has arrived."""
 
+NOT_PAUSED = frozenset({"0", "f", "F", "false", "False", "FALSE"})
+"""Values of KEDA's annotation that don't pause; it takes any other, also a misspelled one, for true."""
+
 
 def seconds(timestamp: str | None) -> float | None:
     """Return a timestamp of the API in seconds since 1970; None if there is none."""
@@ -73,7 +76,8 @@ class ScaledJob:
         conditions = _conditions(body)
         pod_spec = (((spec.get("jobTargetRef") or {}).get("template")) or {}).get("spec") or {}
         annotations = metadata.get("annotations")
-        paused = str((annotations or {}).get(labels.PAUSED, "")).lower() == "true"
+        # KEDA's condition Paused may stay True after the annotation is gone and it goes on, as seen with 2.20.2
+        paused = str((annotations or {}).get(labels.PAUSED, "false")) not in NOT_PAUSED
         return cls(
             name=metadata["name"],
             stream=(metadata.get("labels") or {}).get(labels.STREAM) or metadata["name"],
@@ -85,7 +89,7 @@ class ScaledJob:
             polling_interval_s=float(spec.get("pollingInterval") or 30),
             ready=_holds(conditions, "Ready"),
             active=_holds(conditions, "Active"),
-            paused=paused or _holds(conditions, "Paused"),
+            paused=paused,
             last_active_s=seconds((body.get("status") or {}).get("lastActiveTime")),
         )
 

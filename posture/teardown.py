@@ -239,7 +239,7 @@ def name_of(item: Object) -> str:
 
 def is_paused(scaled_job: Object) -> bool:
     """Return whether a ScaledJob is paused by its annotation."""
-    return (scaled_job["metadata"].get("annotations") or {}).get(labels.PAUSED) == "true"
+    return objects.ScaledJob.read(scaled_job).paused
 
 
 def set_paused(cluster: KubeClient, scaled_job: Object, paused: bool) -> None:
