@@ -225,9 +225,8 @@ class Cluster:
         user = f"system:serviceaccount:{namespace}:{service_account}"
         events = map(json.loads, self.api_server.audit.read_text().splitlines())
         asked = [event for event in events if event["user"]["username"] == user and "objectRef" in event]
-        return {
-            (event["verb"], event["objectRef"].get("apiGroup", ""), event["objectRef"]["resource"]) for event in asked
-        }
+        objects = [(event["verb"], event["objectRef"]) for event in asked]
+        return {(verb, ref.get("apiGroup", ""), ref["resource"]) for verb, ref in objects}
 
     def refusal_of(self, namespace: str, scaled_job: Mapping[str, Any]) -> str:
         """What the API server has against a ScaledJob, by a dry run that is strict about fields; "" is nothing."""

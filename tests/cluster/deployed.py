@@ -1,0 +1,89 @@
+"""deploy/ on the test's control plane: objects as files have them, accounts with the rights that they get there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import requests
+import yaml
+from control_plane import Cluster
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DEPLOY = ROOT / "deploy"
+Right = tuple[str, str, str]
+"""Verb, API group and resource."""
+
+
+def objects_of(path: Path) -> list[dict[str, Any]]:
+    return [item for item in yaml.safe_load_all(path.read_text()) if item]
+
+
+def send(
+    cluster: Cluster,
+    manifest: Mapping[str, Any],
+    *,
+    dry_run: bool = False,
+    method: str = "PATCH",
+    content: str = "application/apply-patch+yaml",
+) -> str:
+    """Apply an object as ``kubectl apply --server-side`` does, strictly; return what speaks against it."""
+    group, kind = manifest["apiVersion"], manifest["kind"]
+    base = f"{cluster.api_server.url}/{'apis/' if '/' in group else 'api/'}{group}"
+    session = requests.Session()
+    session.headers["Authorization"] = f"Bearer {cluster.api_server.admin_token}"
+    session.verify = str(cluster.api_server.ca)
+    session.trust_env = False
+    known = session.get(base, timeout=30).json()["resources"]
+    (resource,) = (one for one in known if one["kind"] == kind and "/" not in one["name"])
+    metadata = manifest["metadata"]
+    where = f"namespaces/{metadata['namespace']}/" if resource["namespaced"] else ""
+    query = {"fieldValidation": "Strict", **({"dryRun": "All"} if dry_run else {})}
+    if "apply" in content:
+        query |= {"fieldManager": "test", "force": "true"}
+    answer = session.request(
+        method,
+        f"{base}/{where}{resource['name']}/{metadata['name']}",
+        params=query,
+        data=json.dumps(manifest),
+        headers={"Content-Type": content},
+        timeout=30,
+    )
+    return "" if answer.ok else str(answer.json()["message"])
+
+
+def account(cluster: Cluster, namespace: str, name: str) -> Path:
+    """The kubeconfig of an account of deploy/rbac-*.yaml, with its rights there, in a test's namespace."""
+    path = DEPLOY / f"rbac-{name.removeprefix('posture-')}.yaml"
+    text = path.read_text().replace("namespace: posture-farm", f"namespace: {namespace}")
+    text = text.replace("resourceNames: [posture-farm]", f"resourceNames: [{namespace}]")
+    for item in yaml.safe_load_all(text):
+        if item["kind"].startswith("Cluster"):  # one for each test
+            item["metadata"]["name"] += f"-{namespace}"
+            if "roleRef" in item:
+                item["roleRef"]["name"] += f"-{namespace}"
+        assert send(cluster, item) == ""
+    for rule, where in _rules(path):
+        if "resourceNames" in rule:
+            continue  # its role has other rules, which come with it
+        cluster.await_right(namespace, name, rule, namespace if where == "Role" else None)
+    return cluster.kubeconfig_of(namespace, name)
+
+
+def granted(name: str) -> set[Right]:
+    """What deploy/rbac-<name>.yaml allows."""
+    return {
+        (verb, group, resource)
+        for rule, _ in _rules(DEPLOY / f"rbac-{name.removeprefix('posture-')}.yaml")
+        for verb in rule["verbs"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+
+
+def _rules(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
+    for item in objects_of(path):
+        for rule in item.get("rules", []):
+            yield rule, item["kind"]

@@ -1,0 +1,95 @@
+"""deploy/ on the real API server: it is accepted, and its accounts may do what the scripts ask for, and no more."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from balancing import Farm
+from control_plane import Cluster
+from deployed import DEPLOY, ROOT, account, granted, objects_of, send
+from lightkube.resources.apps_v1 import Deployment
+from lightkube.resources.core_v1 import Namespace
+
+REVIEWS = ("create", "authorization.k8s.io", "selfsubjectaccessreviews")
+"""Everybody may ask what he may."""
+FILES = sorted(path for path in DEPLOY.glob("*.yaml") if path.name != "kustomization.yaml")
+
+
+@pytest.fixture
+def posture_farm(cluster: Cluster) -> Iterator[str]:
+    """The namespace that the files name."""
+    (namespace,) = objects_of(DEPLOY / "namespace.yaml")
+    assert send(cluster, namespace) == ""
+    yield "posture-farm"
+    cluster.client.delete(Namespace, "posture-farm")
+    cluster.until(Namespace, None, lambda found: "posture-farm" not in {one.metadata.name for one in found})
+
+
+def test_every_object_is_accepted_by_the_api_server_without_an_unknown_field(
+    cluster: Cluster, posture_farm: str
+) -> None:
+    files = [*FILES, DEPLOY / "tls" / "trigger-authentication.yaml", *sorted(ROOT.glob("posture-job-*.yaml"))]
+    refused = {
+        f"{path.name}: {item['kind']} {item['metadata']['name']}": answer
+        for path in files
+        for item in objects_of(path)
+        if (answer := send(cluster, item, dry_run=True))
+    }
+    assert refused == {}
+    (scaler, _) = objects_of(DEPLOY / "scaler.yaml")
+    broken: dict[str, Any] = {**scaler, "spec": {**scaler["spec"], "replica": 1}}
+    assert "replica" in send(cluster, broken, dry_run=True), "the check itself is strict"
+
+
+def test_the_patch_for_mutual_tls_fits_the_deployment(cluster: Cluster, posture_farm: str) -> None:
+    scaler, _ = objects_of(DEPLOY / "scaler.yaml")
+    assert send(cluster, scaler) == ""
+    (patch,) = objects_of(DEPLOY / "tls" / "scaler.yaml")
+    assert send(cluster, patch, content="application/strategic-merge-patch+json") == ""
+    template = cluster.client.get(Deployment, "posture-scaler", namespace=posture_farm).spec.template
+    (container,) = template.spec.containers
+    variables = {entry.name: entry.value for entry in container.env}
+    mounts = {mount.name: mount.mountPath for mount in container.volumeMounts}
+    assert set(mounts) == {"config", "tmp", "tls"}
+    for name in ("TLS_CERT", "TLS_KEY", "CLIENT_CA"):
+        assert variables[f"POSTURE_SCALER_{name}"].startswith(f"{mounts['tls']}/")
+    assert "POSTURE_BALANCER_LAST_NODE_FILE" in variables, "what was there stays"
+
+
+def test_the_balancers_account_may_do_exactly_what_the_balancer_asks_for(farm: Farm, namespace: str) -> None:
+    busy, idle = farm.add_nodes(80, 10)
+    farm.add_stream("pi1", busy)
+    kubeconfig = account(farm.cluster, namespace, "posture-scaler")
+    balancer = farm.balancer("--policy", "readme", kubeconfig=kubeconfig)
+    farm.until_moved("pi1", idle)
+    balancer.wait_for("no_job")  # the loop after the move
+    assert balancer.stop() == 0, balancer.said()
+    assert "lacks" not in balancer.said()
+    asked = farm.cluster.asked_by(namespace, "posture-scaler") - {REVIEWS}
+    # what is left of a Job without its pods going is deleted as well: where a node has died
+    assert asked | {("delete", "", "pods")} == granted("posture-scaler")
+
+
+def test_the_operators_account_suffices_for_a_farm_that_is_stopped_and_deleted(
+    farm: Farm, namespace: str, tmp_path: Path
+) -> None:
+    (node,) = farm.add_nodes(10)
+    farm.add_stream("pi1", node)
+    kubeconfig = account(farm.cluster, namespace, "posture-operator")
+    settings = tmp_path / "cluster.yaml"
+    settings.write_text(yaml.safe_dump({"kubernetes": {"namespace": namespace}}))
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "stop.py"), "--config", str(settings), "--delete-scaledjobs"],
+        env={**os.environ, "KUBECONFIG": str(kubeconfig), "XDG_STATE_HOME": str(tmp_path)},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert farm.jobs("pi1") == []
+    assert farm.cluster.asked_by(namespace, "posture-operator") - {REVIEWS} <= granted("posture-operator")
