@@ -352,7 +352,7 @@ class KubeClient:
             raise RefusedError(f"{what}: the role lacks verb {verb!r} on resource {str(kind)!r} (403: {message})")
         if response.status_code == 404:
             raise NotFoundError(f"{what}: {message}")
-        if response.status_code == 409 or (response.status_code == 422 and "test" in message):
+        if response.status_code == 409 or _is_failed_test(response):
             raise ConflictError(f"{what}: {message}")
         if response.status_code == 410:
             raise UnreachableError(f"{what}: the list took too long (410: {message})")
@@ -364,7 +364,9 @@ class KubeClient:
         except ValueError:
             return
         # the header is cut to whole seconds; half a second is the best guess of the rest
-        self.clock_offset_s = sent.timestamp() + 0.5 - time.time()
+        offset_s = sent.timestamp() + 0.5 - time.time()
+        if abs(offset_s - self.clock_offset_s) > 1.0:
+            self.clock_offset_s = offset_s
 
 
 def _requirement(label: str, value: str | Collection[str] | None) -> str:
@@ -381,6 +383,16 @@ def _message(response: httpx2.Response) -> str:
     except (ValueError, KeyError, TypeError):
         text = response.text[:200]
     return " ".join(text.split())
+
+
+def _is_failed_test(response: httpx2.Response) -> bool:
+    """Say whether a JSON Patch's ``test`` failed: 422 without a cause; an object that is invalid has causes."""
+    if response.status_code != 422:
+        return False
+    try:
+        return not (response.json().get("details") or {}).get("causes")
+    except (ValueError, AttributeError):
+        return False
 
 
 def _retry_after(response: httpx2.Response) -> float:
