@@ -16,6 +16,7 @@ from stub_scaler import StubScaler
 HERE = Path(__file__).resolve().parent
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All tests of this folder go to one worker: one control plane a run."""
     for item in items:
