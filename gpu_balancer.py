@@ -55,16 +55,22 @@ def load_settings(flags: argparse.Namespace) -> config.Settings:
         UserError: some are not accepted, or GPU_QUERIES is empty.
     """
     given = {
-        "policy": flags.policy,
-        "threshold": flags.threshold,
-        "window_s": flags.window,
-        "sample_interval_s": flags.sample_interval,
-        "interval_s": flags.interval,
+        "policy": ("--policy", flags.policy),
+        "threshold": ("--threshold", flags.threshold),
+        "window_s": ("--window", flags.window),
+        "sample_interval_s": ("--sample-interval", flags.sample_interval),
+        "interval_s": ("--interval", flags.interval),
     }
-    names = {config.environment_name("balancer", name): value for name, value in given.items()}
-    settings = config.load(
-        flags.config, {**os.environ, **{name: value for name, value in names.items() if value is not None}}
-    )
+    named = {
+        config.environment_name("balancer", name): entry for name, entry in given.items() if entry[1] is not None
+    }
+    try:
+        settings = config.load(flags.config, {**os.environ, **{name: value for name, (_, value) in named.items()}})
+    except UserError as error:
+        text = str(error)
+        for variable, (flag, _) in named.items():
+            text = text.replace(f"environment: {variable}:", f"{flag}:")
+        raise UserError(text) from None
     if not settings.gpu_queries:
         raise UserError(
             "GPU_QUERIES is empty: no node's usage is known; accepted: at least one node in cluster.yaml"
