@@ -29,6 +29,7 @@ from posture import config, kube, manifests, preflight, processes
 from posture.config import Settings
 from posture.errors import UserError
 from posture.farm import Farm, Options
+from posture.in_cluster import InCluster
 from posture.local_scaler import NAME as SCALER
 from posture.local_scaler import LocalScaler
 from posture.manifests import Manifest
@@ -146,26 +147,34 @@ def prepare(settings: Settings, flags: argparse.Namespace, stop: Stop, open_clie
         flags.config, not flags.skip_build, flags.in_cluster, not flags.no_wait, flags.build_arg, flags.seed
     )
     sources, scripts = read_sources()
-    folder = processes.folder_of(settings.kubernetes.namespace, settings.kubernetes.farm)
+    manifests.check_pace(sources, settings.scaler.stabilize_s)
+    kubernetes = settings.kubernetes
+    folder = processes.folder_of(kubernetes.namespace, kubernetes.farm)
     scaler = LocalScaler(settings.scaler, flags.config, folder)
     ours_listens = processes.find(SCALER, folder) is not None
     intent = Intent(
         settings,
         {one.stream: one.data() for one in sources},
         build=options.build,
-        in_cluster=options.in_cluster,
+        scaler_here=not options.in_cluster,
         scaler_address=scaler.address(""),
         scaler_port=None if options.in_cluster or ours_listens else split_listen(settings.scaler.listen)[1],
     )
     try:
-        cluster = open_clients.enter_context(kube.connect(settings.kubernetes, wait=stop.wait))
-        trial = open_clients.enter_context(kube.connect(settings.kubernetes, dry_run=True, wait=stop.wait))
+        cluster = open_clients.enter_context(kube.connect(kubernetes, wait=stop.wait))
+        trial = open_clients.enter_context(kube.connect(kubernetes, dry_run=True, wait=stop.wait))
     except UserError as error:
         show_findings([*preflight.check_here(intent), *preflight.no_cluster(error)])
         return None
-    farm = Farm(settings, options, sources, scripts, cluster, preflight.Survey(), scaler, stop)
+    in_cluster = InCluster(cluster, kubernetes.farm, flags.config)
+    address = scaler.address(cluster.server)
+    if options.in_cluster:
+        address = vars(flags)["scaler.address"] or in_cluster.address
+    farm = Farm(settings, options, sources, scripts, cluster, preflight.Survey(), scaler, in_cluster, address, stop)
     patched = {stream: one.data() for stream, one in farm.patched({}).items()}
-    intent = dataclasses.replace(intent, manifests=patched, scaler_address=farm.scaler_address)
+    intent = dataclasses.replace(
+        intent, manifests=patched, scaler_address=address, in_cluster=in_cluster if options.in_cluster else None
+    )
     findings, farm.survey = preflight.check(intent, cluster, trial)
     return farm if show_findings(findings) else None
 

@@ -33,8 +33,6 @@ GPU_QUERIES = config.GPU_QUERIES
 
 MODEL = "pi1"
 """The stream whose files a new one's are made from."""
-MARGIN_S = 10
-"""For KEDA to notice that a Job has ended."""
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -85,32 +83,19 @@ def read_settings(flags: argparse.Namespace) -> config.Settings:
     return replace(settings, kubernetes=kubernetes, scaler=scaler)
 
 
-def check(flags: argparse.Namespace, streams: Sequence[Manifest], settings: config.Settings) -> None:
-    """Refuse what doesn't fit together, though each part is accepted by itself.
+def check(flags: argparse.Namespace, streams: Sequence[Manifest]) -> None:
+    """Refuse flags that don't fit the streams.
 
     Raises:
-        UserError: there are no streams, all would get one stream's image, or KEDA may fall asleep during a move.
+        UserError: there are no streams, or all would get one stream's image.
     """
-    mistakes = []
     if not streams:
-        mistakes.append(f"{HERE}: there is no posture-job-*.yaml; --new-stream NAME writes one")
+        raise UserError(f"{HERE}: there is no posture-job-*.yaml; --new-stream NAME writes one")
     if flags.image and "{pi_id}" not in flags.image and len(streams) > 1:
-        mistakes.append(
+        raise UserError(
             f"--image {flags.image!r} would be the image of {len(streams)} streams, and each has its own; "
             "accepted: a name with {pi_id} in it"
         )
-    longest_s = settings.scaler.stabilize_s - MARGIN_S
-    for one in streams:
-        absent_s = one.polling_interval_s + one.grace_period_s
-        if absent_s > longest_s:
-            where = f"{one.path}:{one.line('spec', 'pollingInterval')}: spec.pollingInterval"
-            mistakes.append(
-                f"{where}: {one.polling_interval_s} s and a grace period of {one.grace_period_s} s: {absent_s} s; "
-                f"accepted: {longest_s:g} s, which is scaler.stabilize_s less {MARGIN_S} s, or the farm may turn "
-                "inactive while a stream moves"
-            )
-    if mistakes:
-        raise UserError("\n".join(mistakes))
 
 
 def add_stream(flags: argparse.Namespace) -> int:
@@ -178,7 +163,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return add_stream(flags)
     settings = read_settings(flags)
     streams = manifests.load(flags.files or sorted(HERE.glob("posture-job-*.yaml")))
-    check(flags, streams, settings)
+    check(flags, streams)
+    manifests.check_pace(streams, settings.scaler.stabilize_s)
     targets = {one.stream: flags.output_dir / f"patched-job-{one.stream}.yaml" for one in streams}
     log.info("%s, nodes: %s", settings.prometheus, ", ".join(settings.gpu_queries))
     plan = placement.place(

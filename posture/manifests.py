@@ -24,7 +24,8 @@ from posture.manifest_checks import Key, find_mistakes
 POD = ("spec", "jobTargetRef", "template", "spec")
 CONTAINER = (*POD, "containers", 0)
 TRIGGER = ("spec", "triggers", 0)
-SCALED_JOB_NAME = "posture-analyzer-scaledjob-{}"
+PACE_MARGIN_S = 10
+"""For KEDA to notice that a Job has ended."""
 
 SET_WHERE_ABSENT: Mapping[tuple[Key, ...], Any] = {
     ("spec", "maxReplicaCount"): 1,
@@ -200,6 +201,28 @@ def load(paths: Iterable[Path]) -> list[Manifest]:
     if mistakes:
         raise UserError("\n".join(mistakes))
     return found
+
+
+def check_pace(streams: Iterable[Manifest], stabilize_s: float) -> None:
+    """Refuse streams of which KEDA could lose sight during a move.
+
+    Args:
+        streams: their ScaledJobs.
+        stabilize_s: how long the scaler stays active after the last time a node had room, seconds.
+
+    Raises:
+        UserError: polling interval, grace period and a margin together are longer than that.
+    """
+    longest_s = stabilize_s - PACE_MARGIN_S
+    mistakes = [
+        f"{one.path}:{one.line('spec', 'pollingInterval')}: spec.pollingInterval: {one.polling_interval_s} s and a "
+        f"grace period of {one.grace_period_s} s are together more than is accepted: {longest_s:g} s, which is "
+        f"scaler.stabilize_s less {PACE_MARGIN_S} s; the farm could turn inactive while a stream moves"
+        for one in streams
+        if one.polling_interval_s + one.grace_period_s > longest_s
+    ]
+    if mistakes:
+        raise UserError("\n".join(mistakes))
 
 
 def write(files: Mapping[Path, str]) -> list[Path]:

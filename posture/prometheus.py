@@ -25,6 +25,8 @@ from posture.errors import UserError
 
 LEAST_LOOKBACK_S = 30.0
 """How far a query looks back at least: a series that ended within it is called stale, not absent."""
+LONGEST_MATCHER = 12_000
+"""Characters. Beyond it all instances are asked for and ours taken: VictoriaMetrics refuses a query of 16 KiB."""
 NEEDED_SHARE = 2 / 3
 """Of the scrapes that a window should hold."""
 
@@ -244,7 +246,10 @@ def _batched_query(queries: Mapping[str, GpuQuery], freshness_metric: str, lookb
     """Return the one query. Names and instances were checked by the settings, and are quoted all the same."""
     names = {query.metric for query in queries.values()} | {freshness_metric} - {""}
     instances = {query.instance for query in queries.values()}
-    return f"{{__name__=~{_any_of(names)},instance=~{_any_of(instances)}}}[{math.ceil(lookback_s * 1000)}ms]"
+    those = f"instance=~{_any_of(instances)}"
+    if len(those) > LONGEST_MATCHER:
+        those = 'instance!=""'
+    return f"{{__name__=~{_any_of(names)},{those}}}[{math.ceil(lookback_s * 1000)}ms]"
 
 
 def _any_of(texts: set[str]) -> str:

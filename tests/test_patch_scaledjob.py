@@ -271,7 +271,11 @@ def test_a_polling_interval_that_lets_the_farm_fall_asleep_during_a_move_is_refu
     file.write_text(file.read_text().replace("pollingInterval: 10", "pollingInterval: 90"))
     ended = patcher.run(file)
     assert ended.returncode == 2
-    assert "spec.pollingInterval: 90 s and a grace period of 40 s: 130 s; accepted: 110 s" in ended.stderr
+    number = 1 + file.read_text().splitlines().index("  pollingInterval: 90")
+    assert (
+        f"{file}:{number}: spec.pollingInterval: 90 s and a grace period of 40 s are together more" in ended.stderr
+    )
+    assert "accepted: 110 s" in ended.stderr
 
 
 @pytest.mark.parametrize(
