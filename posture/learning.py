@@ -21,8 +21,10 @@ from posture.fleet import Move, MoveKind, NodeHistory, Rules, StreamHistory
 
 CLIPPED = 95.0
 """R11, points: a source that read so much may have needed more than it got; its drop teaches too little."""
-NO_DROP = 1.0
-"""Points, beside the hysteresis: a source that fell by less has not noticed that the job left."""
+NO_DROP = 0.25
+"""A source that fell by less than this part of what was expected has not noticed that the job left."""
+LEAST_RISE = 1.0
+"""Points; a smaller rise says too little about the speed of a class."""
 ENOUGH_RATIOS = 3
 """So many streams must have been seen on two classes before their ratio can refute a fourth."""
 
@@ -37,6 +39,8 @@ class _Observation:
     stream: str
     source: str
     destination: str
+    relief: float
+    """Points by which the source was expected to fall."""
     source_before: float | None
     """Points in the window before; None: that window can't teach a load (R5, R11)."""
     destination_before: float | None
@@ -179,6 +183,7 @@ class Ledger:
                 move.stream,
                 move.source,
                 move.destination,
+                move.relief,
                 source if teaches else None,
                 destination if not self._spoiled[move.destination] else None,
                 (self._changes[move.source], self._changes[move.destination]),
@@ -207,7 +212,7 @@ class Ledger:
 
     def _count_useless(self, seen: _Observation, drop: float) -> None:
         """Count moves that did not help their source: its load isn't ours."""
-        useless = drop < NO_DROP + self._rules.hysteresis
+        useless = drop < NO_DROP * seen.relief
         self._useless[seen.source] = self._useless[seen.source] + 1 if useless else 0
 
     def _learn(self, seen: _Observation, drop: float, rise: float) -> None:
@@ -219,7 +224,7 @@ class Ledger:
             expected = rise * speeds.get(there, 1.0) / speeds.get(here, 1.0)
             if abs(expected - drop) > max(5.0, 0.3 * drop):
                 return
-        if here != there and rise >= NO_DROP:
+        if here != there and rise >= LEAST_RISE:
             loads[there] = rise
         self._streams[seen.stream] = replace(self._streams[seen.stream], loads=loads)
         self._speeds = None

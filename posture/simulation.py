@@ -71,7 +71,7 @@ class Result:
     feasible: bool
     """Every job has a place at or under the threshold by the heaviest-first rule."""
     stable: bool
-    """At the end no node is over the threshold, and the last loop had nothing to move."""
+    """At the end no node is over threshold + hysteresis, and the last loop had nothing to move."""
     loops: int
     """Loops that ran."""
     loops_to_stable: int
@@ -142,6 +142,8 @@ class Simulation:
             hysteresis=scenario.hysteresis,
         )
         self.planner = planner or (_plan_nothing if scenario.policy == NONE else plan_offloads)
+        self.patient = False
+        """Run all loops, even where a quiet one says that nothing can change any more."""
         self.ledger = Ledger(self.rules, classes)
         n = len(self.names)
         self.load: NDArray[np.float64] = np.zeros(n)
@@ -172,13 +174,15 @@ class Simulation:
         for event in scenario.events:
             self._at(event.at_s, self._happens, self.index[event.node], event.what, event.points)
         self._at(0.0, self._scrape)
-        last_event_s = max((event.at_s for event in scenario.events), default=-1.0)
+        impatient_from_s = max((event.at_s for event in scenario.events), default=0.0) + scenario.notready_s + 120
+        if scenario.noise or self.patient:
+            impatient_from_s = math.inf
         time_s = 0.0
         for loop in range(1, scenario.loops + 1):
             self._open_window(time_s)
             self._run_until(time_s + scenario.window_s)
             quiet = self._loop(loop)
-            if quiet and not scenario.noise and self.now_s > last_event_s + scenario.notready_s + 2 * 60:
+            if quiet and self.now_s > impatient_from_s:
                 break
             time_s += scenario.window_s + scenario.interval_s
             self._run_until(time_s)
@@ -377,11 +381,15 @@ class Simulation:
         self.plans.append(plan)
         for move in plan.moves:
             self._carry_out(move)
-        overloaded = bool(np.any((self.load > self.scenario.threshold + ROUNDING) & self.up))
-        if plan.moves or overloaded:
+        if plan.moves or self._hot():
             self._last_busy_loop = number
         under_way = any(job.phase is not Phase.RUNNING for job in self.jobs)
         return not (plan.moves or under_way or any(veto.reason in PASSING for veto in plan.vetoes))
+
+    def _hot(self) -> bool:
+        """Say whether some node is really over threshold + hysteresis."""
+        limit = self.scenario.threshold + self.scenario.hysteresis + ROUNDING
+        return bool(np.any((self.load > limit) & self.up))
 
     def _snapshot(self, usage: dict[str, float | None]) -> Snapshot:
         nodes = []
@@ -426,13 +434,12 @@ class Simulation:
         moves = [move for _, move in self.timeline.moves]
         offloads = Counter(move.stream for move in moves if move.kind is MoveKind.OFFLOAD)
         left = surplus_jobs(self.work, self.speeds, [job.runs_on for job in self.jobs], scenario.threshold)
-        over = (self.load > scenario.threshold + ROUNDING) & self.up
         return Result(
             scenario=scenario,
             seed=self.seed,
             bounds=self.bounds,
             feasible=fits(self.work, self.speeds, self.foreign, scenario.threshold),
-            stable=not over.any() and self._last_busy_loop < loops,
+            stable=not self._hot() and self._last_busy_loop < loops,
             loops=loops,
             loops_to_stable=self._last_busy_loop + 1,
             moves=len(moves),
