@@ -13,6 +13,7 @@ from pathlib import Path
 from posture import images, manifests, processes, taint
 from posture.config import ROOT, Settings
 from posture.errors import FailedError
+from posture.in_cluster import InCluster
 from posture.kube import FIELD_MANAGER, KubeClient
 from posture.local_scaler import NAME as SCALER
 from posture.local_scaler import STOP_S, LocalScaler
@@ -65,6 +66,8 @@ class Farm:
         cluster: where.
         survey: what was found there.
         scaler: the one on this machine.
+        in_cluster: the one in the cluster.
+        scaler_address: where KEDA finds whichever of them is to run.
         stop: ends the work.
     """
 
@@ -75,6 +78,8 @@ class Farm:
     cluster: KubeClient
     survey: Survey
     scaler: LocalScaler
+    in_cluster: InCluster
+    scaler_address: str
     stop: Stop
     _built: dict[str, str] = field(default_factory=dict)
 
@@ -181,11 +186,6 @@ class Farm:
             patched[source.stream] = manifest
         return patched
 
-    @property
-    def scaler_address(self) -> str:
-        """Where KEDA finds the scaler."""
-        return self.scaler.address(self.cluster.server)
-
     def image_of(self, stream: str) -> str:
         """Return a stream's image: just built, pushed from here before, the one in the cluster, or by its tag."""
         script = self.scripts.get(stream, Path())
@@ -213,7 +213,7 @@ class Farm:
             f"place the streams: {told}",
             [["python3", "patch_scaledjob.py"]],
             self._place,
-            self.options.stop_command("--clean") + f"   (removes {', '.join(names)})",
+            shlex.join(["rm", *names]),
         )
 
     def _place(self) -> None:
@@ -235,6 +235,11 @@ class Farm:
             lambda: self.rollout.apply(manifests.load([path])[0].data()),
             self.options.stop_command() if exists else f"kubectl -n {namespace} delete scaledjob {name}",
         )
+
+    def _deploy(self) -> None:
+        reference = images.scheduler_image(self.settings.images).reference
+        self.in_cluster.apply(self._built.get(reference) or images.pushed(self.folder).get(reference, reference))
+        self.in_cluster.wait(self.settings.kubernetes.start_timeout_s, self.stop)
 
     def _upgrade_step(self, source: Manifest) -> Step:
         path = self.files()[source.stream]
@@ -262,6 +267,12 @@ class Farm:
                     [["kill", str(record.pid)]],
                     partial(processes.stop, SCALER, self.folder, STOP_S),
                 )
+            yield Step(
+                f"run scaler and balancer in the cluster, where KEDA finds them at {self.scaler_address}",
+                self.in_cluster.commands(),
+                self._deploy,
+                self.options.stop_command("--delete-scaledjobs"),
+            )
             return
         yield Step(
             f"start the scaler, which KEDA finds at {self.scaler_address}",

@@ -16,14 +16,14 @@ from typing import Any
 from posture import commands, config, images, kube, labels, objects, rights, taint
 from posture.affinity import NODE_LABEL
 from posture.config import Settings
-from posture.errors import UserError
+from posture.errors import FailedError, UserError
+from posture.in_cluster import CONFIG_MAP, InCluster
 from posture.kube import Kind, KubeClient, Object
 from posture.objects import Node
 from posture.prometheus import MetricUnavailable, Prometheus, Reading
 
 OLDEST_KEDA = (2, 20)
 """What the farm is tested with."""
-CONFIG_MAP = Kind("ConfigMap", "v1", "configmaps")
 CRD = Kind("CustomResourceDefinition", "apiextensions.k8s.io/v1", "customresourcedefinitions", namespaced=False)
 INSTALL_KEDA = "helm install keda kedacore/keda --namespace keda --create-namespace --version 2.20.2"
 
@@ -54,7 +54,8 @@ class Intent:
         settings: with the flags applied.
         manifests: stream -> its ScaledJob.
         build: images are built and pushed, not just used.
-        in_cluster: the scaler runs in the cluster.
+        scaler_here: the scaler runs on this machine.
+        in_cluster: or else the one that runs in the cluster.
         scaler_address: host:port that the ScaledJobs name.
         scaler_port: where the scaler listens here; None where it won't, or does already.
     """
@@ -62,7 +63,8 @@ class Intent:
     settings: Settings
     manifests: Mapping[str, Object]
     build: bool = True
-    in_cluster: bool = False
+    scaler_here: bool = True
+    in_cluster: InCluster | None = None
     scaler_address: str = ""
     scaler_port: int | None = None
 
@@ -304,10 +306,14 @@ def _check_rights(intent: Intent, cluster: KubeClient, survey: Survey) -> Iterat
     needed = [(kind, verb) for kind, verbs in RIGHTS.items() for verb in verbs.split()]
     if intent.settings.kubernetes.master:
         needed.append((kube.NODE, "patch"))
-    if intent.in_cluster:
-        needed += [(kube.DEPLOYMENT, "get"), (kube.DEPLOYMENT, "patch")]
-    mend = "kubectl auth can-i --list   (an administrator can grant it: deploy/)"
-    return (Finding(lacking, mend) for lacking in rights.missing(cluster, needed))
+    if intent.in_cluster is not None:
+        try:
+            needed += intent.in_cluster.rights(intent.in_cluster.is_set_up())
+        except FailedError as error:
+            yield Finding(str(error), "cluster.yaml: another kubernetes.namespace or kubernetes.farm")
+    mend = "kubectl apply -k deploy   (as an administrator; the role posture-operator has what is needed)"
+    for lacking in dict.fromkeys(rights.missing(cluster, needed)):
+        yield Finding(lacking, mend)
 
 
 def _check_secrets(intent: Intent, cluster: KubeClient, survey: Survey) -> Iterator[Finding]:
@@ -472,7 +478,7 @@ def _asks_for_gpu(pod: Object) -> bool:
 def check_scaler(intent: Intent) -> Iterator[Finding]:
     """KEDA can reach the scaler's address, and its port here is free."""
     host, _, port = intent.scaler_address.rpartition(":")
-    if intent.in_cluster:
+    if not intent.scaler_here:
         return
     if not host or not port.isdecimal():
         yield Finding(

@@ -13,6 +13,7 @@ from pathlib import Path
 from posture import compose, kube, labels, objects, processes, taint
 from posture.config import Settings
 from posture.errors import FailedError
+from posture.in_cluster import InCluster
 from posture.kube import Kind, KubeClient, Object
 from posture.runtime import Stop
 
@@ -179,6 +180,8 @@ class TearDown:
         scaled_jobs = self.scaled_jobs(cluster)
         for item in scaled_jobs:
             self._delete(cluster, kube.SCALED_JOB, item)
+        for kind, item in InCluster(cluster, farm).made_by_us():
+            self._delete(cluster, kind, item)
         for item in cluster.list(kube.LEASE, labels.of_farm(farm)):
             self._delete(cluster, kube.LEASE, item)
         deadline = time.monotonic() + self.settings.kubernetes.stop_timeout_s

@@ -1,0 +1,234 @@
+"""Scaler and balancer inside the cluster: deploy/ as objects, applied for a farm and taken away again.
+
+An administrator may have set deploy/ up before (``kubectl apply -k deploy``): then only the Deployment's image and
+replicas are changed, and its settings. Otherwise all of it is made here, and marked, so that stop.py
+--delete-scaledjobs takes away what build_and_push.py has made and nothing else.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from posture import kube, labels
+from posture.config import ROOT
+from posture.errors import FailedError
+from posture.kube import Kind, KubeClient, Object
+from posture.rights import Right
+from posture.runtime import Stop
+
+FOLDER = ROOT / "deploy"
+LEFT_OUT = frozenset({"namespace.yaml", "rbac-operator.yaml"})
+"""An administrator's: they come before everything else."""
+NAME = "posture-scaler"
+PORT = 50051
+MADE_BY = "posture-farm/made-by"
+CONFIG_HASH = "posture-farm/config"
+RBAC = "rbac.authorization.k8s.io/v1"
+CONFIG_MAP = Kind("ConfigMap", "v1", "configmaps")
+KINDS = {
+    kind.name: kind
+    for kind in (
+        kube.DEPLOYMENT,
+        CONFIG_MAP,
+        Kind("Service", "v1", "services"),
+        Kind("ServiceAccount", "v1", "serviceaccounts"),
+        Kind("Role", RBAC, "roles"),
+        Kind("RoleBinding", RBAC, "rolebindings"),
+        Kind("ClusterRole", RBAC, "clusterroles", namespaced=False),
+        Kind("ClusterRoleBinding", RBAC, "clusterrolebindings", namespaced=False),
+        Kind("NetworkPolicy", "networking.k8s.io/v1", "networkpolicies"),
+    )
+}
+LOOK_EVERY_S = 1.0
+
+
+@dataclass
+class InCluster:
+    """Scaler and balancer of one farm.
+
+    Attributes:
+        cluster: where.
+        farm: whose.
+        config: the settings' file that they are to read; None: cluster.yaml.
+    """
+
+    cluster: KubeClient
+    farm: str
+    config: Path | None = None
+
+    @property
+    def address(self) -> str:
+        """Where KEDA finds the scaler."""
+        return f"{NAME}.{self.cluster.namespace}.svc:{PORT}"
+
+    def is_set_up(self) -> bool:
+        """Return whether the Deployment is there.
+
+        Raises:
+            KubeError: the API server did not answer.
+            FailedError: it is another farm's.
+        """
+        try:
+            live = self.cluster.get(kube.DEPLOYMENT, NAME)
+        except kube.NotFoundError:
+            return False
+        owner = (live["metadata"].get("labels") or {}).get(labels.FARM)
+        if owner != self.farm:
+            raise FailedError(f"deployment {NAME} in {self.cluster.namespace} is farm {owner}'s, not {self.farm}'s")
+        return True
+
+    def rights(self, set_up: bool) -> Iterator[Right]:
+        """Yield what must be allowed."""
+        yield from ((CONFIG_MAP, verb) for verb in ("get", "create", "patch"))
+        yield from ((kube.DEPLOYMENT, verb) for verb in ("get", "patch"))
+        for kind in KINDS.values() if not set_up else ():
+            yield from ((kind, verb) for verb in ("get", "create", "patch"))
+
+    def objects(self) -> list[Object]:
+        """Return deploy/'s objects as this farm has them, and the settings as a ConfigMap."""
+        found = []
+        for name in yaml.safe_load((FOLDER / "kustomization.yaml").read_text(encoding="utf-8"))["resources"]:
+            if name not in LEFT_OUT:
+                found += list(yaml.safe_load_all((FOLDER / name).read_text(encoding="utf-8")))
+        return [self._settings(), *(self._ours(item) for item in found)]
+
+    def _ours(self, item: Object) -> Object:
+        item = copy.deepcopy(item)
+        if KINDS[item["kind"]].namespaced:
+            item["metadata"]["namespace"] = self.cluster.namespace
+        else:
+            # each namespace's farm has its own: a binding names one account
+            item["metadata"]["name"] += f"-{self.cluster.namespace}"
+            if "roleRef" in item:
+                item["roleRef"]["name"] += f"-{self.cluster.namespace}"
+        for subject in item.get("subjects") or []:
+            subject["namespace"] = self.cluster.namespace
+        item["metadata"].setdefault("labels", {}).update({labels.PART_OF: labels.OURS, labels.FARM: self.farm})
+        return item
+
+    def _settings(self) -> Object:
+        path = self.config or ROOT / "cluster.yaml"
+        body = {"apiVersion": CONFIG_MAP.api, "kind": CONFIG_MAP.name, "metadata": {"name": NAME}}
+        return self._ours({**body, "data": {"cluster.yaml": path.read_text(encoding="utf-8")}})
+
+    def apply(self, image: str) -> None:
+        """Bring it up with this image; with new settings its pod is replaced, too.
+
+        Raises:
+            KubeError: the API server did not do it.
+            FailedError: the Deployment is another farm's.
+        """
+        settings, *rest = self.objects()
+        set_up = self.is_set_up()
+        self._apply(settings)
+        for item in rest:
+            if item["kind"] == kube.DEPLOYMENT.name:
+                self._apply(self._deployment(item, image, settings, partly=set_up))
+            elif self._made_by_us(item) is not None or (not set_up and self._live(item) is None):
+                self._apply(item)
+
+    def _deployment(self, item: Object, image: str, settings: Object, *, partly: bool) -> Object:
+        """Return the Deployment; ``partly``: only what we decide of one that an administrator has made."""
+        if partly and self._made_by_us(item) is None:
+            container: Object = {"name": item["spec"]["template"]["spec"]["containers"][0]["name"]}
+            item = {
+                "apiVersion": item["apiVersion"],
+                "kind": item["kind"],
+                "metadata": {"name": NAME, "namespace": self.cluster.namespace},
+                "spec": {"template": {"metadata": {}, "spec": {"containers": [container]}}},
+            }
+        template = item["spec"]["template"]
+        item["spec"]["replicas"] = 1
+        template["spec"]["containers"][0]["image"] = image
+        digest = hashlib.sha256(settings["data"]["cluster.yaml"].encode()).hexdigest()[:16]
+        template["metadata"].setdefault("annotations", {})[CONFIG_HASH] = digest
+        for part in (item["spec"].get("selector", {}).get("matchLabels"), template["metadata"].get("labels")):
+            if part is not None:
+                part[labels.FARM] = self.farm
+        return item
+
+    def _apply(self, item: Object) -> None:
+        """Apply one object; one that is not there yet is marked as made by us."""
+        kind, name = KINDS[item["kind"]], str(item["metadata"]["name"])
+        live = self._live(item)
+        if live is None or _has_mark(live):
+            item["metadata"].setdefault("annotations", {})[MADE_BY] = "build_and_push.py"
+        self.cluster.apply(kind, name, item, force=True)
+
+    def _live(self, item: Object) -> Object | None:
+        try:
+            return self.cluster.get(KINDS[item["kind"]], str(item["metadata"]["name"]))
+        except kube.NotFoundError:
+            return None
+
+    def _made_by_us(self, item: Object) -> Object | None:
+        """Return the object as it lives in the cluster, if we have made it."""
+        try:
+            live = self._live(item)
+        except kube.RefusedError:
+            # who may not even look has not made it
+            return None
+        ours = live is not None and _has_mark(live) and live["metadata"]["labels"].get(labels.FARM) == self.farm
+        return live if ours else None
+
+    def made_by_us(self) -> list[tuple[Kind, Object]]:
+        """Return what is to be taken away again, the Deployment first.
+
+        Raises:
+            KubeError: the API server did not answer.
+        """
+        items = self.objects()
+        first = [item for item in items if item["kind"] in {CONFIG_MAP.name, kube.DEPLOYMENT.name}]
+        if all(self._made_by_us(item) is None for item in first):
+            # the rest is the administrator's then, and not even to be asked for
+            return []
+        found = [(KINDS[item["kind"]], self._made_by_us(item)) for item in items]
+        living = [(kind, live) for kind, live in found if live is not None]
+        return sorted(living, key=lambda entry: entry[0] is not kube.DEPLOYMENT)
+
+    def wait(self, timeout_s: float, stop: Stop) -> None:
+        """Wait until the Deployment's new pod takes calls.
+
+        Raises:
+            KubeError: the API server did not answer.
+            FailedError: it doesn't in time, or the stop was requested.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not _is_available(self.cluster.get(kube.DEPLOYMENT, NAME)):
+            if stop.requested:
+                raise FailedError(f"interrupted while waiting for deployment {NAME}")
+            if time.monotonic() > deadline:
+                raise FailedError(
+                    f"deployment {NAME} is not available after {timeout_s:g} s; see "
+                    f"kubectl -n {self.cluster.namespace} describe deployment,pod -l app.kubernetes.io/name={NAME}"
+                )
+            stop.wait(LOOK_EVERY_S)
+
+    def commands(self) -> Sequence[Sequence[str]]:
+        """Return what does the same by hand."""
+        path = self.config or Path("cluster.yaml")
+        where = ["kubectl", "-n", self.cluster.namespace]
+        return [
+            ["kubectl", "apply", "-k", "deploy"],
+            [*where, "create", "configmap", NAME, f"--from-file=cluster.yaml={path}"],
+            [*where, "rollout", "status", f"deployment/{NAME}"],
+        ]
+
+
+def _has_mark(live: Object) -> bool:
+    return MADE_BY in (live["metadata"].get("annotations") or {})
+
+
+def _is_available(deployment: Object) -> bool:
+    status = deployment.get("status") or {}
+    current = int(status.get("observedGeneration") or 0) >= int(deployment["metadata"]["generation"])
+    return (
+        current and int(status.get("updatedReplicas") or 0) >= 1 and not int(status.get("unavailableReplicas") or 0)
+    )
