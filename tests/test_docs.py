@@ -23,6 +23,7 @@ SCRIPTS = [
     "build_and_push.py",
     "stop.py",
     "cpu_monitor_and_offload.py",
+    "simulate.py",
 ]
 MINE = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
