@@ -197,7 +197,7 @@ class Cluster:
         """Start what does not run, in order. KEDA's CRDs come before anything asks which kinds exist."""
         for component in self.components:
             if component is self.controller_manager and component.process is None:
-                self._install_crds()
+                self._prepare()
             if not component.running:
                 component.start()
 
@@ -343,7 +343,9 @@ class Cluster:
         )
         return path
 
-    def _install_crds(self) -> None:
+    def _prepare(self) -> None:
+        # the API server makes this one by and by
+        self.until(Namespace, None, lambda found: "kube-node-lease" in {one.metadata.name for one in found})
         for path in sorted(self._crds.glob("*.yaml")):
             crd = from_dict(yaml.safe_load(path.read_text()))
             self.client.create(crd)

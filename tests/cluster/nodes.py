@@ -186,6 +186,9 @@ class Kubelets:
 
     async def _add(self, node: SimulatedNode, cpu: str, memory: str, labels: Mapping[str, str]) -> None:
         name = node.name
+        # known before its first pod comes
+        self._nodes[name] = node
+        node.up.set()
         hosts = {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux"}
         resources = {"cpu": cpu, "memory": memory, "pods": "250", "ephemeral-storage": "100Gi"}
         await self._client.create(
@@ -198,8 +201,6 @@ class Kubelets:
         )
         await self._client.patch(Node.Status, name, {"status": {"capacity": resources, "allocatable": resources}})
         await self.report(name, "True")
-        self._nodes[name] = node
-        node.up.set()
 
     async def _remove_all(self) -> None:
         nodes = list(self._nodes.values())
