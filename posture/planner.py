@@ -264,7 +264,8 @@ class _Shelves:
         loop = self._loop
         work = loop.work(job)
         # headroom and room only shrink during a loop: what fitted nowhere needn't be tried again
-        alike = (limit, job.tolerates, job.barred, *sorted(job.requests.items()), *job.history.closed)
+        own = job.node if job.node in self._entries else ""
+        alike = (limit, own, job.tolerates, job.barred, *sorted(job.requests.items()), *job.history.closed)
         if work >= self._hopeless.get(alike, math.inf):
             return None
         found = []

@@ -687,6 +687,14 @@ def test_r14_no_stream_of_a_lost_node_stays_while_a_node_could_run_it(snapshot, 
             assert not any(could_run(job, node, snapshot.now_s) for node in rooms)
 
 
+def test_r14_a_stream_may_go_where_another_one_is_stuck() -> None:
+    nodes = [Node("odd", 10.0), Node("lost", None, ready=False, down_s=99.0), Node("closed", 1.0, cordoned=True)]
+    jobs = [Job("stuck", "odd", Phase.PENDING, failing_s=200.0), Job("homeless", "lost")]
+    plan = plan_offloads(Snapshot(nodes, jobs), GUARDED, Random(0))
+    assert [(move.stream, move.destination) for move in plan.moves] == [("homeless", "odd")]
+    assert reasons(plan) == {VetoReason.NO_ELIGIBLE_NODE: 1}
+
+
 def test_r14_ranks_by_the_threshold_and_does_not_forbid() -> None:
     nodes = [Node("lost", None, ready=False, down_s=90.0), Node("hot", 70.0), Node("mild", 45.0), Node("cold", 5.0)]
     jobs = [Job(f"pi{i}", "lost", history=StreamHistory(work=20.0)) for i in range(3)]
