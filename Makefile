@@ -1,6 +1,7 @@
 # make run    everything on this machine: broker, camera, two analyzers, about 30 seconds
 # make test   the tests, with the servers that they need; the first time it builds a control plane (ten minutes)
 # make test-fast   the same without that control plane, for the inner loop
+# make e2e    the whole farm on real nodes with containers, under faults (root, Linux; E2E_MINUTES=60: all of them)
 # make lint   ruff and mypy
 
 PYTHON ?= python3
@@ -10,7 +11,10 @@ LIBRARIES := libegl1 libgles2 libgl1 libglib2.0-0
 SERVERS := mosquitto postgresql prometheus
 CONTAINERS := docker.io iptables mmdebstrap docker-compose docker-registry
 
-.PHONY: run test test-fast lint libraries servers containers cluster clean
+NODES := containerd runc containernetworking-plugins iproute2 faketime
+E2E_MINUTES ?= 15
+
+.PHONY: run test test-fast e2e lint libraries servers containers nodes cluster clean
 
 run: $(VENV)/local.done libraries
 	$(VENV)/bin/python run_local.py --duration 30
@@ -21,6 +25,10 @@ test: $(VENV)/dev.done libraries servers cluster
 test-fast: $(VENV)/dev.done libraries servers
 	@echo "leaving out tests/cluster, the real control plane with KEDA: make test has it"
 	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup --ignore=tests/cluster
+
+# e2e-report/index.html shows what happened, also when it fails
+e2e: $(VENV)/dev.done libraries servers containers nodes cluster
+	E2E_MINUTES=$(E2E_MINUTES) $(VENV)/bin/python -m pytest -v --durations=0 tests/e2e
 
 lint: $(VENV)/dev.done
 	$(VENV)/bin/ruff check .
@@ -36,6 +44,9 @@ servers:
 # not part of make test: nobody's own Docker is to be replaced; without one the tests that need it are skipped
 containers:
 	@$(PYTHON) packages.py containers $(CONTAINERS)
+
+nodes:
+	@$(PYTHON) packages.py nodes $(NODES)
 
 # without it the tests of tests/cluster are skipped with the reason, and fail in CI
 cluster: $(VENV)/dev.done

@@ -4,6 +4,7 @@
     python3 packages.py libraries libegl1 libgles2 libgl1 libglib2.0-0
     python3 packages.py servers mosquitto postgresql prometheus
     python3 packages.py containers docker.io iptables mmdebstrap docker-compose docker-registry
+    python3 packages.py nodes containerd runc containernetworking-plugins iproute2 faketime
     .venv/bin/python packages.py go        # puts Go into .venv where the machine has none that is new enough
 
 Installs Debian packages where it may (root, or sudo without a password); elsewhere it prints the command to type.
@@ -48,6 +49,12 @@ def missing_containers() -> list[str]:
     return _not_found(programs, folders)
 
 
+def missing_nodes() -> list[str]:
+    """Return what of a container runtime and of its network is not installed, nor a camera's wrong clock."""
+    folders = [os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/usr/lib/cni"]
+    return _not_found(("containerd", "runc", "bridge", "host-local", "ip", "faketime"), folders)
+
+
 def _not_found(programs: Sequence[str], folders: Sequence[str]) -> list[str]:
     return [name for name in programs if shutil.which(name, path=os.pathsep.join(folders)) is None]
 
@@ -83,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "libraries": missing_libraries,
         "servers": missing_servers,
         "containers": missing_containers,
+        "nodes": missing_nodes,
     }[what]
     missing = find()
     if not missing:

@@ -23,6 +23,10 @@ collect_ignore_glob = [] if MINUTES else ["test_*.py"]
 REPORT = HERE.parent.parent / "e2e-report"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "long: only in a run of an hour")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All of it goes to one worker; what is marked ``long`` only to a long run."""
     long_run = int(MINUTES or 0) >= LONG_MINUTES
@@ -46,10 +50,11 @@ def farm(docker: Engine) -> Iterator[RealFarm]:
         farm.start()
         yield farm
     finally:
-        farm.timeline.facts["seed"] = os.environ.get("E2E_SEED", "")
-        farm.timeline.write()
-        farm.keep_logs(REPORT / "logs")
-        farm.close()
+        try:
+            farm.timeline.write()
+            farm.keep_logs(REPORT / "logs")
+        finally:
+            farm.close()
 
 
 @pytest.fixture(autouse=True)

@@ -23,12 +23,12 @@ from typing import Any
 import psycopg
 import yaml
 from control_plane import Cluster
-from docker_engine import BUILD_S, Engine, has_buildx
+from docker_engine import Engine
 from gpu_exporter import METRIC, GpuExporter
 from life import Checkout, Registry
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import Node, Pod, Secret
-from real_nodes import SERVERS_ADDRESS, Machine, RealNode, read
+from real_nodes import SERVERS_ADDRESS, Machine, RealNode, links, read
 from servers import (
     Mosquitto,
     Postgres,
@@ -40,6 +40,8 @@ from servers import (
 )
 from timeline import Timeline
 from watching import wait_for
+
+from posture import manifests
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FACTORS = {"agx": 10.0, "orin": 20.0, "nano": 45.0}
@@ -246,7 +248,12 @@ class RealFarm:
         self.registry = self._start(self._registry())
         self.mosquitto = self._start(FarmMosquitto(self._folder("mosquitto")))
         self.folder.chmod(0o755)
-        self.postgres = self._start(FarmPostgres(self.folder / "postgres"))
+        # a disk of its own, which can get full
+        self.database_disk = self._folder("database")
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=400m,mode=755", "tmpfs", str(self.database_disk)], check=True
+        )
+        self.postgres = self._start(FarmPostgres(self.database_disk / "data"))
         with psycopg.connect(self.postgres.url, autocommit=True) as db:
             db.execute((ROOT / "schema.sql").read_text())
         self._start_nodes()
@@ -260,7 +267,7 @@ class RealFarm:
             )
         )
         self._make_objects()
-        self.checkout = self._checkout()
+        self._make_checkout()
         self._closing.callback(self._end_scripts)
         self.timeline.follow(self.usage, self.checkout.records / "scaler.log")
         self._closing.callback(self.timeline.close)
@@ -290,7 +297,7 @@ class RealFarm:
         config.write_text(yaml.safe_dump(settings))
         return registry
 
-    def push_sandbox(self) -> str:
+    def _push_sandbox(self) -> str:
         """Push the image of the process that holds a pod's namespaces, and return its name."""
         folder = self._folder("sandbox")
         (folder / "Dockerfile").write_text('FROM debian:bookworm-slim\nCMD ["sleep", "infinity"]\n')
@@ -300,12 +307,18 @@ class RealFarm:
         return name
 
     def _start_nodes(self) -> None:
-        sandbox = self.push_sandbox()
+        self.sandbox_image = self._push_sandbox()
         self._closing.callback(self._end_nodes)
         for number, name in enumerate(FACTORS, 1):
             kept = self.machine.kept / name
             node = RealNode(
-                name, number, self.folder / name, kept, self._binaries / "kubelet", self.cluster.kubeconfig, sandbox
+                name,
+                number,
+                self.folder / name,
+                kept,
+                self._binaries / "kubelet",
+                self.cluster.kubeconfig,
+                self.sandbox_image,
             )
             self.nodes[name] = node
             node.start()
@@ -340,16 +353,11 @@ class RealFarm:
             Secret(metadata=ObjectMeta(name="posture-farm", namespace=NAMESPACE), stringData=secret)
         )
 
-    def _checkout(self) -> Checkout:
+    def _make_checkout(self) -> None:
         pace = self.pace
-        balancer = {
-            "window_s": pace.window_s, "sample_interval_s": pace.sample_interval_s, "interval_s": pace.interval_s,
-            "warm_up_s": pace.warm_up_s, "node_grace_s": pace.node_grace_s,
-            "cooldown_base_s": pace.cooldown_base_s, "lease_s": 10,
-        }  # fmt: skip
         checkout = Checkout(
             self.folder / "farm", self.cluster, NAMESPACE, list(FACTORS), self.prometheus,
-            balancer=balancer,
+            balancer={**self._timers(), "lease_s": 10},
             kubernetes={"start_timeout_s": 600, "stop_timeout_s": 120},
             scaler={"refresh_s": min(5.0, pace.sample_interval_s), "stabilize_s": 120},
         )  # fmt: skip
@@ -361,11 +369,22 @@ class RealFarm:
                 shutil.copyfile(path, checkout.folder / path.relative_to(ROOT))
         for stream in STREAMS[2:]:
             checkout.run("patch_scaledjob.py", "--new-stream", stream)
-        for path in checkout.folder.glob("posture-job-*.yaml"):
-            text = re.sub(r"pollingInterval: \d+", f"pollingInterval: {pace.polling_s}", path.read_text())
-            # four analyzers and all servers share what two cores there are
-            path.write_text(text.replace("cpu: 500m", "cpu: 100m").replace("dnsPolicy: ClusterFirst", ""))
-        return checkout
+        self.checkout = checkout
+        self._set_polling()
+
+    def _timers(self) -> dict[str, float]:
+        pace = self.pace
+        return {
+            "window_s": pace.window_s, "sample_interval_s": pace.sample_interval_s, "interval_s": pace.interval_s,
+            "warm_up_s": pace.warm_up_s, "node_grace_s": pace.node_grace_s,
+            "cooldown_base_s": pace.cooldown_base_s,
+        }  # fmt: skip
+
+    def _set_polling(self) -> None:
+        for path in self.checkout.folder.glob("posture-job-*.yaml"):
+            text = re.sub(r"pollingInterval: \d+", f"pollingInterval: {self.pace.polling_s}", path.read_text())
+            # four analyzers and all servers share what cores there are
+            path.write_text(text.replace("cpu: 500m", "cpu: 100m"))
 
     def _end_scripts(self) -> None:
         with contextlib.suppress(AssertionError, OSError):
@@ -375,21 +394,89 @@ class RealFarm:
     # what a test asks for
 
     def bring_up(self, timeout_s: float) -> None:
-        """Bring the farm up as an operator does; the script stays, and ``press_enter()`` is the end of the farm."""
-        self.script = self.checkout.start("build_and_push.py", *self._build_flags())
+        """Bring the farm up as an operator does; the script stays, and ``script.press_enter()`` is the farm's end."""
+        self.script = self.checkout.start("build_and_push.py")
         self.script.until_it_says("press ENTER", timeout_s)
 
-    def _build_flags(self) -> list[str]:
-        if has_buildx():
-            return []
-        # an engine without buildx: the same Dockerfile by the classic builder, and the same names
-        for stream in STREAMS:
-            app = f"Images_From_{stream.capitalize()}.py"
-            name = f"{self.registry.host}/posture-{stream}:latest"
-            arguments = ("--target", "analyzer", "--build-arg", f"APP={app}", "--tag", name)
-            self.docker.run("build", *arguments, str(self.checkout.folder), timeout_s=BUILD_S)
-            self.docker.run("push", name, timeout_s=BUILD_S)
-        return ["--skip-build"]
+    def upgrade(self, timeout_s: float) -> None:
+        """Change what is in the images, and run build_and_push.py again; the one that stayed sees that and leaves."""
+        before = self.script
+        with (self.checkout.folder / "posture" / "__init__.py").open("a") as module:
+            module.write("# another version\n")
+        self.bring_up(timeout_s)
+        assert before.wait(60) == 0, before.said
+
+    def be_quick(self) -> None:
+        """Take short timers from now on."""
+        if self.pace is QUICK:
+            return
+        self.pace = QUICK
+        self.checkout.settings["balancer"].update(self._timers())
+        self.checkout.write_settings()
+        self._set_polling()
+        before = self.script
+        self.script = self.checkout.start("build_and_push.py", "--skip-build")
+        self.script.until_it_says("press ENTER", 300)
+        before.wait(60)
+
+    def places_by_the_plan(self) -> dict[str, str]:
+        """Stream -> node, as build_and_push.py has written it down."""
+        files = {stream: self.checkout.folder / f"patched-job-{stream}.yaml" for stream in STREAMS}
+        return {stream: str(manifests.load([path])[0].node) for stream, path in files.items()}
+
+    def images(self) -> dict[str, str]:
+        """Stream -> the image that its pod runs, with its digest."""
+        pods = self.cluster.client.list(Pod, namespace=NAMESPACE, labels={"posture-farm/stream": None})
+        return {
+            pod.metadata.labels["posture-farm/stream"]: pod.status.containerStatuses[0].imageID
+            for pod in pods
+            if pod.metadata.deletionTimestamp is None and pod.status.phase == "Running"
+        }
+
+    def watch_absences(self) -> Callable[[], list[set[str]]]:
+        """Return a function that tells which streams were nowhere, at each look since now."""
+        since = self.timeline.count()
+        return lambda: [set(STREAMS) - set(running) for running in self.timeline.places(since)]
+
+    def create_what_is_not_ours(self) -> None:
+        """Somebody else's Job in the same namespace."""
+        container = {"name": "other", "image": self.sandbox_image}
+        pod = {"containers": [container], "restartPolicy": "Never", "terminationGracePeriodSeconds": 1,
+               "automountServiceAccountToken": False}  # fmt: skip
+        job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "not-ours"},
+               "spec": {"template": {"spec": pod}}}  # fmt: skip
+        self.cluster.create(NAMESPACE, job)
+        mine = {"job-name": "not-ours"}
+        (found,) = self.cluster.until(
+            Pod, NAMESPACE, lambda pods: [pod.status.phase for pod in pods] == ["Running"], mine, timeout_s=WAIT_S
+        )
+        self.not_ours_uid = found.metadata.uid
+
+    def await_loops(self, count: int) -> None:
+        """Wait until the balancer has come to the end of so many further loops, the one that goes on not counted."""
+        log = self.checkout.records / "scaler.log"
+
+        def loops() -> int:
+            return read(str(log)).count(" overloaded; ")
+
+        before = loops()
+        wait_for(lambda: loops() > before + count, (count + 2) * (self.pace.loop_s + 10) + 60, look_s=0.5)
+
+    def until_moved(self, before: Mapping[str, str]) -> dict[str, str]:
+        """Wait until each stream runs once, and not all where they were."""
+        wait_for(lambda: self.until_each_runs_once() != before, WAIT_S, look_s=1.0)
+        return self.until_each_runs_once()
+
+    def leftovers(self) -> list[str]:
+        """What of the nodes is still on this machine after ``close()``."""
+        told = [f"link {name}" for name in links()]
+        told += [f"mount {line}" for line in read("/proc/mounts").splitlines() if str(self.folder) in line]
+        for entry in Path("/proc").glob("[0-9]*"):
+            line = read(f"{entry}/cmdline").replace("\0", " ")
+            if str(self.folder) in line:
+                told.append(f"process {entry.name}: {line}")
+        told += [f"cgroup {name}" for name in self.machine.left_cgroups]
+        return told + [str(path) for path in [self.folder] if path.exists()]
 
     @contextlib.contextmanager
     def traffic(self, name: str, *, settle: Callable[[], None] | None = None, **offsets: int) -> Iterator[None]:
@@ -492,7 +579,7 @@ class RealFarm:
     def ready_pods(self) -> dict[str, list[str]]:
         """Stream -> the nodes of its Ready pods, as the API server has it."""
         found: dict[str, list[str]] = {}
-        for pod in self.cluster.client.list(Pod, namespace=NAMESPACE):
+        for pod in self.cluster.client.list(Pod, namespace=NAMESPACE, labels={"posture-farm/stream": None}):
             conditions = (pod.status and pod.status.conditions) or []
             ready = any(one.type == "Ready" and one.status == "True" for one in conditions)
             if ready and pod.metadata.deletionTimestamp is None:

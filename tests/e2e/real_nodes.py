@@ -1,7 +1,7 @@
 """Real nodes on one machine: each a kubelet and a containerd with runc, in namespaces of their own.
 
 Mounts and process ids are each node's own (node_init.py), so that a node ends like a machine whose power is cut:
-nothing of it is left but its folder. The network is the machine's; each node has a bridge there for its pods. All
+nothing of it is left but its folder, its bridge, and empty cgroups. The network is the machine's; each node has a bridge there for its pods. All
 servers of the farm listen on one address, which pods and this machine reach alike.
 """
 
@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,12 +27,15 @@ import pytest
 import yaml
 from servers import die_with_parent, find_program, free_port
 
+from posture import processes
+
 HERE = Path(__file__).resolve().parent
 CNI_PLUGINS = Path("/usr/lib/cni")
 CGROUPS = Path("/sys/fs/cgroup")
 CONTAINERS = "k8s.io"
 """containerd's name for what kubelet starts: the cgroup above a container's own."""
 SERVERS_LINK, SERVERS_ADDRESS = "pfe2e", "10.244.0.1"
+CONTAINER_ID = re.compile(r"\b[0-9a-f]{64}\b")
 STARTED_S = 120.0
 
 
@@ -48,6 +52,8 @@ class Machine:
         """What makes the next run quicker: images."""
         # PostgreSQL runs as somebody who may not look into root's home
         self.folder = Path(tempfile.gettempdir()) / "posture-e2e"
+        self.left_cgroups: set[str] = set()
+        """Of containers, which could not be removed."""
         self._lock = (cache / "lock").open("w")
 
     @staticmethod
@@ -72,11 +78,17 @@ class Machine:
         ip("link", "set", SERVERS_LINK, "up")
 
     def clean(self) -> None:
-        """Take away what nodes leave when they end: links, cgroups, files. Their mounts have gone by themselves."""
+        """Take away what outlives the processes of a run: links, cgroups, mounts, files, and the farm's scaler."""
+        for record in self.folder.glob("farm/run/*/scaler.json"):
+            processes.stop(record.stem, record.parent, 10)
         for name in links():
             ip("link", "delete", name)
-        for tasks in self.folder.glob("*/state/containerd/io.containerd.runtime.v2.task/k8s.io"):
-            remove_cgroups([path.name for path in tasks.iterdir()])
+        for line in read("/proc/mounts").splitlines():
+            if line.split()[1].startswith(f"{self.folder}/"):
+                subprocess.run(["umount", "--lazy", line.split()[1]], check=True)
+        self.left_cgroups = set()
+        for log in self.folder.glob("*/containerd.log"):
+            self.left_cgroups |= remove_cgroups(set(CONTAINER_ID.findall(log.read_text(errors="replace"))))
         if self.folder.exists():
             shutil.rmtree(self.folder)
 
@@ -363,12 +375,24 @@ def links() -> list[str]:
     return [link["ifname"] for link in listed if link["ifname"].startswith(SERVERS_LINK)]
 
 
-def remove_cgroups(containers: list[str]) -> None:
-    """Remove the cgroups of containers that have ended without their runtime."""
-    for name in containers:
-        for group in [*CGROUPS.glob(f"{CONTAINERS}/{name}"), *CGROUPS.glob(f"*/{CONTAINERS}/{name}")]:
-            with contextlib.suppress(FileNotFoundError):
-                group.rmdir()
+def remove_cgroups(containers: set[str]) -> set[str]:
+    """Remove the cgroups of containers that have ended: a runtime that is in a hurry leaves some behind.
+
+    Returns:
+        The containers whose cgroups can't be removed.
+    """
+    left = set()
+    for top in [CGROUPS / CONTAINERS, *CGROUPS.glob(f"*/{CONTAINERS}")]:
+        for name in containers:
+            try:
+                (top / name).rmdir()
+            except FileNotFoundError:
+                pass
+            except OSError:
+                left.add(name)
+        with contextlib.suppress(OSError):  # somebody else's are in it, or it isn't there
+            top.rmdir()
+    return left
 
 
 def ip(*arguments: str) -> str:

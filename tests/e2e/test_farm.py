@@ -1,21 +1,123 @@
-"""What the README promises, seen on real nodes with real containers: the farm's life from the first image to the end."""
+"""What the README promises, seen on real nodes with real containers: the farm's life from the first image to the end.
+
+The tests run in the order in which they stand here; each leaves a farm that runs.
+"""
 
 from __future__ import annotations
 
-from real_farm import RealFarm
+import os
+import random
+import socket
+import time
+from collections import Counter
+
+import pytest
+from faults import FIRST_SIX, OTHERS, Fault, overload
+from lightkube.resources.batch_v1 import Job
+from lightkube.resources.core_v1 import Node, Pod
+from real_farm import NAMESPACE, QUICK, STREAMS, RealFarm
 from watching import wait_for
 
 UP_S = 900.0
 """The first time, all layers of the images are built, pushed and pulled."""
+SEED = int(os.environ.get("E2E_SEED") or random.SystemRandom().randrange(1_000_000))
+RANDOM_FAULTS = 30
 
 
 def test_streams_are_placed_evenly_where_their_pods_really_run(farm: RealFarm) -> None:
-    farm.usage.foreign["nano"] = 5.0  # the fast node has least to do, with or without ties
-    farm.usage.foreign["orin"] = 5.0
+    farm.usage.foreign.update(orin=5.0, nano=5.0)  # agx has least to do: it gets the stream that is left over
+    farm.create_what_is_not_ours()
     farm.bring_up(UP_S)
     places = farm.until_each_runs_once()
-    farm.usage.foreign.update(nano=0.0, orin=0.0)
-    assert sorted(list(places.values()).count(node) for node in farm.nodes) == [1, 1, 2]
-    assert list(places.values()).count("agx") == 2
+    farm.usage.foreign.update(orin=0.0, nano=0.0)
+    assert Counter(places.values()) == {"agx": 2, "orin": 1, "nano": 1}
+    assert farm.places_by_the_plan() == places
     with farm.traffic("first placement"):
-        wait_for(lambda: len(farm.usage.running) == 4)
+        pass
+
+
+def test_a_node_that_gets_busy_gives_up_one_stream_and_then_the_farm_is_stable(farm: RealFarm) -> None:
+    before = farm.until_each_runs_once()
+    moves = len(farm.timeline.moves())
+    with farm.traffic("balance"), overload(farm) as busy:
+        began = time.monotonic()
+        wait_for(lambda: len(farm.timeline.moves()) > moves, 3 * farm.pace.loop_s + 30, look_s=0.5)
+        decided_s = time.monotonic() - began
+        places = farm.until_moved(before)
+        took_s = time.monotonic() - began
+        farm.await_loops(3)
+        made = farm.timeline.moves()[moves:]
+        assert [(move.kind, move.source) for move in made] == [("offload", busy)], made
+        assert farm.until_each_runs_once() == places
+    farm.timeline.facts["balance"] = (
+        f"decided {decided_s:.0f} s after the load came, the stream ran on its new node after {took_s:.0f} s, "
+        "and nothing moved in the next three loops"
+    )
+
+
+def survive(farm: RealFarm, fault: Fault, rng: random.Random) -> None:
+    """Let a fault happen during traffic; every stream then runs once in time, and no frame is missing or doubled."""
+    farm.until_each_runs_once()
+    with farm.traffic(fault.name, **fault.clocks):
+        with farm.timeline.span("fault", fault.name) as span:
+            fault.happen(farm, rng)
+        began = time.monotonic()
+        farm.until_each_runs_once(fault.within_s)
+        said = f"every stream ran once {time.monotonic() - began:.0f} s after it (bound {fault.within_s:g} s)"
+        span.outcome = f"{span.outcome}; {said}" if span.outcome else said
+
+
+@pytest.mark.parametrize("fault", [pytest.param(one, id=one.name.replace(" ", "-")) for one in FIRST_SIX])
+def test_every_stream_runs_once_and_no_frame_is_lost_after(farm: RealFarm, fault: Fault) -> None:
+    farm.be_quick()
+    survive(farm, fault, random.Random(SEED))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("fault", [pytest.param(one, id=one.name.replace(" ", "-")) for one in OTHERS])
+def test_every_stream_runs_once_and_no_frame_is_lost_also_after(farm: RealFarm, fault: Fault) -> None:
+    farm.be_quick()
+    survive(farm, fault, random.Random(SEED))
+
+
+@pytest.mark.long
+def test_thirty_faults_at_random_lose_no_frame(farm: RealFarm) -> None:
+    farm.be_quick()
+    print(f"E2E_SEED={SEED}")
+    farm.timeline.facts["seed of the random faults"] = str(SEED)
+    rng = random.Random(SEED)
+    for fault in rng.choices(FIRST_SIX + OTHERS, k=RANDOM_FAULTS):
+        survive(farm, fault, rng)
+
+
+def test_new_images_are_rolled_out_stream_by_stream_without_losing_a_frame(farm: RealFarm) -> None:
+    before, places = farm.images(), farm.until_each_runs_once()
+    with farm.traffic("upgrade"):
+        absent = farm.watch_absences()
+        farm.upgrade(UP_S)
+        assert farm.until_each_runs_once() == places
+        assert max(map(len, absent()), default=0) <= 1, "two streams were down at the same time"
+    after = farm.images()
+    assert all(after[stream] != before[stream] for stream in STREAMS), (before, after)
+
+
+def test_enter_leaves_nothing_of_ours_and_does_not_touch_what_is_not_ours(farm: RealFarm) -> None:
+    pids = [farm.pid_of("scaler"), farm.pid_of("balancer")]
+    farm.script.press_enter()
+    assert farm.script.wait(300) == 0, farm.script.said
+    assert [job.metadata.name for job in farm.cluster.client.list(Job, namespace=NAMESPACE)] == ["not-ours"]
+    pods = list(farm.cluster.client.list(Pod, namespace=NAMESPACE))
+    assert [pod.metadata.labels["job-name"] for pod in pods] == ["not-ours"]
+    assert pods[0].metadata.uid == farm.not_ours_uid
+    assert pods[0].status.phase == "Running"
+    for node in farm.cluster.client.list(Node):
+        assert not [taint for taint in node.spec.taints or [] if taint.key.startswith("posture-farm")]
+    assert farm.where() == {}
+    assert not [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", farm.checkout.port))
+
+
+def test_the_machine_is_as_it_was(farm: RealFarm) -> None:
+    farm.close()
+    assert farm.leftovers() == []

@@ -124,6 +124,14 @@ class Timeline:
                         self._moves[MoveMade(at_s, *rest)] = None
         return list(self._moves)
 
+    def count(self) -> int:
+        """How many samples were taken."""
+        return len(self._samples)
+
+    def places(self, since: int) -> list[dict[str, list[str]]]:
+        """Stream -> nodes where it ran, of each sample from the given one on."""
+        return [running for _, _, running in self._samples[since:]]
+
     def close(self) -> None:
         """Take no more samples."""
         self._end.set()
@@ -149,17 +157,18 @@ class Timeline:
         figure = Figure(figsize=(18, 3.2 + 1.7 * len(names) + 0.55 * len(self.streams)), layout="constrained")
         heights = [*[1.7] * len(names), 0.55 * len(self.streams), 1.6]
         axes = figure.subplots(rows, 1, sharex=True, gridspec_kw={"height_ratios": heights})
-        times = [(at - self.began_s) / 60 for at, _, _ in self._samples]
+        samples = list(self._samples)  # more come meanwhile
+        times = [(at - self.began_s) / 60 for at, _, _ in samples]
         colours = dict(zip(names, COLOURS, strict=False))
         for name, ax in zip(names, axes, strict=False):
-            values = [shown.get(name, float("nan")) for _, shown, _ in self._samples]
+            values = [shown.get(name, float("nan")) for _, shown, _ in samples]
             ax.fill_between(times, values, step="post", color=colours[name], alpha=0.25, linewidth=0)
             ax.step(times, values, where="post", color=colours[name], linewidth=1.4)
             ax.axhline(THRESHOLD, color="#868e96", linewidth=0.9, linestyle="--")
             ax.set_ylim(0, 105)
             ax.set_ylabel(f"{name}\nusage %", fontsize=10)
             ax.set_title(f"{name}: one analyzer is {self.factors[name]:g} %", loc="left", fontsize=10)
-        self._draw_streams(axes[-2], times, colours)
+        self._draw_streams(axes[-2], times, [running for _, _, running in samples], colours)
         self._draw_spans(axes[-1])
         for ax in axes[:-1]:
             for span in self._faults():
@@ -169,11 +178,13 @@ class Timeline:
         figure.suptitle("Posture Farm, end to end: usage, places, moves and faults", fontsize=15, fontweight="bold")
         return figure
 
-    def _draw_streams(self, ax: Any, times: Sequence[float], colours: Mapping[str, str]) -> None:
+    def _draw_streams(
+        self, ax: Any, times: Sequence[float], places: Sequence[Mapping[str, list[str]]], colours: Mapping[str, str]
+    ) -> None:
         width = SAMPLE_S / 60
         for number, stream in enumerate(self.streams):
             for name, colour in colours.items():
-                here = [at for at, (_, _, running) in zip(times, self._samples, strict=True)
+                here = [at for at, running in zip(times, places, strict=True)
                         if name in running.get(stream, [])]  # fmt: skip
                 ax.broken_barh(merged(here, width), (number - 0.35, 0.7), color=colour, alpha=0.85, linewidth=0)
         for count, move in enumerate(self.moves(), 1):

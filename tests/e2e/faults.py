@@ -1,0 +1,286 @@
+"""What goes wrong on purpose: each fault happens to a running farm, and leaves it as it was but for the fault."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from control_plane import ScaledJob
+from lightkube.resources.core_v1 import Node
+from real_farm import FACTORS, NAMESPACE, STREAMS, RealFarm, is_ready_node
+from real_nodes import CGROUPS, CONTAINERS
+from watching import wait_for
+
+from posture import labels
+
+AWAY_S = 8.0
+"""How long what is stopped stays away."""
+HOG = "import ctypes, sys; open('/proc/self/oom_score_adj', 'w').write('-1000'); sys.stdin.readline(); b = bytearray(4 << 30)"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that goes wrong.
+
+    Attributes:
+        name: what it is, in words.
+        happen: does it, and undoes what an operator would undo; takes the farm and a source of chance.
+        within_s: every stream runs exactly once so long after that, at the latest.
+        clocks: stream -> by how many seconds its camera's clock is wrong.
+    """
+
+    name: str
+    happen: Callable[[RealFarm, random.Random], None]
+    within_s: float
+    clocks: Mapping[str, int]
+
+
+def overloaded(farm: RealFarm) -> str:
+    """Put foreign load on the node with most streams, so that it is over the threshold by less than one analyzer."""
+    counts = {node: sum(node in places for places in farm.where().values()) for node in FACTORS}
+    node = max(counts, key=lambda name: counts[name])
+    farm.usage.foreign[node] = 55.0 - counts[node] * FACTORS[node]
+    return node
+
+
+@contextlib.contextmanager
+def overload(farm: RealFarm) -> Iterator[str]:
+    """The same for a while."""
+    node = overloaded(farm)
+    try:
+        yield node
+    finally:
+        farm.usage.foreign[node] = 0.0
+
+
+def a_node_with_streams(farm: RealFarm, rng: random.Random) -> str:
+    return rng.choice(sorted({places[0] for places in farm.where().values()}))
+
+
+def an_analyzer(farm: RealFarm, rng: random.Random) -> tuple[str, str, int]:
+    """Some stream, its node, and the pid of its process."""
+    stream = rng.choice(STREAMS)
+    (node,) = farm.where()[stream]
+    (pid,) = farm.nodes[node].programs_of(f"Images_From_{stream.capitalize()}.py")
+    return stream, node, pid
+
+
+def await_end(pid: int, timeout_s: float = 60.0) -> None:
+    wait_for(lambda: not Path(f"/proc/{pid}").exists(), timeout_s)
+
+
+def analyzer_killed(farm: RealFarm, rng: random.Random) -> None:
+    _, _, pid = an_analyzer(farm, rng)
+    os.kill(pid, signal.SIGKILL)
+    await_end(pid)
+
+
+def analyzer_out_of_memory(farm: RealFarm, rng: random.Random) -> None:
+    """Its container's memory fills up to the limit. Who fills it is spared, so that the analyzer is what dies."""
+    _, node, pid = an_analyzer(farm, rng)
+    (name,) = (name for name, main in farm.nodes[node].main_processes().items() if main == pid)
+    (group,) = [*CGROUPS.glob(f"{CONTAINERS}/{name}"), *CGROUPS.glob(f"memory/{CONTAINERS}/{name}")]
+    with subprocess.Popen([sys.executable, "-c", HOG], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as hog:
+        (group / "cgroup.procs").write_text(f"{hog.pid}\n")
+        assert hog.stdin is not None
+        hog.stdin.write(b"now\n")
+        hog.stdin.flush()
+        try:
+            await_end(pid)
+        finally:
+            hog.kill()
+
+
+def runtime_restarted(farm: RealFarm, rng: random.Random) -> None:
+    farm.nodes[a_node_with_streams(farm, rng)].restart_runtime()
+
+
+def kubelet_stopped(farm: RealFarm, rng: random.Random) -> None:
+    """Until the node is NotReady and its streams run elsewhere; then it comes back."""
+    name = a_node_with_streams(farm, rng)
+    node = farm.nodes[name]
+    node.stop_program("kubelet")
+    try:
+        until_streams_have_left(farm, name)
+    finally:
+        node.start_program("kubelet")
+    until_ready(farm)
+
+
+def node_deleted(farm: RealFarm, rng: random.Random) -> None:
+    """Power and Node object are gone until its streams run elsewhere; then the machine is switched on again."""
+    name = a_node_with_streams(farm, rng)
+    node = farm.nodes[name]
+    node.cut_power()
+    farm.cluster.client.delete(Node, name)
+    try:
+        until_streams_have_left(farm, name)
+    finally:
+        node.start()
+    until_ready(farm)
+
+
+def until_streams_have_left(farm: RealFarm, name: str) -> None:
+    pace = farm.pace
+    bound_s = pace.node_monitor_s + pace.node_grace_s + 2 * pace.loop_s + pace.polling_s + 120
+
+    def left() -> bool:
+        running = farm.where()
+        return set(running) == set(STREAMS) and all(places != [name] for places in running.values())
+
+    wait_for(left, bound_s, look_s=1.0)
+
+
+def until_ready(farm: RealFarm) -> None:
+    farm.cluster.until(Node, None, lambda nodes: sum(map(is_ready_node, nodes)) == len(FACTORS), timeout_s=240)
+
+
+def keda_killed(farm: RealFarm, rng: random.Random) -> None:
+    """And while it is away an analyzer ends, for which the Job alone has to care."""
+    farm.cluster.keda.kill()
+    analyzer_killed(farm, rng)
+    time.sleep(AWAY_S)
+    farm.cluster.keda.start()
+
+
+def api_server_and_etcd_restarted(farm: RealFarm, _: random.Random) -> None:
+    farm.cluster.api_server.kill()
+    farm.cluster.etcd.stop()
+    time.sleep(AWAY_S)
+    farm.cluster.start()
+    until_ready(farm)
+
+
+def scaler_killed(farm: RealFarm, _: random.Random) -> None:
+    """build_and_push.py, which stays, starts it again."""
+    pid = farm.pid_of("scaler")
+    os.kill(pid, signal.SIGKILL)
+
+    def back() -> bool:
+        with contextlib.suppress(OSError, ValueError, StopIteration):
+            return farm.pid_of("scaler") != pid and farm.pid_of("balancer") > 0
+        return False
+
+    wait_for(back, 120, look_s=0.2)
+
+
+def balancer_killed_in_mid_move(farm: RealFarm, _: random.Random) -> None:
+    with overload(farm):
+        wait_for(lambda: bool(open_moves(farm)), 4 * farm.pace.loop_s + 60, look_s=0.1)
+        os.kill(farm.pid_of("balancer"), signal.SIGKILL)
+        farm.timeline.spans[-1].outcome = f"killed while {', '.join(open_moves(farm))} was being moved"
+        wait_for(lambda: not open_moves(farm), 240, look_s=0.5)
+        farm.until_each_runs_once()
+
+
+def open_moves(farm: RealFarm) -> list[str]:
+    """Streams with an open move."""
+    found = farm.cluster.client.list(ScaledJob, namespace=NAMESPACE)
+    return [one.metadata.labels[labels.STREAM] for one in found if labels.MOVE in (one.metadata.annotations or {})]
+
+
+def prometheus_stopped(farm: RealFarm, _: random.Random) -> None:
+    farm.prometheus.stop()
+    time.sleep(AWAY_S)
+    farm.prometheus.start()
+
+
+def prometheus_hanging(farm: RealFarm, _: random.Random) -> None:
+    process = farm.prometheus.process
+    process.send_signal(signal.SIGSTOP)
+    try:
+        time.sleep(AWAY_S)
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
+def prometheus_lying(farm: RealFarm, _: random.Random) -> None:
+    """One node is stale, one NaN, and the third overloaded: there is nowhere to go, so nothing is moved."""
+    with overload(farm) as busy:
+        liars = [node for node in FACTORS if node != busy]
+        farm.usage.lies.update({liars[0]: "stale", liars[1]: "nan"})
+        before = len(farm.timeline.moves())
+        try:
+            farm.await_loops(3)
+            assert len(farm.timeline.moves()) == before, "moved on lies"
+        finally:
+            farm.usage.foreign[busy] = 0.0
+            farm.usage.lies.clear()
+            farm.await_loops(1)
+
+
+def mosquitto_restarted(farm: RealFarm, _: random.Random) -> None:
+    farm.mosquitto.stop()
+    time.sleep(AWAY_S)
+    farm.mosquitto.start()
+
+
+def mosquitto_killed(farm: RealFarm, _: random.Random) -> None:
+    farm.mosquitto.kill()
+    time.sleep(AWAY_S)
+    farm.mosquitto.start()
+
+
+def postgres_restarted(farm: RealFarm, _: random.Random) -> None:
+    farm.postgres.stop()
+    time.sleep(AWAY_S)
+    farm.postgres.start()
+
+
+def postgres_full(farm: RealFarm, _: random.Random) -> None:
+    """Its disk is full, until somebody makes room."""
+    ballast = farm.database_disk / "ballast"
+    with ballast.open("wb") as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(1 << 20))
+    time.sleep(2 * AWAY_S)
+    ballast.unlink()
+    if farm.postgres.process.poll() is not None:  # it gave up, which it may
+        farm.postgres.start()
+
+
+def network_cut(farm: RealFarm, rng: random.Random) -> None:
+    with farm.nodes[a_node_with_streams(farm, rng)].network_cut():
+        time.sleep(farm.pace.cut_s)
+
+
+def clock_wrong(farm: RealFarm, _: random.Random) -> None:
+    farm.until_rows(time.time())
+
+
+def fault(happen: Callable[[RealFarm, random.Random], None], within_s: float, **clocks: int) -> Fault:
+    return Fault(happen.__name__.replace("_", " "), happen, within_s, clocks)
+
+
+FIRST_SIX = (
+    fault(analyzer_killed, 90),
+    fault(kubelet_stopped, 120),
+    fault(keda_killed, 120),
+    fault(mosquitto_restarted, 60),
+    fault(balancer_killed_in_mid_move, 120),
+    fault(prometheus_lying, 60),
+)
+"""Those of every run."""
+
+OTHERS = (
+    fault(scaler_killed, 60),
+    fault(analyzer_out_of_memory, 90),
+    fault(runtime_restarted, 120),
+    fault(node_deleted, 180),
+    fault(api_server_and_etcd_restarted, 120),
+    fault(prometheus_stopped, 60),
+    fault(prometheus_hanging, 60),
+    fault(mosquitto_killed, 60),
+    fault(postgres_restarted, 60),
+    fault(postgres_full, 90),
+    fault(network_cut, 120),
+    fault(clock_wrong, 60, pi1=3600),
+)
