@@ -11,6 +11,7 @@ events:
 from __future__ import annotations
 
 import difflib
+import heapq
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -152,11 +153,16 @@ def fits(work: Sequence[float], speeds: Sequence[float], foreign: Sequence[float
 
     If so, the farm is feasible; if not, it may still be. ``foreign`` is what others take of each node.
     """
-    load = list(foreign)
+    emptiest: dict[float, list[float]] = {}  # speed -> the loads of its nodes, as a heap
+    for speed, points in zip(speeds, foreign, strict=True):
+        heapq.heappush(emptiest.setdefault(speed, []), points)
     for points in sorted(work, reverse=True):
-        best = min(range(len(speeds)), key=lambda node: load[node] + points / speeds[node])
-        load[best] += points / speeds[best]
-    return max(load) <= threshold + ROUNDING
+        speed = min(emptiest, key=lambda speed: emptiest[speed][0] + points / speed)
+        load = emptiest[speed][0] + points / speed
+        if load > threshold + ROUNDING:
+            return False
+        heapq.heapreplace(emptiest[speed], load)
+    return True
 
 
 def read_scenario(path: Path) -> dict[str, Any]:
