@@ -23,7 +23,7 @@ sys.path.insert(0, str(HERE))
 from posture import config, images, manifests, new_stream, placement
 from posture.errors import UserError
 from posture.manifests import Manifest
-from posture.prometheus import Prometheus
+from posture.prometheus import MetricUnavailable, Prometheus, Reading
 from posture.runtime import EXIT_OK, run_script, setup_logging
 
 log = logging.getLogger("patch_scaledjob")
@@ -124,6 +124,15 @@ def placed_before(source: Manifest, target: Path) -> str | None:
         return source.node
 
 
+def sample(settings: config.Settings) -> dict[str, Reading | MetricUnavailable]:
+    """Return node -> its usage, or why no stream can be placed there."""
+    sampled = Prometheus(settings.prometheus, settings.gpu_queries).sample()
+    master = settings.kubernetes.master
+    if master in sampled:
+        sampled[master] = MetricUnavailable(master, None, "is kubernetes.master, which is tainted for streams")
+    return sampled
+
+
 def patch(streams: Sequence[Manifest], nodes: Mapping[str, str], settings: config.Settings, image: str) -> None:
     """Set in each ScaledJob what the settings say, and its node.
 
@@ -170,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     plan = placement.place(
         {one.stream: placed_before(one, targets[one.stream]) for one in streams},
         {one.stream: str(one.node) for one in streams if one.pinned},
-        Prometheus(settings.prometheus, settings.gpu_queries).sample(),
+        sample(settings),
         flags.seed,
     )
     print("\n".join(placement.table(plan.rows)))

@@ -11,8 +11,8 @@ import json
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -63,7 +63,7 @@ class Reading:
 
     value: float
     at: float
-    scrapes: tuple[tuple[float, float], ...]
+    scrapes: tuple[tuple[float, float], ...] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -224,9 +224,21 @@ class Window:
             since = self._since.setdefault(node, found.at)
             scrapes.update({at: value for at, value in found.scrapes if at >= since})
 
-    def averages(self) -> dict[str, Average | MetricUnavailable]:
-        """Return each node's average, or why it has none."""
-        return {node: self._average(node, scrapes) for node, scrapes in self._scrapes.items()}
+    def averages(self, settles_s: Callable[[str], float] | None = None) -> dict[str, Average | MetricUnavailable]:
+        """Return each node's average, or why it has none.
+
+        Args:
+            settles_s: node -> since when its scrapes are free of our own changes (R5); earlier ones are left out
+                where enough others remain.
+        """
+        found = {}
+        for node, scrapes in self._scrapes.items():
+            found[node] = self._average(node, scrapes)
+            if settles_s is not None:
+                since = settles_s(node)
+                settled = self._average(node, {at: value for at, value in scrapes.items() if at >= since})
+                found[node] = settled if isinstance(settled, Average) else found[node]
+        return found
 
     def _average(self, node: str, scrapes: Mapping[float, float]) -> Average | MetricUnavailable:
         needed = math.ceil(self._due * NEEDED_SHARE - 1e-9)

@@ -33,6 +33,13 @@ def gpu_queries(*nodes: str, metric: str = METRIC) -> dict[str, GpuQuery]:
     return {node: GpuQuery(instance_of(node), metric) for node in nodes}
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A Prometheus that is killed in the middle of a scrape is no error of ours."""
+
+
 class GpuExporter:
     """Answers scrapes on a free port. A node that was never set, or is down, answers 503: its target is down."""
 
@@ -49,8 +56,7 @@ class GpuExporter:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self.address = f"127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 

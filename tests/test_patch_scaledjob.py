@@ -179,6 +179,13 @@ def test_a_pinned_stream_stays_and_the_others_fill_up_around_it(patcher: Patcher
     assert "1 pinned; even share" in ended.stdout
 
 
+def test_no_stream_is_placed_on_the_tainted_master(patcher: Patcher) -> None:
+    patcher.environ = {"POSTURE_KUBERNETES_MASTER": "idle"}
+    ended = patcher.run(*patcher.streams(2))
+    assert Counter(patcher.placed().values()) == {"half": 1, "busy": 1}
+    assert re.search(r"idle +- +0 -> 0 +is kubernetes\.master", ended.stdout)
+
+
 def test_address_image_and_namespace_are_set_where_given(patcher: Patcher) -> None:
     patcher.environ = {"POSTURE_KUBERNETES_FARM": "north"}
     flags = ["--scaler-address", "192.0.2.1:50051", "--image", "registry:5000/{pi_id}:v2", "--namespace", "cameras"]
