@@ -250,7 +250,7 @@ class Balancer:
         return False
 
     def _plan(self, view: View, window: Window, start_s: float) -> tuple[Snapshot, Plan]:
-        averages = window.averages()
+        averages = window.averages(self._ledger.settles_s)
         known = {node: found for node, found in averages.items() if isinstance(found, Average)}
         self._ledger.window(
             start_s,

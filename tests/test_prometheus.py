@@ -288,6 +288,16 @@ def test_two_thirds_of_the_scrapes_are_enough_and_one_less_is_not() -> None:
     assert window.averages()["a"] == Average(50.0, 4, 100.0, 120.0)
 
 
+def test_r5_scrapes_from_before_our_last_change_are_left_out_where_enough_others_remain() -> None:
+    window = Window(config.Prometheus(), 30.0)
+    for at in range(5, 35, 5):
+        value = 90.0 if at <= 10 else 30.0
+        window.add({"a": Reading(value, float(at), ((float(at), value),))})
+    found = {since: window.averages(lambda node, since=since: since)["a"] for since in (0.0, 15.0, 16.0)}  # type: ignore[misc]
+    assert [average.value for average in found.values()] == [50.0, 30.0, 50.0]  # type: ignore[union-attr]
+    assert found[15.0].since == 15.0  # type: ignore[union-attr]
+
+
 def test_an_invalid_scrape_is_not_counted_in_a_window(farm: Farm) -> None:
     (a,) = farm.nodes(1)
     farm.exporter.set(a, 10)
