@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -24,6 +24,11 @@ import yaml
 from gpu_exporter import GpuExporter, gpu_queries
 from scaler_process import ANSWER_S, ROOT, Certificates, ScalerProcess, poll, ref, wire_grpc
 from servers import PrometheusServer, free_port, is_running
+
+import cpu_monitor_and_offload
+from posture import config
+from posture.prometheus import Prometheus
+from posture.refresher import Refresher
 
 NODES = ("a", "b")
 SHORT: dict[str, Any] = {"stabilize_s": 1.0, "refresh_s": 0.1}
@@ -342,21 +347,38 @@ def test_the_metrics_show_nodes_answers_and_keda(
     assert scaler.page("/secrets")[0] == 404
 
 
-def test_a_process_that_hangs_is_unhealthy(farm: Callable[..., ScalerProcess], tmp_path: Path) -> None:
-    """Its event loop is stopped from outside; the threads beside it go on."""
-    scaler = farm(tmp_path / "scaler", "--no-balancer")
-    assert scaler.page("/healthz")[0] == 200
-    assert scaler.process is not None
-    scaler.process.send_signal(signal.SIGSTOP)
-    try:
-        with socket.create_connection(("127.0.0.1", scaler.metrics_port), timeout=1) as probe:
-            probe.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
-            probe.settimeout(0.5)
-            with pytest.raises(TimeoutError):
-                probe.recv(1)
-    finally:
-        scaler.process.send_signal(signal.SIGCONT)
-    assert scaler.page("/healthz")[0] == 200
+def test_an_event_loop_that_hangs_is_unhealthy(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = config.Settings(scaler=config.Scaler(metrics_port=0), gpu_queries=gpu_queries(*NODES))
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    async def make() -> cpu_monitor_and_offload.Service:
+        prometheus = Prometheus(settings.prometheus, settings.gpu_queries)
+        return cpu_monitor_and_offload.Service(settings, prometheus, None)
+
+    service = asyncio.run_coroutine_threadsafe(make(), loop).result(ANSWER_S)
+    monkeypatch.setattr(cpu_monitor_and_offload, "HANGS_AFTER_S", ANSWER_S)
+    assert service.is_unhealthy() == ""
+    released = threading.Event()
+    loop.call_soon_threadsafe(released.wait)
+    monkeypatch.setattr(cpu_monitor_and_offload, "HANGS_AFTER_S", 0.2)
+    assert service.is_unhealthy() == "the event loop hasn't turned for 0.2 s"
+    released.set()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(ANSWER_S)
+    loop.close()
+
+
+def test_a_refresher_that_ends_by_a_bug_does_not_end_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    ended = threading.Event()
+    refresher = Refresher(lambda: {}["a bug"], 1.0, lambda _: None, ended.set)
+    refresher.start()
+    refresher.join(ANSWER_S)
+    assert ended.is_set()
+    assert told[0].exc_type is KeyError
 
 
 # TLS
