@@ -14,17 +14,27 @@ import contextlib
 import fcntl
 import os
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from go_tools import BinariesMissingError, GoTools
 
 HERE = Path(__file__).resolve().parent
 DEBIAN = "debian:bookworm-slim"
+BUILDX = GoTools(
+    HERE / "buildx",
+    "buildx",
+    "docker's buildx plugin: about two minutes on two cores, once",
+    ("cli-plugins",),
+    finish=lambda _, folder: _make_plugin(folder),
+)
 STAND_INS = {"eclipse-mosquitto:2": HERE / "images" / "mosquitto", "postgres:17": HERE / "images" / "postgres"}
 READY, START_S, STOP_S = b"ready\n", 90.0, 60.0
 BUILD_S = 1500.0
@@ -36,6 +46,23 @@ class EngineMissingError(Exception):
     """No engine can be had here; the message says why."""
 
 
+def find_builder() -> dict[str, str]:
+    """Have buildx: this machine's, or else ours; where that can't be, docker's classic builder does most things."""
+    if subprocess.run(["docker", "buildx", "version"], capture_output=True, check=False).returncode == 0:
+        return {"DOCKER_BUILDKIT": "1"}
+    try:
+        return {"DOCKER_BUILDKIT": "1", "DOCKER_CONFIG": str(BUILDX.ensure())}
+    except BinariesMissingError as error:
+        print(f"no buildx: {error}", file=sys.stderr)
+        return {"DOCKER_BUILDKIT": "0"}
+
+
+def _make_plugin(folder: Path) -> None:
+    """Put it where docker looks for plugins, in a folder that can be its DOCKER_CONFIG."""
+    (folder / "cli-plugins").mkdir()
+    (folder / "buildx").rename(folder / "cli-plugins" / "docker-buildx")
+
+
 @dataclass(frozen=True)
 class Engine:
     """A running engine.
@@ -43,17 +70,17 @@ class Engine:
     Attributes:
         host: for docker's environment variable DOCKER_HOST; empty: docker's default.
         ours: it is the tests' alone, and may be given stand-ins.
+        builder: docker's environment variables that let it find buildx.
     """
 
     host: str
     ours: bool
+    builder: Mapping[str, str] = field(default_factory=find_builder)
 
     @property
     def environ(self) -> dict[str, str]:
         """The environment of a program that is to use this engine."""
-        # the classic builder will do, where there is no buildx
-        builder = {} if has_buildx() else {"DOCKER_BUILDKIT": "0"}
-        return {**os.environ, **builder, **({"DOCKER_HOST": self.host} if self.host else {})}
+        return {**os.environ, **self.builder, **({"DOCKER_HOST": self.host} if self.host else {})}
 
     def run(self, *arguments: str, timeout_s: float = 120.0, cwd: Path | None = None) -> str:
         """Run docker, and return what it prints on standard output."""
@@ -112,11 +139,6 @@ class Engine:
         assert done.returncode == 0, done.stderr
 
 
-def has_buildx() -> bool:
-    """Whether docker has the plugin."""
-    return subprocess.run(["docker", "buildx", "version"], capture_output=True, check=False).returncode == 0
-
-
 @contextlib.contextmanager
 def engine() -> Iterator[Engine]:
     """An engine that has the base image.
@@ -124,12 +146,12 @@ def engine() -> Iterator[Engine]:
     Raises:
         EngineMissingError: none can be had.
     """
+    if shutil.which("docker") is None:
+        raise EngineMissingError("docker is not installed: apt-get install docker.io iptables")
     own = Engine("", ours=False)
     try:
         subprocess.run(["docker", "info"], env=own.environ, capture_output=True, timeout=30, check=True)
         own.need_image(DEBIAN)
-    except FileNotFoundError:
-        raise EngineMissingError("docker is not installed: apt-get install docker.io iptables") from None
     except (subprocess.SubprocessError, EngineMissingError):
         with _started() as started:
             yield started
@@ -278,7 +300,8 @@ def _clean(folder: Path) -> None:
             ours.run("rm", "--force", "--volumes", *containers)
         ours.run("volume", "prune", "--force")
         ours.run("network", "prune", "--force")
-        ours.run("image", "prune", "--force", "--filter", KEPT)
+        ours.run("image", "prune", "--force", "--all", "--filter", KEPT)
+        ours.run("builder", "prune", "--force", "--filter", KEPT)
 
 
 if __name__ == "__main__":

@@ -391,13 +391,16 @@ def test_compose_with_the_postgres_profile_keeps_its_rows_over_down_and_up(compo
         f"COMPOSE_PROFILES=postgres\nPOSTGRES_PASSWORD={password}\nCAMERA_FRAMES=10\n"
         f"POSTURE_DATABASE_URL=postgresql://farm:{password}@postgres/farm\n"
     )
-    for runs in (1, 2):
-        compose.run("up", "-d")
-        compose.wait_for_cameras()
+
+    def counted() -> str:
         query = "SELECT count(*), count(DISTINCT frame_id), count(DISTINCT pi_id) FROM posture_log"
-        counted = compose.run(
-            "exec", "-T", "-e", f"PGPASSWORD={password}", "postgres",
-            "psql", "-h", "127.0.0.1", "-U", "farm", "-Atc", query,
-        )  # fmt: skip
-        assert counted.strip() == f"{20 * runs}|{20 * runs}|2"
-        compose.run("down")
+        psql = ("psql", "-h", "127.0.0.1", "-U", "farm", "-Atc", query)
+        return compose.run("exec", "-T", "-e", f"PGPASSWORD={password}", "postgres", *psql).strip()
+
+    compose.run("up", "-d")
+    compose.wait_for_cameras()
+    assert counted() == "20|20|2"
+    compose.run("down")
+    compose.run("up", "-d", "postgres")
+    assert wait_for_health(compose.docker, compose.run("ps", "--quiet", "postgres").strip()) == "healthy"
+    assert counted() == "20|20|2"
