@@ -9,6 +9,7 @@ The cluster is the kubeconfig's (KUBECONFIG), or the one that this pod runs in.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import logging
 import os
@@ -20,7 +21,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from posture import config, kube
+from posture import config, kube, processes
 from posture.balancer import Balancer
 from posture.errors import UserError
 from posture.prometheus import Prometheus
@@ -94,7 +95,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     balancer = dataclasses.asdict(settings.balancer)
     log.info("%s%s", " ".join(f"{key}={value}" for key, value in balancer.items()), " dry-run" * flags.dry_run)
     prometheus = Prometheus(settings.prometheus, settings.gpu_queries)
-    with kube.connect(settings.kubernetes, wait=wait) as cluster:
+    folder = processes.folder_of(settings.kubernetes.namespace, settings.kubernetes.farm)
+    stays = not (flags.dry_run or flags.once)
+    with contextlib.ExitStack() as stack:
+        cluster = stack.enter_context(kube.connect(settings.kubernetes, wait=wait))
+        if stays:
+            stack.enter_context(processes.recorded("balancer", folder))
         return Balancer(
             settings,
             cluster,

@@ -82,6 +82,24 @@ def start(name: str, command: Sequence[str], folder: Path, environ: Mapping[str,
     return child
 
 
+@contextlib.contextmanager
+def recorded(name: str, folder: Path) -> Iterator[None]:
+    """Record ourselves while we work, so that stop.py finds us; where nothing can be written we go unrecorded."""
+    started, command = identity(os.getpid()) or ("", "")
+    record = Record(name, os.getpid(), started, command)
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        write(record, folder)
+    try:
+        yield
+    finally:
+        last = read(name, folder)
+        if last is not None and last.pid == record.pid:
+            with contextlib.suppress(OSError):
+                (folder / f"{name}.json").unlink()
+                folder.rmdir()  # if nothing else is there
+
+
 def write(record: Record, folder: Path) -> None:
     """Write a record, whole or not at all."""
     temporary = folder / f".{record.name}.json.{os.getpid()}"

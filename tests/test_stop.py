@@ -103,6 +103,21 @@ def test_the_program_outlives_the_script_that_started_it(tmp_path: Path) -> None
     assert processes.stop("scaler", tmp_path, 10)
 
 
+def test_a_program_that_records_itself_is_found_while_it_works_and_not_after(tmp_path: Path) -> None:
+    folder = tmp_path / "farm"
+    with processes.recorded("balancer", folder):
+        record = processes.find("balancer", folder)
+        assert record is not None
+        assert record.pid == os.getpid()
+    assert not folder.exists()
+
+
+def test_a_program_that_cant_record_itself_works_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with processes.recorded("balancer", tmp_path / "file" / "farm"):
+        pass
+
+
 def test_two_scripts_do_not_work_on_one_farm_at_the_same_time(tmp_path: Path) -> None:
     at_work = pytest.raises(UserError, match=f"process {os.getpid()} is at work")
     with processes.only_one(tmp_path), at_work, processes.only_one(tmp_path):
@@ -152,6 +167,29 @@ def test_a_dry_run_stops_nothing(farm: Farm) -> None:
     assert f"would stop the scaler, pid {child.pid}" in done.stdout
     assert child.status is None
     child.stop(0)
+
+
+DOCKER = """#!/bin/sh
+echo "$(basename "$0") $*" >> "$LOG"
+case "$1" in ps) echo "$CONTAINERS" ;; esac
+"""
+"""A docker and a docker-compose that write down what they are asked."""
+
+
+@pytest.mark.parametrize("containers", ["farm-pi1-1 farm-pi2-1", ""])
+def test_composes_containers_of_this_folder_are_taken_down_where_there_are_some(
+    farm: Farm, tmp_path: Path, containers: str
+) -> None:
+    for name in ("docker", "docker-compose"):
+        (tmp_path / name).write_text(DOCKER)
+        (tmp_path / name).chmod(0o755)
+    done = farm.stop(
+        PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}", LOG=str(tmp_path / "log"), CONTAINERS=containers
+    )
+    asked = (tmp_path / "log").read_text()
+    assert f"--filter label=com.docker.compose.project.working_dir={ROOT}" in asked
+    assert (f"docker-compose --file {ROOT / 'docker-compose.yml'} down" in asked) == bool(containers)
+    assert ("docker-compose down (farm-pi1-1, farm-pi2-1)" in done.stdout) == bool(containers)
 
 
 def test_a_wrong_setting_is_named(farm: Farm) -> None:

@@ -231,7 +231,7 @@ def everything(cluster: Cluster) -> dict[str, Any]:
     config = yaml.safe_load(cluster.kubeconfig.read_text())
     session = requests.Session()
     session.headers["Authorization"] = f"Bearer {config['users'][0]['user']['token']}"
-    authority = str(cluster.folder / "apiserver" / "ca.crt")
+    authority = str(cluster.api_server.ca)
 
     def get(path: str) -> Any:
         answer = session.get(cluster.api_server.url + path, timeout=30, verify=authority)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from control_plane import Cluster, ScaledJob
+from deployed import account, granted
 from gpu_exporter import GpuExporter
 from life import Checkout, everything
 from lightkube import ApiError
@@ -29,6 +30,7 @@ from nodes import Kubelets
 from pods import Fault
 from scaled_jobs import affinity, is_ready, name_of, scaled_job
 from servers import PrometheusServer
+from test_deploy import REVIEWS
 
 from posture import processes
 
@@ -87,6 +89,7 @@ def names(cluster: Cluster, kind: type[Any], namespace: str) -> set[str]:
 def test_enter_stops_the_farm_a_second_run_brings_it_back_and_deleting_leaves_no_trace(
     checkout: Checkout, cluster: Cluster, namespace: str
 ) -> None:
+    checkout.environ["KUBECONFIG"] = str(account(cluster, namespace, "posture-operator"))
     before = everything(cluster)
     run = checkout.start(*UP, "--master", "agx")
     run.until_it_says("press ENTER")
@@ -110,6 +113,7 @@ def test_enter_stops_the_farm_a_second_run_brings_it_back_and_deleting_leaves_no
     assert everything(cluster) == before
     assert not list(checkout.folder.glob("patched-job-*.yaml"))
     assert not list(checkout.records.glob("scaler.json"))
+    assert cluster.asked_by(namespace, "posture-operator") - {REVIEWS} <= granted("posture-operator")
 
 
 def test_ctrl_c_at_the_prompt_stops_the_farm(checkout: Checkout, cluster: Cluster, namespace: str) -> None:
