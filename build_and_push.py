@@ -148,6 +148,7 @@ def prepare(settings: Settings, flags: argparse.Namespace, stop: Stop, open_clie
     )
     sources, scripts = read_sources()
     manifests.check_pace(sources, settings.scaler.stabilize_s)
+    manifests.check_pace(sources, settings.scaler.stabilize_s)
     kubernetes = settings.kubernetes
     folder = processes.folder_of(kubernetes.namespace, kubernetes.farm)
     scaler = LocalScaler(settings.scaler, flags.config, folder)

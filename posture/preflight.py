@@ -236,6 +236,10 @@ def _check_keda(intent: Intent, cluster: KubeClient, survey: Survey) -> Iterator
         return
     for item in found:
         survey.scaled_jobs[objects.ScaledJob.read(item).stream] = item
+        if "deletionTimestamp" in item["metadata"]:
+            name = item["metadata"]["name"]
+            mend = f"kubectl -n {cluster.namespace} wait --for=delete scaledjob/{name}   (KEDA's operator must run)"
+            yield Finding(f"scaledjob {name} is being deleted", mend)
     try:
         crd = cluster.get(CRD, "scaledjobs.keda.sh")
     except kube.RefusedError:
