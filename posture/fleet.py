@@ -141,7 +141,7 @@ class NodeHistory:
     over_before: int = 0
     """R12: windows in a row before this one that were over threshold + hysteresis."""
     useless_moves: int = 0
-    """Moves away from it in a row that did not lower its usage."""
+    """Moves away from it since it became hot, if all together hardly lowered its usage; else 0."""
 
 
 @dataclass(frozen=True)

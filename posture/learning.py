@@ -21,8 +21,8 @@ from posture.fleet import Move, MoveKind, NodeHistory, Rules, StreamHistory
 
 CLIPPED = 95.0
 """R11, points: a source that read so much may have needed more than it got; its drop teaches too little."""
-NO_DROP = 0.25
-"""A source that fell by less than this part of what was expected has not noticed that the job left."""
+NO_DROP = 0.1
+"""A source that fell by less than this part of what all its moves should have taken has not noticed them."""
 LEAST_RISE = 1.0
 """Points; a smaller rise says too little about the speed of a class."""
 ENOUGH_RATIOS = 3
@@ -77,7 +77,7 @@ class Ledger:
         self._usage: Mapping[str, float | None] = {}
         self._spoiled: Counter[str] = Counter()
         self._over: Counter[str] = Counter()
-        self._useless: Counter[str] = Counter()
+        self._effects: dict[str, list[tuple[float, float]]] = {}
         self._observations: list[_Observation] = []
 
     def change_begins(self, stream: str, *nodes: str) -> None:
@@ -119,7 +119,7 @@ class Ledger:
             self._spoiled[node] = 0 if clean else self._spoiled[node] + 1
             self._over[node] = self._over[node] + 1 if points is not None and points > limit else 0
             if points is not None and points <= self._rules.threshold:
-                self._useless[node] = 0
+                self._effects.pop(node, None)
         self._observations = [seen for seen in self._observations if not self._read(seen)]
 
     def moved(self, move: Move, now_s: float) -> None:
@@ -144,7 +144,9 @@ class Ledger:
     def node(self, name: str) -> NodeHistory:
         """Return what is remembered about a node."""
         spoiled = self._spoiled[name]
-        return NodeHistory(spoiled == 0, spoiled, max(0, self._over[name] - 1), self._useless[name])
+        effects = self._effects.get(name, [])
+        useless = sum(drop for drop, _ in effects) < NO_DROP * sum(relief for _, relief in effects)
+        return NodeHistory(spoiled == 0, spoiled, max(0, self._over[name] - 1), len(effects) if useless else 0)
 
     def speed(self, name: str) -> float:
         """Return a node's learned speed relative to the first class; 1 where nothing is known (R8)."""
@@ -201,19 +203,18 @@ class Ledger:
             return True
         drop = seen.source_before - source
         if self._changes[seen.destination] != seen.changes[1]:
-            self._count_useless(seen, drop)
+            self._note_effect(seen, drop)
             return True
         if self._spoiled[seen.destination] or destination is None:
             return False
-        self._count_useless(seen, drop)
+        self._note_effect(seen, drop)
         if seen.destination_before is not None and 0 < drop <= seen.source_before:
             self._learn(seen, drop, destination - seen.destination_before)
         return True
 
-    def _count_useless(self, seen: _Observation, drop: float) -> None:
-        """Count moves that did not help their source: its load isn't ours."""
-        useless = drop < NO_DROP * seen.relief
-        self._useless[seen.source] = self._useless[seen.source] + 1 if useless else 0
+    def _note_effect(self, seen: _Observation, drop: float) -> None:
+        """Keep by how much a hot source fell, beside what was expected: its load may not be ours."""
+        self._effects.setdefault(seen.source, []).append((drop, seen.relief))
 
     def _learn(self, seen: _Observation, drop: float, rise: float) -> None:
         """Accept the drop as the job's load if the destination's rise agrees with it."""

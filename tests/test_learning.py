@@ -142,6 +142,14 @@ def test_moves_that_change_nothing_are_counted_until_one_does() -> None:
         assert ledger.node("a").useless_moves == expected
 
 
+def test_noise_over_small_streams_does_not_make_a_load_somebody_elses() -> None:
+    ledger = Ledger(RULES)
+    for number, points in enumerate([85.0, 90.5]):  # expected: 20 each; seen: 5, and less than nothing
+        before, after = {"a": 90.0, "b": 10.0}, {"a": points, "b": 30.0}
+        ledger = ledger_after(before, after, move(f"pi{number}"), ledger=ledger, at_s=100.0 * number)
+    assert ledger.node("a").useless_moves == 0
+
+
 def test_r8_the_speed_of_a_class_is_learned_from_streams_that_ran_on_both() -> None:
     classes = {"a": "agx", "b": "nano", "c": "orin"}
     ledger = ledger_after({"a": 60.0, "b": 0.0}, {"a": 50.0, "b": 40.0}, classes=classes)
