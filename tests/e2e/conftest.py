@@ -1,4 +1,4 @@
-"""The end-to-end tests: `make e2e`. They need root, Linux and minutes, so a plain run of the tests leaves them out."""
+"""The end-to-end tests: `make e2e`. They need root, Linux and minutes: a plain run of the tests leaves them out."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "cluster"), str(HERE)]
 
-import binaries
-from docker_engine import Engine
-from real_farm import QUICK, README, RealFarm
-from real_nodes import Machine
+import binaries  # noqa: E402
+from docker_engine import Engine  # noqa: E402
+from real_farm import QUICK, README, RealFarm  # noqa: E402
+from real_nodes import Machine  # noqa: E402
 
 MINUTES = os.environ.get("E2E_MINUTES", "")
 LONG_MINUTES = 60
@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def farm(docker: Engine) -> Iterator[RealFarm]:
-    """The farm's surroundings; the tests bring the farm itself up, work on it, and take it down. A report in any case."""
+    """The farm's surroundings; tests bring the farm itself up and take it down. A report in any case."""
     Machine.check()
     try:
         programs = binaries.ensure()

@@ -23,7 +23,7 @@ from posture import labels
 
 AWAY_S = 8.0
 """How long what is stopped stays away."""
-HOG = "import ctypes, sys; open('/proc/self/oom_score_adj', 'w').write('-1000'); sys.stdin.readline(); b = bytearray(4 << 30)"
+HOG = "import sys; open('/proc/self/oom_score_adj', 'w').write('-1000'); sys.stdin.readline(); b = b'x' * (2 << 30)"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Fault:
 
 
 def overloaded(farm: RealFarm) -> str:
-    """Put foreign load on the node with most streams, so that it is over the threshold by less than one analyzer."""
+    """Put foreign load on the node with most streams, so that it is over the threshold by 5 points."""
     counts = {node: sum(node in places for places in farm.where().values()) for node in FACTORS}
     node = max(counts, key=lambda name: counts[name])
     farm.usage.foreign[node] = 55.0 - counts[node] * FACTORS[node]

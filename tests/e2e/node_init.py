@@ -2,8 +2,8 @@
 
     unshare --fork --pid --mount --kill-child python3 node_init.py SPECIFICATION.json
 
-Commands come as lines on standard input: ``start NAME``, ``signal NAME NUMBER``. When it ends, the kernel ends every
-process of the node, shims and containers included, and with the last of them go the node's mounts.
+Commands come as lines on standard input: ``start NAME``, ``signal NAME NUMBER``. When it ends, the kernel ends
+every process of the node, shims and containers included, and with the last of them go the node's mounts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def mount(*arguments: str) -> None:
 
 
 def make_own_folders(folder: Path) -> None:
-    """Give the node its own /run, /var/lib and /var/log: kubelet, shims and hostPath volumes have fixed paths there."""
+    """Give the node its own /run, /var/lib and /var/log, where kubelet, shims and volumes have fixed paths."""
     mount("--make-rprivate", "/")
     mount("-t", "proc", "proc", "/proc")
     mount("-t", "tmpfs", "tmpfs", "/run")

@@ -7,6 +7,7 @@ exporter for each node that shows what really runs there. Brought up by build_an
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import re
 import shutil
@@ -203,7 +204,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Account:
-    """What became of one stream's frames: published = rows + missing; each row with a picture or its loss counted."""
+    """What became of one stream's frames: published = rows + missing; each row has a picture, or lost it."""
 
     stream: str
     published: int
@@ -257,6 +258,8 @@ class RealFarm:
         with psycopg.connect(self.postgres.url, autocommit=True) as db:
             db.execute((ROOT / "schema.sql").read_text())
         self._start_nodes()
+        dead = [component.name for component in self.cluster.components if not component.running]
+        assert not dead, f"{dead} ended at once: another program had taken the port"
         self.usage = Usage(self.nodes)
         self._closing.callback(self.usage.close)
         self.prometheus = self._start(
@@ -394,12 +397,12 @@ class RealFarm:
     # what a test asks for
 
     def bring_up(self, timeout_s: float) -> None:
-        """Bring the farm up as an operator does; the script stays, and ``script.press_enter()`` is the farm's end."""
+        """Bring the farm up as an operator does; the script stays, and ``script.press_enter()`` ends the farm."""
         self.script = self.checkout.start("build_and_push.py")
         self.script.until_it_says("press ENTER", timeout_s)
 
     def upgrade(self, timeout_s: float) -> None:
-        """Change what is in the images, and run build_and_push.py again; the one that stayed sees that and leaves."""
+        """Change what is in the images, and run build_and_push.py again; the one that stayed leaves."""
         before = self.script
         with (self.checkout.folder / "posture" / "__init__.py").open("a") as module:
             module.write("# another version\n")
@@ -453,7 +456,7 @@ class RealFarm:
         self.not_ours_uid = found.metadata.uid
 
     def await_loops(self, count: int) -> None:
-        """Wait until the balancer has come to the end of so many further loops, the one that goes on not counted."""
+        """Wait until the balancer has come to the end of so many further loops, not counting the present one."""
         log = self.checkout.records / "scaler.log"
 
         def loops() -> int:
@@ -524,10 +527,11 @@ class RealFarm:
         have = sum(row[1] in places.get(row[2], ()) for row in rows)
         lost = sum(row[1] not in places.get(row[2], ()) and row[2] in self.lost_disks for row in rows)
         times = [float(row[3]) for row in rows]
-        gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+        gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
         return Account(
             camera.stream, result["captured"], len({row[0] for row in rows}),
-            len(rows) - len({row[0] for row in rows}), have, lost, result["resent"], round(max(gaps, default=0.0), 1),
+            len(rows) - len({row[0] for row in rows}), have, lost, result["resent"],
+            round(max(gaps, default=0.0), 1),
         )  # fmt: skip
 
     def until_rows(self, since: float, streams: tuple[str, ...] = STREAMS, timeout_s: float = WAIT_S) -> None:
@@ -572,7 +576,7 @@ class RealFarm:
             wait_for(once, timeout_s, look_s=1.0)
         except AssertionError:
             raise AssertionError(
-                f"not within {timeout_s:g} s: running {self.where()}, ready {self.ready_pods()}\n{self.scaler_log()}"
+                f"not within {timeout_s:g} s: running {self.where()}, Ready {self.ready_pods()}\n{self.explain()}"
             ) from None
         return found
 

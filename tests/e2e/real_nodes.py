@@ -1,8 +1,8 @@
 """Real nodes on one machine: each a kubelet and a containerd with runc, in namespaces of their own.
 
 Mounts and process ids are each node's own (node_init.py), so that a node ends like a machine whose power is cut:
-nothing of it is left but its folder, its bridge, and empty cgroups. The network is the machine's; each node has a bridge there for its pods. All
-servers of the farm listen on one address, which pods and this machine reach alike.
+nothing of it is left but its folder, its bridge, and empty cgroups. The network is the machine's; each node has a
+bridge there for its pods. All servers of the farm listen on one address, which pods and this machine reach alike.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ class RealNode:
         return self.folder / "var-lib"
 
     def main_processes(self) -> dict[str, int]:
-        """Container id -> pid on this machine of its first process, of all containers that run, sandboxes included."""
+        """Container id -> pid on this machine of its first process; sandboxes are containers, too."""
         if self._process is None:
             return {}
         found: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""What the README promises, seen on real nodes with real containers: the farm's life from the first image to the end.
+"""What the README promises, on real nodes with real containers: the farm's life from the first image to the end.
 
 The tests run in the order in which they stand here; each leaves a farm that runs.
 """
@@ -15,7 +15,7 @@ import pytest
 from faults import FIRST_SIX, OTHERS, Fault, overload
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import Node, Pod
-from real_farm import NAMESPACE, QUICK, STREAMS, RealFarm
+from real_farm import NAMESPACE, STREAMS, RealFarm
 from watching import wait_for
 
 UP_S = 900.0
@@ -56,7 +56,7 @@ def test_a_node_that_gets_busy_gives_up_one_stream_and_then_the_farm_is_stable(f
 
 
 def survive(farm: RealFarm, fault: Fault, rng: random.Random) -> None:
-    """Let a fault happen during traffic; every stream then runs once in time, and no frame is missing or doubled."""
+    """Let a fault happen during traffic: every stream runs once again in time, no frame is missing or doubled."""
     farm.until_each_runs_once()
     with farm.traffic(fault.name, **fault.clocks):
         with farm.timeline.span("fault", fault.name) as span:

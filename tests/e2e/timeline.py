@@ -223,7 +223,7 @@ class Timeline:
 
     def _page(self, drawing: str) -> str:
         when = datetime.datetime.fromtimestamp(self.began_s, datetime.timezone.utc)
-        machine = f"{os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()}, Python {platform.python_version()}"
+        machine = f"{os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()}"
         failed = [span for span in self.spans if span.outcome.startswith("FAILED")]
         facts = {
             "began": f"{when:%Y-%m-%d %H:%M} UTC", "machine": machine,
@@ -286,7 +286,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Posture Farm, end to end</title><style>
-body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 1500px; padding: 0 1rem; color: #212529; }}
+body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 1500px; padding: 0 1rem;
+  color: #212529; }}
 svg {{ width: 100%; height: auto; }}
 table {{ border-collapse: collapse; margin: .5rem 0 1.5rem; }}
 th, td {{ border-bottom: 1px solid #dee2e6; padding: .2rem .7rem; text-align: left; vertical-align: top; }}
