@@ -40,7 +40,7 @@ QUICK: Mapping[str, Any] = {
     "sample_interval_s": 0.5,
     "interval_s": 0.5,
     "warm_up_s": 0.0,
-    "lease_s": 3.0,
+    "lease_s": 10.0,
     "cooldown_base_s": 0.0,
     "cooldown_cap_s": 0.0,
 }

@@ -14,7 +14,7 @@ def test_of_two_balancers_one_acts_and_the_other_takes_over_when_it_is_killed(fa
     busy, idle = farm.add_nodes(10, 10)
     farm.add_stream("pi1", busy)
     farm.add_stream("pi2", busy, annotations=PINNED)
-    balancers = [farm.balancer(), farm.balancer()]
+    balancers = [farm.balancer(lease_s=5.0), farm.balancer(lease_s=5.0)]
     acting, waiting = balancers if "acts from now on" in balancers[0].wait_for(" acts") else reversed(balancers)
     acting.wait_for("acts from now on")
     waiting.wait_for("this one waits")
@@ -84,7 +84,7 @@ def test_a_balancer_ends_on_sigterm_also_while_the_api_server_is_away(farm: Farm
     farm.add_nodes(10, 10)
     balancer = farm.balancer()
     balancer.wait_for("0 overloaded")
-    farm.cluster.api_server.stop()
+    farm.cluster.api_server.kill()
     balancer.wait_for("no connection")
     balancer.process.send_signal(signal.SIGTERM)
     assert balancer.wait(30) == 0
@@ -93,7 +93,7 @@ def test_a_balancer_ends_on_sigterm_also_while_the_api_server_is_away(farm: Farm
 
 def test_once_reports_an_unreachable_api_server(farm: Farm) -> None:
     farm.add_nodes(10, 10)
-    farm.cluster.api_server.stop()
+    farm.cluster.api_server.kill()
     balancer = farm.balancer("--once")
     assert balancer.wait() == 1
     assert "no connection to 127.0.0.1" in balancer.said()

@@ -124,7 +124,7 @@ def test_an_api_server_that_was_away_for_longer_than_the_grace_moves_nothing(far
     before = farm.job_uids("pi1", "pi2", "pi3")
     balancer = farm.balancer(node_grace_s=GRACE_S)
     balancer.wait_for("0 overloaded")
-    farm.cluster.api_server.stop()
+    farm.cluster.api_server.kill()
     balancer.wait_for("no connection")
     # longer than the grace: the claim itself is about time
     time.sleep(2 * GRACE_S)

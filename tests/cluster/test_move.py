@@ -56,7 +56,7 @@ def test_a_balancer_killed_after_any_request_of_a_move_leaves_nothing_to_repair(
     killed = True
     while killed:
         # to the letter: neither cooldown nor what was learned keeps the stream from moving again and again
-        balancer = farm.balancer("--policy", "readme", kubeconfig=proxy.kubeconfig)
+        balancer = farm.balancer("--policy", "readme", kubeconfig=proxy.kubeconfig, lease_s=3.0)
         farm.until_moved("pi1", here)
         balancer.wait_for("0 overloaded")
         proxy.kill_in_next_move(balancer.kill)
@@ -66,7 +66,7 @@ def test_a_balancer_killed_after_any_request_of_a_move_leaves_nothing_to_repair(
             farm.set_usage(here, 10)
             if killed:
                 assert balancer.process.returncode == -signal.SIGKILL
-                balancer = farm.balancer("--policy", "readme", kubeconfig=proxy.kubeconfig)
+                balancer = farm.balancer("--policy", "readme", kubeconfig=proxy.kubeconfig, lease_s=3.0)
             farm.until_moved("pi1", there)
         downtimes.append(downtime.seconds)
         balancer.kill()
