@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import urllib.request
 from collections.abc import Mapping
@@ -20,6 +21,9 @@ sys.path.insert(0, str(ROOT))
 
 import externalscaler_pb2 as wire  # noqa: E402
 import externalscaler_pb2_grpc as wire_grpc  # noqa: E402
+
+# the servers that tests start are forks that become other programs at once: gRPC need not prepare for them
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
 
 ANSWER_S = 30.0
 """No answer takes so long, on however busy a machine."""

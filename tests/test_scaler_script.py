@@ -365,6 +365,7 @@ def test_an_event_loop_that_hangs_is_unhealthy(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(cpu_monitor_and_offload, "HANGS_AFTER_S", 0.2)
     assert service.is_unhealthy() == "the event loop hasn't turned for 0.2 s"
     released.set()
+    asyncio.run_coroutine_threadsafe(service.server.stop(0), loop).result(ANSWER_S)
     loop.call_soon_threadsafe(loop.stop)
     thread.join(ANSWER_S)
     loop.close()
