@@ -294,7 +294,7 @@ def _check_node(settings: Settings, node: Node) -> Iterator[Finding]:
 
 
 RIGHTS: Mapping[Kind, str] = {
-    kube.SCALED_JOB: "get list patch delete",
+    kube.SCALED_JOB: "get list create patch delete",
     kube.JOB: "list delete",
     kube.POD: "list delete",
     kube.NODE: "get list",
