@@ -6,17 +6,13 @@ from typing import Any
 
 import pytest
 from balancing import MOVE, Farm, annotations
+from deployed import DEPLOY, objects_of
 
 PINNED = {"posture-farm/pinned": "true"}
-RULES: list[dict[str, Any]] = [
-    {"apiGroups": ["keda.sh"], "resources": ["scaledjobs"], "verbs": ["list", "patch"]},
-    {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["list", "delete"]},
-    {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "delete"]},
-    {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
-    {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]},
-]
-"""Those verbs of the design that are used; it also lists get and watch, which paged lists do without."""
-CLUSTER_RULES: list[dict[str, Any]] = [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["list"]}]
+OBJECTS = {item["kind"]: item for item in objects_of(DEPLOY / "rbac-scaler.yaml")}
+RULES: list[dict[str, Any]] = OBJECTS["Role"]["rules"]
+"""Of the design's verbs those that are used; it also lists get and watch, which paged lists do without."""
+CLUSTER_RULES: list[dict[str, Any]] = OBJECTS["ClusterRole"]["rules"]
 
 VERBS = [(rule["resources"][0], verb) for rule in RULES + CLUSTER_RULES for verb in rule["verbs"]]
 
