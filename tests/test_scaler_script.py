@@ -14,6 +14,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from posture.refresher import Refresher
 NODES = ("a", "b")
 SHORT: dict[str, Any] = {"stabilize_s": 1.0, "refresh_s": 0.1}
 """A window that a test can wait for."""
+READING = {"scrape_interval_s": 0.5, "max_age_s": 5.0, "timeout_s": 1.0}
 
 BALANCER = """
 import pathlib, signal, sys
@@ -55,7 +57,7 @@ def farm(prometheus: PrometheusServer, gpu_exporter: GpuExporter) -> Iterator[Ca
     with contextlib.ExitStack() as started:
 
         def start(folder: Path, *flags: str, url: str = prometheus.url, **sections: Any) -> ScalerProcess:
-            sections = {"prometheus": {"scrape_interval_s": 0.5, "max_age_s": 5.0, "timeout_s": 1.0}} | sections
+            sections = {"prometheus": READING} | sections
             scaler = ScalerProcess(folder, gpu_queries(*NODES), url, *flags, **sections)
             started.callback(scaler.stop)
             scaler.start()
@@ -169,8 +171,9 @@ class Between:
     def hang(self, request: BaseHTTPRequestHandler) -> None:
         if self.mode == "trickles":
             request.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-        while not self._closed.wait(0.05):
-            if self.mode == "trickles":
+        mode = self.mode
+        while self.mode == mode and not self._closed.wait(0.05):
+            if mode == "trickles":
                 request.wfile.write(b" ")
 
     def close(self) -> None:
@@ -189,37 +192,71 @@ def median_s(stub: wire_grpc.ExternalScalerStub, count: int = 100) -> float:
     return statistics.median(took)
 
 
-@pytest.mark.parametrize("mode", ["stopped", "hangs", "trickles", *TROUBLE])
-def test_with_prometheus_in_trouble_answers_hold_and_come_as_fast(
-    farm: Callable[..., ScalerProcess],
-    prometheus: PrometheusServer,
-    gpu_exporter: GpuExporter,
-    tmp_path: Path,
-    mode: str,
-) -> None:
-    for node, usage in (("a", 90), ("b", 20)):
-        gpu_exporter.set(node, usage)
-    between = Between(prometheus)
-    scaler = farm(tmp_path / "scaler", "--no-balancer", url=between.url, scaler=SHORT)
-    with contextlib.closing(between), stub_of(scaler) as stub:
-        until_polled(stub, (True, 90.0))
-        healthy_s = median_s(stub)
+@dataclass
+class Troubled:
+    """A scaler that reads a 90 % and b 20 %, until something is done to its Prometheus."""
+
+    scaler: ScalerProcess
+    prometheus: PrometheusServer
+    between: Between
+
+    @contextlib.contextmanager
+    def by(self, mode: str) -> Iterator[None]:
+        """While Prometheus is stopped, or answers in another way."""
         if mode == "stopped":
-            prometheus.stop()
+            self.prometheus.stop()
         else:
-            between.mode = mode
-        # longer than the window, so that a clock that runs would show
-        until(
-            lambda: scaler.figures()["posture_scaler_snapshot_age_seconds"] > 2 * SHORT["stabilize_s"], "no outage"
-        )
-        assert median_s(stub) < 2 * healthy_s + 0.05
-        assert poll(stub, ref()) == (True, 90.0)
-        if mode != "trickles":  # such an answer never ends, and the reading before it stays the last one
-            assert scaler.figures()['posture_node_valid{node="a"}'] == 0
-            assert "no usage of a, b: " in scaler.log.read_text()
-        assert scaler.log.read_text().count("\n") < 10
-        assert "Traceback" not in scaler.log.read_text()
-        assert scaler.page("/readyz")[0] == scaler.page("/healthz")[0] == 200
+            self.between.mode = mode
+        try:
+            yield
+        finally:
+            if mode == "stopped":
+                self.prometheus.start()
+            self.between.mode = "as-prometheus"
+
+
+@pytest.fixture(scope="module")
+def troubled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Troubled]:
+    """One for all kinds of trouble: each test finds it well."""
+    folder = tmp_path_factory.mktemp("troubled")
+    exporter = GpuExporter()
+    for node, usage in (("a", 90), ("b", 20)):
+        exporter.set(node, usage)
+    prometheus = PrometheusServer(folder / "prometheus", exporter.targets(*NODES))
+    between = Between(prometheus)
+    sections = {"prometheus": READING, "scaler": SHORT}
+    scaler = ScalerProcess(folder / "scaler", gpu_queries(*NODES), between.url, "--no-balancer", **sections)
+    with contextlib.ExitStack() as started:
+        for server in (prometheus, scaler):
+            started.callback(server.stop)
+            server.start()
+        started.callback(exporter.close)
+        started.callback(between.close)
+        yield Troubled(scaler, prometheus, between)
+
+
+@pytest.mark.parametrize("mode", ["hangs", "trickles", *TROUBLE, "stopped"])
+def test_with_prometheus_in_trouble_answers_hold_and_come_as_fast(troubled: Troubled, mode: str) -> None:
+    scaler = troubled.scaler
+    with stub_of(scaler) as stub:
+        until_polled(stub, (True, 90.0))
+        until(lambda: scaler.figures()['posture_node_valid{node="b"}'] == 1, "node b is not read")
+        healthy_s, said = median_s(stub), len(scaler.log.read_text())
+        with troubled.by(mode):
+            # longer than the window, so that a clock that runs would show
+            until(
+                lambda: scaler.figures()["posture_scaler_snapshot_age_seconds"] > 2 * SHORT["stabilize_s"],
+                "no outage",
+            )
+            assert median_s(stub) < 2 * healthy_s + 0.05
+            assert poll(stub, ref()) == (True, 90.0)
+            log = scaler.log.read_text()[said:]
+            if mode != "trickles":  # such an answer never ends, and the reading before it stays the last one
+                assert scaler.figures()['posture_node_valid{node="a"}'] == 0
+                assert "no usage of a, b: " in log
+            assert log.count("\n") < 10
+            assert "Traceback" not in log
+            assert scaler.page("/readyz")[0] == scaler.page("/healthz")[0] == 200
 
 
 def test_calls_cost_no_query(
