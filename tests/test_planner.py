@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -41,6 +42,7 @@ GUARDED = Rules()
 LIMIT = GUARDED.threshold + 1e-5
 SPEEDS = (1.0, 2.0, 4.0)
 DEAD_KEDA = Keda(last_active_age_s=71.0)
+DEAD_KEDAS = [DEAD_KEDA, Keda(paused=True), Keda(active=False), Keda(ready=False)]
 
 
 # -- farms -----------------------------------------------------------------------------------------------------
@@ -67,55 +69,62 @@ def exact_farms(draw: st.DrawFn) -> Snapshot:
 
 
 def any_farm(n: int, n_jobs: int, seed: int) -> Snapshot:
-    """Anything that a cluster may show; from a seed, which is many times as fast as single draws."""
+    """Anything that a cluster may show, quiet or in trouble; from a seed, which is far faster than single draws."""
     rng = Random(seed)
+    trouble = rng.choice([0.1, 0.3, 1.0])
+
+    def odd(chance: float) -> bool:
+        return rng.random() < chance * trouble
+
     names = [f"n{i}" for i in range(n)]
-    nodes = [any_node(rng, name) for name in names]
-    jobs = [any_job(rng, f"pi{number}", names) for number in range(n_jobs)]
-    return Snapshot(nodes, jobs, now_s=10_000.0, contact_s=rng.choice([math.inf, math.inf, 30.0]))
+    nodes = [any_node(rng, odd, name) for name in names]
+    jobs = [any_job(rng, odd, f"pi{number}", names) for number in range(n_jobs)]
+    return Snapshot(nodes, jobs, now_s=10_000.0, contact_s=30.0 if odd(0.3) else math.inf)
 
 
-def any_node(rng: Random, name: str) -> Node:
-    ready = rng.random() < 0.8
+def any_node(rng: Random, odd: Callable[[float], bool], name: str) -> Node:
+    ready = not odd(0.2)
     return Node(
         name,
-        rng.choice([None, 0.0, 50.0, 100.0, *(rng.uniform(0, 100) for _ in range(8))]),
+        None if odd(0.2) else rng.choice([0.0, 50.0, 100.0, *(rng.uniform(0, 100) for _ in range(8))]),
         speed=rng.choice(SPEEDS),
         ready=ready,
         down_s=0.0 if ready else rng.uniform(0, 200),
-        cordoned=rng.random() < 0.15,
-        labelled=rng.random() < 0.85,
-        taints=rng.choice([frozenset(), frozenset(), frozenset({"a=b:NoSchedule"})]),
-        free=rng.choice([None, None, {"cpu": 1.0}, {"cpu": 0.0}]),
+        cordoned=odd(0.2),
+        labelled=not odd(0.2),
+        taints=frozenset({"a=b:NoSchedule"}) if odd(0.4) else frozenset(),
+        free={"cpu": rng.choice([0.0, 1.0])} if odd(0.5) else None,
         history=NodeHistory(
-            clean=rng.random() < 0.7,
+            clean=not odd(0.5),
             spoiled_windows=rng.randint(0, 4),
             over_before=rng.randint(0, 4),
-            useless_moves=rng.choice([0, 0, 0, 1, 2]),
+            useless_moves=rng.choice([1, 2]) if odd(0.4) else 0,
         ),
     )
 
 
-def any_job(rng: Random, stream: str, names: list[str]) -> Job:
+def any_job(rng: Random, odd: Callable[[float], bool], stream: str, names: list[str]) -> Job:
     return Job(
         stream,
         rng.choice(names),
-        rng.choice([*[Phase.RUNNING] * 6, *Phase]),
-        failing_s=rng.choice([None, None, None, 10.0, 500.0, 2000.0]),
+        rng.choice(list(Phase)) if odd(0.4) else Phase.RUNNING,
+        failing_s=rng.choice([10.0, 500.0, 2000.0]) if odd(0.4) else None,
         pulling=rng.random() < 0.5,
-        pinned=rng.random() < 0.15,
-        moving=rng.random() < 0.15,
+        pinned=odd(0.2),
+        moving=odd(0.2),
         tolerates=rng.choice([frozenset(), frozenset({"a=b:NoSchedule"})]),
         requests=rng.choice([{}, {"cpu": 0.6}]),
-        barred=frozenset(rng.sample(names, rng.choice([0, 0, 1]))),
-        keda=rng.choice([Keda(), Keda(), Keda(), DEAD_KEDA, Keda(paused=True), Keda(active=False)]),
+        barred=frozenset(rng.sample(names, 1 if odd(0.4) else 0)),
+        keda=rng.choice([DEAD_KEDA, Keda(paused=True), Keda(active=False), Keda(ready=False)])
+        if odd(0.5)
+        else Keda(),
         history=StreamHistory(
             work=rng.choice([None, rng.uniform(0.5, 80), rng.uniform(0.5, 20)]),
-            moves=rng.randint(0, 3),
-            last_move_s=rng.uniform(0, 10_000),
+            moves=rng.randint(0, 3) if odd(0.6) else 0,
+            last_move_s=rng.uniform(8_000, 10_000),
             origin=rng.choice(["", *names]),
-            tried=rng.random() < 0.5,
-            closed={name: (rng.uniform(0, 20_000), 1) for name in rng.sample(names, rng.choice([0, 0, 1]))},
+            tried=odd(0.5),
+            closed={name: (rng.uniform(0, 20_000), 1) for name in rng.sample(names, 1 if odd(0.5) else 0)},
         ),
     )
 
@@ -124,7 +133,7 @@ ANY_FARM = st.builds(any_farm, st.integers(1, 7), st.integers(0, 12), st.integer
 RULES = st.builds(
     Rules,
     policy=st.sampled_from([Policy.GUARDED, Policy.GUARDED, Policy.README]),
-    threshold=st.sampled_from([0.0, 30.0, 50.0, 80.0]),
+    threshold=st.sampled_from([50.0, 30.0, 80.0, 50.0, 0.0]),
     hysteresis=st.sampled_from([0.0, 0.0, 5.0]),
     dwell=st.sampled_from([1, 1, 3]),
 )
@@ -561,6 +570,20 @@ def test_r12_a_source_was_over_threshold_and_hysteresis_for_the_whole_dwell(snap
             source = nodes[move.source]
             assert source.usage > rules.threshold + rules.hysteresis
             assert source.history.over_before + 1 >= rules.dwell
+
+
+def test_r12_a_node_waits_for_dwell_and_hysteresis_and_says_so() -> None:
+    rules = Rules(dwell=3, hysteresis=5.0)
+    for usage, over_before, reason in (
+        (55.0, 9, VetoReason.HYSTERESIS),
+        (60.0, 1, VetoReason.DWELL),
+        (60.0, 2, None),
+    ):
+        base = farm({"hot": [usage - 20.0, 20.0], "cold": []})
+        nodes = [dataclasses.replace(base.nodes[0], history=NodeHistory(over_before=over_before)), base.nodes[1]]
+        plan = plan_offloads(dataclasses.replace(base, nodes=nodes), rules, Random(0))
+        assert reasons(plan) == ({} if reason is None else {reason: 1})
+        assert bool(plan.moves) == (reason is None)
 
 
 def test_two_moves_that_change_nothing_make_a_load_somebody_elses() -> None:
