@@ -31,9 +31,14 @@ SET_WHERE_ABSENT: Mapping[tuple[Key, ...], Any] = {
     ("spec", "maxReplicaCount"): 1,
     ("spec", "rollout", "strategy"): "gradual",
     ("spec", "rollout", "propagationPolicy"): "foreground",
+    ("spec", "scalingStrategy", "strategy"): "default",
     (*POD, "restartPolicy"): "Never",
 }
-"""What a stream needs and KEDA's defaults don't give: those start 100 Jobs, and kill them all at each change."""
+"""What a stream needs and KEDA's defaults don't give: those start 100 Jobs, and kill them all at each change.
+
+A scalingStrategy that is left out KEDA adds itself, and takes the changed ScaledJob up a second time: both first
+polls may start a Job.
+"""
 
 
 class Manifest:

@@ -73,6 +73,8 @@ def scaled_job(stream: str, node: str, scaler: str, polling_s: int = 1, **metada
             "successfulJobsHistoryLimit": 1,
             "failedJobsHistoryLimit": 1,
             "rollout": {"strategy": "gradual", "propagationPolicy": "foreground"},
+            # what KEDA has to add it adds at once, and then takes up the ScaledJob twice, which may make two Jobs
+            "scalingStrategy": {"strategy": "default"},
             "triggers": [{"type": "external", "metadata": {"scalerAddress": scaler, **metadata}}],
         },
     }

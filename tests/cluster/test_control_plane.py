@@ -11,6 +11,7 @@ from lightkube.types import CascadeType, PatchType
 from nodes import Kubelets
 from scaled_jobs import affinity, is_finished, labels_of_jobs, name_of, ready_on, scaled_job
 from stub_scaler import StubScaler
+from watching import wait_for
 
 AFFINITY = "/spec/jobTargetRef/template/spec/affinity"
 
@@ -48,6 +49,18 @@ def test_a_scaledjob_gets_one_job_and_its_pod_runs_on_the_node_of_its_affinity(
     since = cluster.keda.log_size()
     stub_scaler.wait_for_polls(name_of("pi1"), 1)
     assert len(list(cluster.client.list(Job, namespace=namespace))) == 3
+    assert cluster.keda.errors(since) == []
+
+
+def test_keda_takes_up_a_new_scaledjob_once_and_without_an_error(
+    cluster: Cluster, namespace: str, nodes: Kubelets, stub_scaler: StubScaler
+) -> None:
+    nodes.add("agx")
+    since = cluster.keda.log_size()
+    start_stream(cluster, namespace, stub_scaler, "pi1", "agx")
+    stub_scaler.wait_for_polls(name_of("pi1"), 1)
+    lines = cluster.keda.log_lines(since)
+    assert [line["msg"] for line in lines].count("Reconciling ScaledJob") == 1
     assert cluster.keda.errors(since) == []
 
 
@@ -153,6 +166,24 @@ def test_a_dead_node_keeps_its_pod_until_the_job_is_deleted_with_background_prop
 
     dead.revive()
     cluster.until(Pod, namespace, ready_on("nano"))
+
+
+def test_keda_starts_nothing_for_a_stream_whose_secret_is_missing_until_it_is_there(
+    cluster: Cluster, namespace: str, nodes: Kubelets, stub_scaler: StubScaler
+) -> None:
+    nodes.add("agx")
+    manifest = scaled_job("pi1", "agx", stub_scaler.address)
+    (container,) = manifest["spec"]["jobTargetRef"]["template"]["spec"]["containers"]
+    container["env"] = [
+        {"name": "POSTURE_MQTT_URL", "valueFrom": {"secretKeyRef": {"name": "posture-farm", "key": "url"}}}
+    ]
+    since = cluster.keda.log_size()
+    cluster.create(namespace, manifest)
+    wait_for(lambda: any("error resolving secret" in str(line) for line in cluster.keda.errors(since)))
+    assert list(cluster.client.list(Job, namespace=namespace)) == []
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "posture-farm"}}
+    cluster.create(namespace, {**secret, "stringData": {"url": "mqtt://broker.test"}})
+    cluster.until(Pod, namespace, ready_on("agx"))
 
 
 def test_keda_goes_on_by_itself_after_the_api_server_and_after_its_own_restart(

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from control_plane import Cluster
+from control_plane import Cluster, ScaledJob
 from gpu_exporter import GpuExporter, gpu_queries
 from lightkube.resources.core_v1 import Pod
 from nodes import Kubelets
@@ -161,6 +161,7 @@ def test_the_scheduler_puts_each_pod_where_the_plan_says(
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "posture-farm"}, "stringData": values}
     cluster.create(namespace, secret, *(patcher.patched(stream) for stream in STREAMS))
     cluster.until(Pod, namespace, lambda pods: sum(map(is_ready, pods)) == len(STREAMS))
+    assert {one["metadata"]["generation"] for one in cluster.client.list(ScaledJob, namespace=namespace)} == {1}
     for stream in STREAMS:
         pods = cluster.client.list(Pod, namespace=namespace, labels=labels_of_jobs(stream))
         assert ready_on(plan[stream])(list(pods))

@@ -144,6 +144,19 @@ def test_a_dead_node_is_tainted_by_the_node_controller(cluster: Cluster, namespa
     cluster.until(Node, None, lambda found: "node.kubernetes.io/unreachable" in taints(found[0]))
 
 
+def test_all_of_it_can_be_killed_and_started_again_with_its_data(
+    cluster: Cluster, namespace: str, nodes: Kubelets
+) -> None:
+    nodes.add("agx")
+    cluster.create(namespace, pod("before", "agx", "sleep", "infinity"))
+    cluster.until(Pod, namespace, lambda pods: any(map(is_ready, pods)))
+    for component in cluster.components:
+        component.kill()
+    cluster.start()
+    cluster.create(namespace, pod("after", "agx", "sleep", "infinity"))
+    cluster.until(Pod, namespace, lambda pods: len(pods) == 2 and all(map(is_ready, pods)))
+
+
 STARTS_ETCD = """
 import sys, time
 from pathlib import Path

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from control_plane import Cluster, Keda, ScaledJob
+from control_plane import Cluster, ScaledJob
 from gpu_exporter import GpuExporter, gpu_queries
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import Pod
@@ -44,6 +43,8 @@ class FiftyStreams:
         self.kubelets = kubelets
         self.scaler = scaler
         self.prometheus = prometheus
+        self.since = 0
+        """The place in KEDA's log where the streams began."""
         self._exporter = exporter
 
     def use(self, percent: float) -> None:
@@ -123,30 +124,15 @@ def streams(
             scaler.start()
             for node in NODES:
                 kubelets.add(node)
-            since = running_cluster.keda.log_size()
+            made.since = running_cluster.keda.log_size()
             start_streams(made, certificates)
             made.until_all_run()
-            wait_for(lambda: is_settled(running_cluster.keda, since), timeout_s=120, look_s=0.5)
             yield made
     finally:
         kubelets.remove_all()
         scaler.stop()
         prometheus.stop()
         exporter.close()
-
-
-def is_settled(keda: Keda, since: int) -> bool:
-    """Whether KEDA has taken up each stream for the second time.
-
-    It does so because it writes the new ScaledJob's spec itself, and logs as an error that it breaks off the
-    polling that it had begun.
-    """
-    taken_up = Counter(
-        line["ScaledJob"]["name"]
-        for line in keda.log_lines(since)
-        if line["msg"] == "Initializing Scaling logic according to ScaledJob Specification"
-    )
-    return len(taken_up) == len(STREAMS) and min(taken_up.values()) >= 2
 
 
 def tls_flags(certificates: Certificates | None) -> Sequence[str]:
@@ -193,13 +179,12 @@ def keda_certificate(name: str, certificates: Certificates) -> tuple[dict[str, A
 
 def test_each_of_fifty_streams_runs_in_one_job_and_keda_logs_no_error(streams: FiftyStreams) -> None:
     streams.until_active_is("True")
-    since = streams.cluster.keda.log_size()
     jobs = streams.running_jobs()
     asked = streams.polls()
     wait_for(lambda: streams.polls() >= asked + 2 * len(STREAMS))
     assert len(jobs) == len(STREAMS)
     assert streams.running_jobs() == jobs
-    assert streams.cluster.keda.errors(since) == []
+    assert streams.cluster.keda.errors(streams.since) == []
 
 
 def test_a_job_that_dies_while_active_comes_back(streams: FiftyStreams) -> None:
