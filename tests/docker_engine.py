@@ -165,18 +165,15 @@ def _started() -> Iterator[Engine]:
     _check_that_it_can_run()
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "posture-farm" / "docker"
     folder.mkdir(parents=True, exist_ok=True)
-    connection = _join(folder)
+    connection = _join_running(folder)
     try:
-        connection.settimeout(START_S)
-        if connection.recv(len(READY)) != READY:
-            raise EngineMissingError(f"dockerd does not start:\n{_tail(folder / 'engine.log')}")
         started = Engine(f"unix://{folder}/engine.sock", ours=True)
         with _locked(folder / "images.lock"):
             started.need_image(DEBIAN)
         yield started
     finally:
         # it answers when it has ended what it must: at once, or with the engine if we are the last
-        connection.settimeout(STOP_S)
+        connection.settimeout(3 * STOP_S)
         connection.shutdown(socket.SHUT_WR)
         while connection.recv(64):
             pass
@@ -192,6 +189,18 @@ def _check_that_it_can_run() -> None:
             raise EngineMissingError(
                 f"no Docker engine answers, and {program} is missing: apt-get install {package}"
             )
+
+
+def _join_running(folder: Path) -> socket.socket:
+    """Connect, and wait until the engine answers. One that was just ending is started again."""
+    for _ in range(3):
+        connection = _join(folder)
+        connection.settimeout(START_S)
+        with contextlib.suppress(ConnectionError):
+            if connection.recv(len(READY)) == READY:
+                return connection
+        connection.close()
+    raise EngineMissingError(f"dockerd does not start:\n{_tail(folder / 'engine.log')}")
 
 
 def _join(folder: Path) -> socket.socket:
@@ -247,7 +256,11 @@ def keep(folder: Path) -> None:
             _clean(folder)
         finally:
             process.terminate()
-            process.wait(STOP_S)
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
             for user in users:
                 user.close()
 
