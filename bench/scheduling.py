@@ -169,7 +169,7 @@ def run(name: str, policy: str, noise: float, seeds: Sequence[int]) -> str:
         simulation = Simulation(scenario, seed)
         if policy in FOREIGN:
             simulation.planner = FOREIGN[policy](simulation)
-            simulation.patient = True  # its own rhythm has quiet loops
+        simulation.patient = True  # all policies are watched for the same time
         results.append(simulation.run())
     return line(name, policy, noise, results, (time.perf_counter() - started) / len(results))
 
