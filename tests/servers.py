@@ -20,6 +20,8 @@ import pytest
 import yaml
 
 PR_SET_PDEATHSIG = 1
+PRCTL = ctypes.CDLL(None).prctl
+"""Found here, not between fork and exec: what other threads hold at the fork nobody frees there."""
 START_S = 30.0
 PORTS = range(20_000, 32_000)
 """Below the range that outgoing connections take theirs from: a server that is away finds its port free again."""
@@ -46,7 +48,7 @@ def find_program(name: str, package: str, *folders: str) -> str:
 
 def die_with_parent() -> None:
     """Run in the child: the kernel ends it when the test run ends, however that ends."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    PRCTL(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def wait_until_accepting(port: int, process: subprocess.Popen[bytes], log: Path, start_s: float = START_S) -> None:
