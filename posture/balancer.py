@@ -81,6 +81,7 @@ class Memory:
     """Node -> class of hardware; the ledger looks into it."""
     said: object = None
     """What the last loop had to say about its vetoes: it is said once per change."""
+    rights_checked: bool = False
     lost: str = ""
     """Why the API server can't be used at the moment."""
 
@@ -176,10 +177,11 @@ class Balancer:
         """Return whether this balancer may act; the first time it does, look at everything."""
         held_before = self._dry_run or self._lease.held
         with self._contact():
-            if self._memory.view is None:
+            if not self._memory.rights_checked:
                 needed = LOOKING if self._dry_run else LOOKING + ACTING
                 if lacking := rights.missing(self._cluster, needed):
                     raise UserError("\n".join(lacking))
+                self._memory.rights_checked = True
             if not self._dry_run and not self._lease.renew():
                 self._watch.lose_contact()
                 return False
@@ -192,16 +194,16 @@ class Balancer:
     def _pass(self, seconds: float, window: Window | None = None) -> None:
         """Let time pass, look at the cluster at each sample, and fill the window if there is one."""
         began = time.monotonic()
-        samples = 0
+        due_s = 0.0
         while not self._stop.requested:
             self._look()
             if window is not None:
                 window.add(self._prometheus.sample())
-            samples += 1
-            next_at = began + min(samples * self._settings.sample_interval_s, seconds)
-            if samples * self._settings.sample_interval_s > seconds:
+            if due_s >= seconds:
                 return
-            self._stop.wait(max(0.0, next_at - time.monotonic()))
+            late_s = time.monotonic() - began
+            due_s = min(max(due_s + self._settings.sample_interval_s, late_s), seconds)
+            self._stop.wait(max(0.0, due_s - late_s))
 
     def _look(self) -> None:
         """Keep the Lease, look at the nodes, go on with open moves."""
@@ -339,6 +341,8 @@ class Balancer:
         self._ledger.forget(self._memory.known - set(view.scaled_jobs))
         self._memory.known &= set(view.scaled_jobs)
         self._memory.open = set()
+        opened = [OpenMove.from_text(open_move_text(one) or "") for one in view.scaled_jobs.values()]
+        self._memory.move_ids &= {one.id for one in opened if one is not None}
         for stream, scaled_job in view.scaled_jobs.items():
             self._see_stream(stream, scaled_job)
         self._memory.classes.clear()

@@ -16,7 +16,9 @@ from gpu_exporter import gpu_queries
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import cpu_monitor_and_offload
 import gpu_balancer
+import patch_scaledjob
 from posture import affinity, explain, fleet, last_node
 from posture.fleet import Keda, Move, MoveKind, Phase, Rules
 from posture.learning import Ledger
@@ -585,3 +587,11 @@ def test_importing_the_script_reads_nothing(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.stdout == "GpuQueries\n"
+
+
+def test_the_three_scheduling_scripts_meet_the_reader_with_the_same_map() -> None:
+    scripts = [gpu_balancer, cpu_monitor_and_offload, patch_scaledjob]
+    assert len({id(script.GPU_QUERIES) for script in scripts}) == 1
+    for script in scripts:
+        first_lines = Path(script.__file__).read_text().splitlines()[:45]
+        assert "GPU_QUERIES = config.GPU_QUERIES" in first_lines, script.__name__

@@ -7,6 +7,7 @@ import http.client
 import json
 import re
 import ssl
+import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +19,16 @@ import yaml
 
 Request = tuple[str, str]
 """Method and resource, such as ("PATCH", "scaledjobs")."""
+
+
+class QuietServer(ThreadingHTTPServer):
+    """Who was killed does not read the answer, which is no news."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class KillingProxy:
@@ -56,8 +67,7 @@ class KillingProxy:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
+        self._http = QuietServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
         config["clusters"][0]["cluster"] = {"server": f"http://127.0.0.1:{self._http.server_address[1]}"}
         self.kubeconfig = folder / "proxy.kubeconfig"
