@@ -28,7 +28,8 @@ LEFT_OUT = frozenset({"namespace.yaml", "rbac-operator.yaml"})
 """An administrator's: they come before everything else."""
 NAME = "posture-scaler"
 PORT = 50051
-MADE_BY = "posture-farm/made-by"
+MADE, EVERYTHING, ONLY_SETTINGS = "posture-farm/made", "everything", "settings"
+"""Annotation of what we have made, and its values."""
 CONFIG_HASH = "posture-farm/config"
 RBAC = "rbac.authorization.k8s.io/v1"
 CONFIG_MAP = Kind("ConfigMap", "v1", "configmaps")
@@ -126,17 +127,18 @@ class InCluster:
             FailedError: the Deployment is another farm's.
         """
         settings, *rest = self.objects()
-        set_up = self.is_set_up()
-        self._apply(settings)
+        (deployment,) = (item for item in rest if item["kind"] == kube.DEPLOYMENT.name)
+        theirs = self.is_set_up() and self._made_by_us(deployment) is None
+        self._apply(settings, ONLY_SETTINGS if theirs else EVERYTHING)
         for item in rest:
-            if item["kind"] == kube.DEPLOYMENT.name:
-                self._apply(self._deployment(item, image, settings, partly=set_up))
-            elif self._made_by_us(item) is not None or (not set_up and self._live(item) is None):
+            if item is deployment:
+                self._apply(self._deployment(item, image, settings, partly=theirs))
+            elif not theirs and (self._live(item) is None or self._made_by_us(item) is not None):
                 self._apply(item)
 
     def _deployment(self, item: Object, image: str, settings: Object, *, partly: bool) -> Object:
         """Return the Deployment; ``partly``: only what we decide of one that an administrator has made."""
-        if partly and self._made_by_us(item) is None:
+        if partly:
             container: Object = {"name": item["spec"]["template"]["spec"]["containers"][0]["name"]}
             item = {
                 "apiVersion": item["apiVersion"],
@@ -154,12 +156,12 @@ class InCluster:
                 part[labels.FARM] = self.farm
         return item
 
-    def _apply(self, item: Object) -> None:
-        """Apply one object; one that is not there yet is marked as made by us."""
+    def _apply(self, item: Object, what: str = EVERYTHING) -> None:
+        """Apply one object; one that is not there yet is marked as made by us, with what else is."""
         kind, name = KINDS[item["kind"]], str(item["metadata"]["name"])
         live = self._live(item)
-        if live is None or _has_mark(live):
-            item["metadata"].setdefault("annotations", {})[MADE_BY] = "build_and_push.py"
+        if live is None or _mark(live):
+            item["metadata"].setdefault("annotations", {})[MADE] = what
         self.cluster.apply(kind, name, item, force=True)
 
     def _live(self, item: Object) -> Object | None:
@@ -175,7 +177,7 @@ class InCluster:
         except kube.RefusedError:
             # who may not even look has not made it
             return None
-        ours = live is not None and _has_mark(live) and live["metadata"]["labels"].get(labels.FARM) == self.farm
+        ours = live is not None and _mark(live) and live["metadata"]["labels"].get(labels.FARM) == self.farm
         return live if ours else None
 
     def made_by_us(self) -> list[tuple[Kind, Object]]:
@@ -186,9 +188,9 @@ class InCluster:
         """
         items = self.objects()
         first = [item for item in items if item["kind"] in {CONFIG_MAP.name, kube.DEPLOYMENT.name}]
-        if all(self._made_by_us(item) is None for item in first):
-            # the rest is the administrator's then, and not even to be asked for
-            return []
+        if EVERYTHING not in {_mark(self._made_by_us(item)) for item in first}:
+            # the rest is the administrator's, and not even to be asked for
+            items = first
         found = [(KINDS[item["kind"]], self._made_by_us(item)) for item in items]
         living = [(kind, live) for kind, live in found if live is not None]
         return sorted(living, key=lambda entry: entry[0] is not kube.DEPLOYMENT)
@@ -222,8 +224,8 @@ class InCluster:
         ]
 
 
-def _has_mark(live: Object) -> bool:
-    return MADE_BY in (live["metadata"].get("annotations") or {})
+def _mark(live: Object | None) -> str:
+    return str(((live or {"metadata": {}})["metadata"].get("annotations") or {}).get(MADE, ""))
 
 
 def _is_available(deployment: Object) -> bool:

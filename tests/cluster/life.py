@@ -223,6 +223,10 @@ class Checkout:
         return self.folder / "run" / f"{self.namespace}.default"
 
 
+BY_ITSELF = {"Event", "IPAddress", "Endpoints", "EndpointSlice"}
+"""Kinds that come and go some time after what they belong to."""
+
+
 def everything(cluster: Cluster) -> dict[str, Any]:
     """Every object of the cluster, by its path, as far as a person or a controller has decided it.
 
@@ -248,7 +252,7 @@ def everything(cluster: Cluster) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for version in versions:
         for resource in get(version)["resources"]:
-            if "list" not in resource["verbs"] or "/" in resource["name"] or resource["kind"] == "Event":
+            if "list" not in resource["verbs"] or "/" in resource["name"] or resource["kind"] in BY_ITSELF:
                 continue
             for item in get(f"{version}/{resource['name']}")["items"]:
                 where = item["metadata"].get("namespace", "")

@@ -87,7 +87,7 @@ def test_what_an_administrator_has_made_gets_image_settings_and_replicas_with_th
     assert cluster.asked_by(namespace, "posture-operator") - {REVIEWS} <= granted("posture-operator")
     after = everything(cluster)
     changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
-    assert {path.split("/")[3] for path in changed} <= {"deployments", "replicasets"}
+    assert {path.split("/")[-3] for path in changed} <= {"deployments", "replicasets", "pods"}
     assert cluster.client.get(Deployment, NAME, namespace=namespace).spec.replicas == 0
 
 
