@@ -93,7 +93,9 @@ class Farm:
         """Applies and waits."""
         timeout_s = self.settings.kubernetes.start_timeout_s
         screen = Screen(sys.stdout.isatty(), changes=True)
-        return Rollout(self.cluster, self.settings.kubernetes.farm, timeout_s, self.stop, screen.show)
+        return Rollout(
+            self.cluster, self.settings.kubernetes.farm, timeout_s, self.stop, screen.show, self.scaler_address
+        )
 
     def steps(self) -> list[Step]:
         """Return all there is to do, in its order."""

@@ -21,6 +21,7 @@ from posture.in_cluster import CONFIG_MAP, InCluster
 from posture.kube import Kind, KubeClient, Object
 from posture.objects import Node
 from posture.prometheus import MetricUnavailable, Prometheus, Reading
+from posture.snapshot import taint_texts, tolerates
 
 OLDEST_KEDA = (2, 20)
 """What the farm is tested with."""
@@ -78,12 +79,14 @@ class Survey:
         nodes: those with the label ``gpu-node``, and the master.
         scaled_jobs: stream -> the farm's ScaledJob that exists.
         readings: node -> its usage, or why it is unknown.
+        tolerations: those of each stream's pod.
     """
 
     reached: bool = False
     nodes: list[Node] = field(default_factory=list)
     scaled_jobs: dict[str, Object] = field(default_factory=dict)
     readings: dict[str, Reading | MetricUnavailable] = field(default_factory=dict)
+    tolerations: list[list[Object]] = field(default_factory=list)
 
     def images(self) -> dict[str, str]:
         """Return stream -> its analyzer's image, of the ScaledJobs that exist."""
@@ -91,7 +94,7 @@ class Survey:
         return {stream: str(pod["containers"][0]["image"]) for stream, pod in pods.items()}
 
     def fit(self, settings: Settings, *, with_master: bool = False) -> dict[str, Reading]:
-        """Return the nodes where a stream may be placed: Ready, schedulable, free of taints, with a fresh metric.
+        """Return the nodes where any stream may be placed: Ready, schedulable, tolerated, with a fresh metric.
 
         Args:
             settings: which nodes, and which of them is the master.
@@ -101,9 +104,10 @@ class Survey:
         found = {}
         for node in self.nodes:
             is_master = node.host == settings.kubernetes.master
-            foreign = any(item["key"] != ours for item in node.taints)
+            foreign = [text for text in taint_texts(node) if not text.startswith(f"{ours}=")]
+            barred = not all(tolerates(each, text) for each in self.tolerations for text in foreign)
             reading = self.readings.get(node.name)
-            if not node.ready or node.cordoned or foreign or (is_master and not with_master):
+            if not node.ready or node.cordoned or barred or (is_master and not with_master):
                 continue
             if isinstance(reading, Reading):
                 found[node.name] = reading
@@ -121,7 +125,7 @@ def check(intent: Intent, cluster: KubeClient, trial: KubeClient) -> tuple[list[
     Returns:
         The findings, and what the plan is made from.
     """
-    survey = Survey()
+    survey = Survey(tolerations=[pod_spec(one).get("tolerations") or [] for one in intent.manifests.values()])
     findings = [*check_here(intent), *check_cluster(intent, cluster, survey)]
     if survey.reached:
         findings += check_manifests(intent, trial)
@@ -458,7 +462,7 @@ def check_places(intent: Intent, survey: Survey) -> Iterator[Finding]:
         )
     else:
         yield Finding(
-            "no node of GPU_QUERIES can take a stream: none is Ready, schedulable, untainted, and has a metric",
+            "no node of GPU_QUERIES can take a stream: none is Ready, schedulable, tolerated, and has a metric",
             "kubectl get nodes -L gpu-node",
         )
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from posture import kube, labels
 from posture.errors import FailedError
@@ -61,6 +61,7 @@ class Rollout:
         timeout_s: how long one stream may take to be Ready.
         stop: cuts the waiting short.
         show: takes the table's lines whenever it was looked at.
+        scaler_address: where KEDA should find the scaler, for who has to look why it does not.
     """
 
     cluster: KubeClient
@@ -68,7 +69,7 @@ class Rollout:
     timeout_s: float
     stop: Stop
     show: Callable[[Sequence[str]], None]
-    nodes: dict[str, str] = field(default_factory=dict)
+    scaler_address: str = ""
 
     def apply(self, manifest: Object) -> Object:
         """Create or change one ScaledJob; one that exists keeps its affinity, and goes on if it was paused.
@@ -138,6 +139,8 @@ class Rollout:
                 raise FailedError("interrupted while waiting for " + ", ".join(state.stream for state in late))
             if time.monotonic() > deadline:
                 told = "\n".join(f"  {state.stream}: {state.words}" for state in late)
+                if not any(state.active for state in states):
+                    told += f"\n  does KEDA reach the scaler at {self.scaler_address}? (firewall, --scaler-address)"
                 raise FailedError(
                     f"not running after {self.timeout_s:g} s:\n{told}\n"
                     f"  see kubectl -n {self.cluster.namespace} describe scaledjob,pod -l {labels.STREAM}"

@@ -253,7 +253,7 @@ class SnapshotMaker:
             ready=node.ready,
             down_s=self._watch.down_s(host),
             cordoned=node.cordoned,
-            taints=frozenset(_taint_texts(node)),
+            taints=frozenset(taint_texts(node)),
             free=_free(node, used.get(host, {})),
             history=history,
         )
@@ -282,13 +282,13 @@ class _Demands:
 
     def __init__(self, nodes: Mapping[str, Node]) -> None:
         self._nodes = nodes
-        self._taints = sorted({taint for node in nodes.values() for taint in _taint_texts(node)})
+        self._taints = sorted({taint for node in nodes.values() for taint in taint_texts(node)})
         self._known: dict[str, frozenset[str]] = {}
 
     def tolerated(self, pod_spec: Mapping[str, Any]) -> frozenset[str]:
         """Return those of all nodes' taints that the pod tolerates."""
         tolerations = pod_spec.get("tolerations") or []
-        return self._once(tolerations, lambda: (taint for taint in self._taints if _tolerates(tolerations, taint)))
+        return self._once(tolerations, lambda: (taint for taint in self._taints if tolerates(tolerations, taint)))
 
     def barred(self, pod_spec: Mapping[str, Any]) -> frozenset[str]:
         """Return the nodes that its affinity or nodeSelector rules out, the requirement for one node apart."""
@@ -321,11 +321,12 @@ def _phase(pods: Sequence[Pod], failing_s: float | None) -> Phase:
     return Phase.PENDING if alive else Phase.ABSENT
 
 
-def _taint_texts(node: Node) -> list[str]:
+def taint_texts(node: Node) -> list[str]:
+    """Return a node's taints as kubectl writes them."""
     return [f"{taint['key']}={taint.get('value', '')}:{taint['effect']}" for taint in node.taints]
 
 
-def _tolerates(tolerations: Sequence[Mapping[str, Any]], taint: str) -> bool:
+def tolerates(tolerations: Sequence[Mapping[str, Any]], taint: str) -> bool:
     """Say whether a pod may stay on a node with this taint for good."""
     key, _, rest = taint.partition("=")
     value, _, effect = rest.rpartition(":")

@@ -225,6 +225,9 @@ SETTINGS = Settings(
 )
 READING = Reading(10.0, 0.0, ())
 FOREIGN = {"key": "somebody/else", "value": "", "effect": "NoSchedule"}
+GPU = {"key": "nvidia.com/gpu", "value": "", "effect": "NoSchedule"}
+RARE = {"key": "rare", "value": "", "effect": "NoSchedule"}
+TOLERATED, OTHER = {"key": "nvidia.com/gpu", "operator": "Exists"}, {"key": "rare", "operator": "Exists"}
 OURS = {"key": "default.posture-farm/master", "value": "true", "effect": "NoSchedule"}
 
 
@@ -235,11 +238,13 @@ OURS = {"key": "default.posture-farm/master", "value": "true", "effect": "NoSche
         pytest.param([node("b", ready=False), node("c")], {"c"}, id="NotReady"),
         pytest.param([node("b", cordoned=True), node("c")], {"c"}, id="cordoned"),
         pytest.param([node("b", FOREIGN), node("c")], {"c"}, id="tainted by others"),
+        pytest.param([node("b", GPU)], {"b"}, id="a taint that all streams tolerate"),
+        pytest.param([node("b", RARE), node("c")], {"c"}, id="a taint that one stream tolerates"),
         pytest.param([node("b", OURS)], {"b"}, id="our taint of a former master"),
     ],
 )
 def test_streams_go_where_they_can_run(found: list[Node], fit: set[str]) -> None:
-    survey = preflight.Survey(True, found, {}, dict.fromkeys("abc", READING))
+    survey = preflight.Survey(True, found, {}, dict.fromkeys("abc", READING), [[TOLERATED], [TOLERATED, OTHER]])
     assert set(survey.fit(SETTINGS)) == fit
 
 
@@ -322,7 +327,9 @@ NOW, OLD = scaled_job(), scaled_job(revision="0")
         pytest.param(NOW, [], [], False, "waiting for KEDA's Job", id="no Job yet"),
         pytest.param(scaled_job(active=False), [], [], False, "KEDA does not call it active", id="inactive"),
         pytest.param(NOW, [job(NOW)], [], False, "no pod yet", id="no pod yet"),
-        pytest.param(NOW, [job(NOW)], [pod("j", "ContainerCreating")], False, "ContainerCreating on a", id="starting"),
+        pytest.param(
+            NOW, [job(NOW)], [pod("j", "ContainerCreating")], False, "ContainerCreating on a", id="starting"
+        ),
         pytest.param(NOW, [job(NOW)], [pod("j", "ErrImagePull")], False, "ErrImagePull", id="no image"),
         pytest.param(NOW, [job(NOW)], [pod()], True, "Ready on a", id="running"),
         pytest.param(NOW, [job(OLD)], [pod()], False, "the old Job is finishing", id="an old one runs"),
