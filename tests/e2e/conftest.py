@@ -52,7 +52,6 @@ def farm(docker: Engine) -> Iterator[RealFarm]:
     finally:
         try:
             farm.timeline.write()
-            farm.keep_logs(REPORT / "logs")
         finally:
             farm.close()
 

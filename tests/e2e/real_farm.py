@@ -86,7 +86,7 @@ class Pace:
 
 
 QUICK = Pace(8, 1, 4, 2, 10, 30, 2, 15, 1, 20)
-README = Pace(30, 5, 30, 15, 60, 300, 10, 50, 5, 60)
+README = Pace(30, 5, 30, 15, 60, 300, 10, 50, 1, 60)
 
 
 class FarmMosquitto(Mosquitto):
@@ -269,6 +269,8 @@ class RealFarm:
                 scrape_interval_s=self.pace.scrape_s,
             )
         )
+        for node in FACTORS:
+            self.usage.exporter.wait_for_scrapes(node)
         self._make_objects()
         self._make_checkout()
         self._closing.callback(self._end_scripts)
@@ -276,7 +278,9 @@ class RealFarm:
         self._closing.callback(self.timeline.close)
 
     def close(self) -> None:
-        """End everything, in the opposite order."""
+        """End everything, in the opposite order; the logs stay with the report."""
+        if self.folder.exists():
+            self.keep_logs(self.timeline.folder / "logs")
         self._closing.close()
 
     def _folder(self, name: str) -> Path:
@@ -421,6 +425,17 @@ class RealFarm:
         self.script = self.checkout.start("build_and_push.py", "--skip-build")
         self.script.until_it_says("press ENTER", 300)
         before.wait(60)
+
+    def mend(self) -> None:
+        """Start what a fault has left stopped; no load is anybody else's."""
+        self.cluster.start()
+        for server in (self.registry, self.mosquitto, self.postgres, self.prometheus):
+            if server.process.poll() is not None:
+                server.start()
+        for node in self.nodes.values():
+            node.mend()
+        self.usage.lies.clear()
+        self.usage.foreign.update(dict.fromkeys(FACTORS, 0.0))
 
     def places_by_the_plan(self) -> dict[str, str]:
         """Stream -> node, as build_and_push.py has written it down."""
@@ -607,7 +622,8 @@ class RealFarm:
 
     def keep_logs(self, target: Path) -> None:
         """Copy the logs to where they survive the run."""
-        target.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
         for path in [*self.folder.glob("*/*.log"), *self.folder.glob("farm/run/*/*.log")]:
             with contextlib.suppress(OSError):
                 shutil.copyfile(path, target / f"{path.parent.name}-{path.name}")

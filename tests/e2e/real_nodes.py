@@ -117,6 +117,7 @@ class RealNode:
         sandbox_image: str,
     ) -> None:
         self.name = name
+        self.number = number
         self.bridge = f"{SERVERS_LINK}{number}"
         self.subnet = f"10.244.{number}"
         self.folder = folder
@@ -135,7 +136,8 @@ class RealNode:
 
     def start(self) -> None:
         """Switch it on."""
-        ip("link", "add", self.bridge, "type", "bridge")
+        # an address of its own: else it changes when a pod goes, and the others talk to the old one for a minute
+        ip("link", "add", self.bridge, "address", f"0a:58:0a:f4:{self.number:02x}:01", "type", "bridge")
         ip("address", "add", f"{self.subnet}.1/24", "dev", self.bridge)
         ip("link", "set", self.bridge, "up")
         with (self.folder / "init.log").open("ab") as log:
@@ -174,6 +176,14 @@ class RealNode:
         """Start kubelet or containerd."""
         self._say(f"start {name}")
         self._await(lambda: name in self._running)
+
+    def mend(self) -> None:
+        """Start what doesn't run."""
+        if not self.on:
+            self.start()
+        for name in ("containerd", "kubelet"):
+            if name not in self._running:
+                self.start_program(name)
 
     def stop_program(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """End kubelet or containerd; containers go on."""

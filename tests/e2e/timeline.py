@@ -155,7 +155,7 @@ class Timeline:
         names = list(self.factors)
         rows = len(names) + 2
         figure = Figure(figsize=(18, 3.2 + 1.7 * len(names) + 0.55 * len(self.streams)), layout="constrained")
-        heights = [*[1.7] * len(names), 0.55 * len(self.streams), 1.6]
+        heights = [*[1.7] * len(names), 0.55 * len(self.streams), 0.9]
         axes = figure.subplots(rows, 1, sharex=True, gridspec_kw={"height_ratios": heights})
         samples = list(self._samples)  # more come meanwhile
         times = [(at - self.began_s) / 60 for at, _, _ in samples]
@@ -201,17 +201,15 @@ class Timeline:
                   loc="lower right", bbox_to_anchor=(1, 1.0), frameon=False, fontsize=9)  # fmt: skip
 
     def _draw_spans(self, ax: Any) -> None:
-        for number, span in enumerate(self.spans):
+        for number, span in enumerate(self.spans, 1):
             start, end = self._minutes(span)
-            colour = "#e03131" if span.kind == "fault" else "#495057"
-            row = number % 4
-            ax.broken_barh(
-                [(start, max(end - start, 0.05))], (row - 0.4, 0.8), color=colour, alpha=0.3, linewidth=0
-            )
-            ax.text(start, row, span.what, fontsize=7, va="center", ha="left", clip_on=True)
-        ax.set_yticks([])
-        ax.set_ylim(3.6, -0.6)
-        ax.set_title("tests (grey) and faults (red)", loc="left", fontsize=10)
+            row, colour = (1, "#e03131") if span.kind == "fault" else (0, "#495057")
+            bar, shade = [(start, max(end - start, 0.05))], 0.2 + 0.15 * (number // 2 % 2)
+            ax.broken_barh(bar, (row - 0.4, 0.8), color=colour, alpha=shade, linewidth=0)
+            ax.text(start, row, str(number), fontsize=8, va="center", ha="left")
+        ax.set_yticks([0, 1], ["tests", "faults"])
+        ax.set_ylim(1.6, -0.6)
+        ax.set_title("tests and faults, numbered as below", loc="left", fontsize=10)
         ax.spines[["top", "right", "left"]].set_visible(False)
 
     def _faults(self) -> list[Span]:
@@ -239,15 +237,10 @@ class Timeline:
             for number, one in enumerate(self.moves(), 1)
         ]
         spans = [
-            (
-                clock(span.began_s),
-                span.kind,
-                span.what,
-                f"{(span.ended_s or time.time()) - span.began_s:.0f}",
-                span.outcome,
-            )
-            for span in self.spans
-        ]
+            (number, clock(span.began_s), span.kind, span.what,
+             f"{(span.ended_s or time.time()) - span.began_s:.0f}", span.outcome)
+            for number, span in enumerate(self.spans, 1)
+        ]  # fmt: skip
         return PAGE.format(
             facts=table(("", ""), list(facts.items())),
             drawing=drawing,
@@ -257,7 +250,7 @@ class Timeline:
                 accounts,
             ),
             moves=table(("#", "UTC", "stream", "kind", "way", "why"), moves),
-            spans=table(("UTC", "kind", "what", "s", "outcome"), spans),
+            spans=table(("#", "UTC", "kind", "what", "s", "outcome"), spans),
         )  # fmt: skip
 
 
