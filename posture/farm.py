@@ -91,11 +91,9 @@ class Farm:
     @property
     def rollout(self) -> Rollout:
         """Applies and waits."""
-        timeout_s = self.settings.kubernetes.start_timeout_s
-        screen = Screen(sys.stdout.isatty(), changes=True)
-        return Rollout(
-            self.cluster, self.settings.kubernetes.farm, timeout_s, self.stop, screen.show, self.scaler_address
-        )
+        farm, timeout_s = self.settings.kubernetes.farm, self.settings.kubernetes.start_timeout_s
+        show = Screen(sys.stdout.isatty(), changes=True).show
+        return Rollout(self.cluster, farm, timeout_s, self.stop, show, self.scaler_address)
 
     def steps(self) -> list[Step]:
         """Return all there is to do, in its order."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import shutil
@@ -39,7 +40,7 @@ COPY ${APP} /
 class Registry(Server):
     """Debian's docker-registry."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, password: str = "") -> None:
         super().__init__()
         program = find_program("docker-registry", "docker-registry")
         folder.mkdir(parents=True)
@@ -52,6 +53,10 @@ class Registry(Server):
             "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
             "http": {"addr": self.host},
         }
+        if password:
+            users = folder / "users"
+            users.write_text(f"farm:{bcrypt(password)}\n")
+            settings["auth"] = {"htpasswd": {"realm": "test", "path": str(users)}}
         config = folder / "registry.yml"
         config.write_text(yaml.safe_dump(settings))
         self.command = [program, "serve", str(config)]
@@ -64,6 +69,13 @@ class Registry(Server):
         answer = requests.head(address, headers={"Accept": accepted}, timeout=10)
         answer.raise_for_status()
         return answer.headers["Docker-Content-Digest"]
+
+
+def bcrypt(password: str) -> str:
+    """A password as the registry keeps it; by the C library, since Python's own module is gone from 3.13 on."""
+    crypt = ctypes.CDLL("libcrypt.so.1").crypt
+    crypt.restype = ctypes.c_char_p
+    return str(crypt(password.encode(), b"$2b$04$abcdefghijklmnopqrstuu").decode())
 
 
 class Script:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from control_plane import Cluster, ScaledJob
@@ -117,6 +119,35 @@ def test_a_registry_that_is_away_is_found_before_anything_is_built(building: Che
         registry.start()
     assert f"error: registry {registry.host} can't be reached" in said
     assert "[1/" not in said
+
+
+def test_a_registry_that_wants_a_login_is_a_finding_until_docker_has_one(
+    building: Checkout, docker: Engine, tmp_path: Path
+) -> None:
+    guarded = Registry(tmp_path / "guarded", "let me in")
+    guarded.start()
+    try:
+        login = own_docker_config(docker, tmp_path / "docker")
+        building.use_docker(guarded, login)
+        said = building.run("build_and_push.py", "--dry-run", status=2)
+        assert f"error: registry {guarded.host} wants a login, and docker has none that it takes" in said
+        assert f"mend: docker login {guarded.host}" in said
+        subprocess.run(
+            ["docker", "login", "--username", "farm", "--password-stdin", guarded.host],
+            env=login, input="let me in", text=True, check=True, capture_output=True,
+        )  # fmt: skip
+        assert "wants a login" not in building.run("build_and_push.py", "--dry-run")
+    finally:
+        guarded.stop()
+
+
+def own_docker_config(docker: Engine, folder: Path) -> dict[str, str]:
+    """The engine's environment, with a configuration of docker's that may be written to."""
+    folder.mkdir()
+    plugins = Path(docker.environ.get("DOCKER_CONFIG", Path.home() / ".docker")) / "cli-plugins"
+    if plugins.is_dir():
+        (folder / "cli-plugins").symlink_to(plugins)
+    return {**docker.environ, "DOCKER_CONFIG": str(folder)}
 
 
 def test_a_dry_run_names_each_docker_command(building: Checkout, registry: Registry) -> None:

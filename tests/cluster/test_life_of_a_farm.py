@@ -23,6 +23,7 @@ from lightkube.resources.admissionregistration_v1 import (
     ValidatingAdmissionPolicy,
     ValidatingAdmissionPolicyBinding,
 )
+from lightkube.resources.apiextensions_v1 import CustomResourceDefinition
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import Node, Pod, Secret
 from lightkube.types import CascadeType, PatchType
@@ -362,6 +363,25 @@ def test_stop_ends_although_a_node_is_dead_and_names_the_pod_that_hangs_there(
     cluster.until(Pod, namespace, lambda pods: not pods)
 
 
+def test_while_keda_is_away_the_scaled_jobs_cant_go_and_that_is_said(
+    checkout: Checkout, cluster: Cluster, namespace: str
+) -> None:
+    checkout.settings["kubernetes"]["stop_timeout_s"] = 5
+    checkout.write_settings()
+    before = everything(cluster)
+    checkout.run(*UP, "--no-wait")
+    cluster.until(Pod, namespace, lambda pods: sum(map(is_ready, pods)) == 2)
+    cluster.keda.kill()
+    said = checkout.run("stop.py", "--delete-scaledjobs", "--clean", status=1)
+    assert f"error: KEDA doesn't let {name_of('pi1')}, {name_of('pi2')} go; is its operator running?" in said
+    assert not names(cluster, Pod, namespace)
+    said = checkout.run(*UP, "--dry-run", status=2)
+    assert f"error: scaledjob {name_of('pi1')} is being deleted" in said
+    cluster.keda.start()
+    checkout.run("stop.py", "--delete-scaledjobs", "--clean")
+    assert everything(cluster) == before
+
+
 # the scaler on this machine
 
 
@@ -464,8 +484,15 @@ def test_every_finding_about_the_cluster_comes_at_once_and_nothing_is_touched(
     checkout.write_settings()
     path = checkout.folder / "posture-job-pi2.yaml"
     path.write_text(path.read_text().replace("pollingInterval: 1", "pollingInterval: 1\n  pollingIntervall: 1"))
+    crd = "scaledjobs.keda.sh"
+    old: dict[str, Any] = {"metadata": {"labels": {"app.kubernetes.io/version": "2.16.1"}}}
+    cluster.client.patch(CustomResourceDefinition, crd, old)
     before = everything(cluster)
-    said = checkout.run(*UP, "--master", "nobody", status=2)
+    try:
+        said = checkout.run(*UP, "--master", "nobody", status=2)
+    finally:
+        old["metadata"]["labels"]["app.kubernetes.io/version"] = None
+        cluster.client.patch(CustomResourceDefinition, crd, old)
     for part in (
         "error: secret posture-farm does not exist",
         f"kubectl -n {namespace} create secret generic posture-farm",
@@ -476,10 +503,12 @@ def test_every_finding_about_the_cluster_comes_at_once_and_nothing_is_touched(
         "error: stream pi1 would write its rows to SQLite",
         "error: the master nobody is no node of this cluster",
         "pollingIntervall",
+        "warning: KEDA 2.16.1 is older than 2.20",
         "warning: stream pi1, pi2: analyzers will run on the CPU",
     ):
         assert part in said
     assert "Traceback" not in said
+    before[f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions//{crd}"]["metadata"].pop("labels")
     assert everything(cluster) == before
     assert not list(checkout.folder.glob("patched-job-*.yaml"))
 
