@@ -24,9 +24,20 @@ import watching
 import yaml
 from lightkube import Client, KubeConfig
 from lightkube.codecs import from_dict
+from lightkube.core import decoders
+from lightkube.core.resource import Resource
 from lightkube.generic_resource import create_namespaced_resource
 from lightkube.models.authentication_v1 import TokenRequestSpec
 from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.resources import (
+    apiextensions_v1,
+    apps_v1,
+    batch_v1,
+    coordination_v1,
+    core_v1,
+    events_v1,
+    rbac_authorization_v1,
+)
 from lightkube.resources.apiextensions_v1 import CustomResourceDefinition
 from lightkube.resources.authorization_v1 import SubjectAccessReview
 from lightkube.resources.core_v1 import Namespace, ServiceAccount
@@ -176,6 +187,7 @@ class Cluster:
     """
 
     def __init__(self, binaries: Path, folder: Path) -> None:
+        complete_types()
         self.folder = folder
         self._authority = trustme.CA()
         self.etcd = Etcd(binaries, folder)
@@ -373,6 +385,19 @@ class Cluster:
         while not self.client.create(review).status.allowed:
             assert time.monotonic() < deadline, f"RBAC never granted {rule}"
             time.sleep(0.02)
+
+
+def complete_types() -> None:
+    """Let msgspec work out the kinds of the API here, in one thread.
+
+    It does so when a kind is first read, and two threads that meet there crash the process (msgspec 0.22).
+    """
+    decoders.decode_watch_event(b'{"type": "ADDED", "object": {}}')
+    decoders.decode_status(b"{}")
+    for module in (core_v1, batch_v1, apps_v1, coordination_v1, rbac_authorization_v1, apiextensions_v1, events_v1):
+        for kind in vars(module).values():
+            if isinstance(kind, type) and issubclass(kind, Resource):
+                decoders.decode_list(b'{"items": []}', kind)
 
 
 def is_established(crd: CustomResourceDefinition) -> bool:
