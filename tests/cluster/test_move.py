@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from balancing import HISTORY, MOVE, WAIT_S, Farm, annotations
+from balancing import HISTORY, MOVE, WAIT_S, Balancer, Farm, annotations
 from killing_proxy import KillingProxy
 from nodes import SimulatedNode
 
@@ -52,13 +52,13 @@ def test_a_balancer_killed_after_any_request_of_a_move_leaves_nothing_to_repair(
     here.termination_delay_s = there.termination_delay_s = 0.3
     farm.add_stream("pi1", here)
     proxy = KillingProxy(farm.cluster.kubeconfig, tmp_path)
-    downtimes = []
-    killed = True
-    while killed:
+
+    def start() -> Balancer:
         # to the letter: neither cooldown nor what was learned keeps the stream from moving again and again
-        balancer = farm.balancer("--policy", "readme", kubeconfig=proxy.kubeconfig, lease_s=3.0)
-        farm.until_moved("pi1", here)
-        balancer.wait_for("0 overloaded")
+        return farm.balancer("--policy", "readme", kubeconfig=proxy.kubeconfig, lease_s=3.0)
+
+    balancer, killed, downtimes = start(), True, []
+    while killed:
         proxy.kill_in_next_move(balancer.kill)
         with farm.downtime("pi1") as downtime:
             farm.set_usage(here, 90)
@@ -66,10 +66,9 @@ def test_a_balancer_killed_after_any_request_of_a_move_leaves_nothing_to_repair(
             farm.set_usage(here, 10)
             if killed:
                 assert balancer.process.returncode == -signal.SIGKILL
-                balancer = farm.balancer("--policy", "readme", kubeconfig=proxy.kubeconfig, lease_s=3.0)
+                balancer = start()
             farm.until_moved("pi1", there)
         downtimes.append(downtime.seconds)
-        balancer.kill()
         here, there = there, here
     proxy.close()
     print(f"killed after: {', '.join(proxy.killed_after)}")
