@@ -33,7 +33,10 @@ from scaled_jobs import affinity, is_ready, name_of, scaled_job
 from servers import PrometheusServer
 from test_deploy import REVIEWS
 
-from posture import processes
+from posture import kube, processes
+from posture.config import Kubernetes
+from posture.rollout import Rollout
+from posture.runtime import Stop
 
 NODES = ("agx", "nano")
 SECRET = {"POSTURE_MQTT_URL": "mqtt://broker:1883", "POSTURE_DATABASE_URL": "postgresql://farm@db/farm"}
@@ -443,6 +446,19 @@ def test_a_second_run_on_a_running_farm_is_an_upgrade_one_stream_at_a_time_where
     assert first.wait() == 0
     second.press_enter()
     assert second.wait() == 0, second.said
+
+
+def test_a_stream_that_the_balancer_moves_between_plan_and_upgrade_stays_where_it_went(
+    cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
+    cluster.create(namespace, scaled_job("pi1", "nano", "127.0.0.1:9"))
+    with kube.connect(Kubernetes(namespace=namespace)) as client:
+        rollout = Rollout(client, "default", 1, Stop(), print)
+        planned = scaled_job("pi1", "agx", "127.0.0.1:9", polling_s=7)
+        applied = rollout.apply(planned)["spec"]
+    assert applied["pollingInterval"] == 7
+    assert applied["jobTargetRef"]["template"]["spec"]["affinity"] == affinity("nano")
 
 
 @contextlib.contextmanager
