@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from posture.in_cluster import CONFIG_MAP, InCluster
 from posture.kube import Kind, KubeClient, Object
 from posture.objects import Node
 from posture.prometheus import MetricUnavailable, Prometheus, Reading
+from posture.scaler_server import check_exposure, credentials
 from posture.snapshot import taint_texts, tolerates
 
 OLDEST_KEDA = (2, 20)
@@ -499,11 +501,30 @@ def check_scaler(intent: Intent) -> Iterator[Finding]:
             "python3 build_and_push.py --scaler-address with an address of this machine (or --in-cluster)",
             warning=True,  # there may be a router or a load balancer between
         )
+    yield from _check_exposure(intent)
     if intent.scaler_port is not None and not _is_free(intent.scaler_port):
         yield Finding(
             f"port {intent.scaler_port} is taken, and the scaler listens there",
             f"sudo ss -ltnp 'sport = :{intent.scaler_port}'   (end that program, or set scaler.listen)",
         )
+
+
+def _check_exposure(intent: Intent) -> Iterator[Finding]:
+    """The scaler would start as it is set, and KEDA speaks to it as it listens."""
+    settings = intent.settings.scaler
+    try:
+        check_exposure(settings, os.environ)
+        credentials(settings)
+    except UserError as error:
+        yield Finding(str(error), "cluster.yaml: scaler.insecure: true   (or tls_cert, tls_key and client_ca)")
+    for stream, manifest in intent.manifests.items():
+        with_tls = manifest["spec"]["triggers"][0].get("metadata", {}).get("enableTLS") == "true"
+        if with_tls != bool(settings.tls_cert):
+            has, wants = ("TLS", "plaintext") if settings.tls_cert else ("plaintext", "TLS")
+            yield Finding(
+                f"stream {stream}'s trigger wants {wants}, and the scaler has {has}",
+                "in posture-job-*.yaml: enableTLS and authenticationRef   (or scaler.tls_cert in cluster.yaml)",
+            )
 
 
 def _is_ours(host: str) -> bool:

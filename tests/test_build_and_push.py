@@ -123,6 +123,20 @@ def test_a_port_that_is_taken_is_a_finding() -> None:
     assert f"error: port {port} is taken" in done.stderr
 
 
+def test_a_scaler_that_would_not_start_as_it_is_set_is_a_finding() -> None:
+    done = run("--skip-build", POSTURE_SCALER_LISTEN=":0")
+    assert "POSTURE_SCALER_LISTEN" in done.stderr
+    done = run("--skip-build", POSTURE_SCALER_LISTEN=f":{free_port()}")
+    assert "error: scaler.listen" in done.stderr
+    assert "scaler.insecure: true" in done.stderr
+    done = run("--skip-build", POSTURE_SCALER_LISTEN=f":{free_port()}", POSTURE_SCALER_INSECURE="true")
+    assert "error: scaler" not in done.stderr
+    done = run("--skip-build", POSTURE_SCALER_TLS_CERT="/nonexistent", POSTURE_SCALER_TLS_KEY="/nonexistent")
+    assert "scaler.tls_cert" in done.stderr
+    assert "error: stream pi1's trigger wants plaintext, and the scaler has TLS" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 # how other programs are called
 
 
