@@ -33,7 +33,7 @@ from posture.in_cluster import InCluster
 from posture.local_scaler import NAME as SCALER
 from posture.local_scaler import LocalScaler
 from posture.manifests import Manifest
-from posture.preflight import Finding, Intent
+from posture.preflight import Finding, Intent, Survey
 from posture.runtime import EXIT_FAILED, EXIT_OK, EXIT_USER_ERROR, Stop, run_script, setup_logging
 from posture.scaler_server import split_listen
 from posture.steps import Journal, show_plan
@@ -137,6 +137,20 @@ def show_findings(findings: Sequence[Finding]) -> bool:
     return errors == 0
 
 
+def intent_of(settings: Settings, options: Options, sources: Sequence[Manifest], scaler: LocalScaler) -> Intent:
+    """Return what is about to be done, as far as it is known without a cluster."""
+    listens_already = processes.find(SCALER, scaler.folder) is not None
+    port = None if options.in_cluster or listens_already else split_listen(settings.scaler.listen)[1]
+    return Intent(
+        settings,
+        {one.stream: one.data() for one in sources},
+        build=options.build,
+        scaler_here=not options.in_cluster,
+        scaler_address=scaler.address(""),
+        scaler_port=port,
+    )
+
+
 def prepare(settings: Settings, flags: argparse.Namespace, stop: Stop, open_clients: ExitStack) -> Farm | None:
     """Look at everything, and return the farm as it is to be; None if something has to be mended first.
 
@@ -148,19 +162,10 @@ def prepare(settings: Settings, flags: argparse.Namespace, stop: Stop, open_clie
     )
     sources, scripts = read_sources()
     manifests.check_pace(sources, settings.scaler.stabilize_s)
-    manifests.check_pace(sources, settings.scaler.stabilize_s)
     kubernetes = settings.kubernetes
     folder = processes.folder_of(kubernetes.namespace, kubernetes.farm)
     scaler = LocalScaler(settings.scaler, flags.config, folder)
-    ours_listens = processes.find(SCALER, folder) is not None
-    intent = Intent(
-        settings,
-        {one.stream: one.data() for one in sources},
-        build=options.build,
-        scaler_here=not options.in_cluster,
-        scaler_address=scaler.address(""),
-        scaler_port=None if options.in_cluster or ours_listens else split_listen(settings.scaler.listen)[1],
-    )
+    intent = intent_of(settings, options, sources, scaler)
     try:
         cluster = open_clients.enter_context(kube.connect(kubernetes, wait=stop.wait))
         trial = open_clients.enter_context(kube.connect(kubernetes, dry_run=True, wait=stop.wait))
@@ -170,12 +175,12 @@ def prepare(settings: Settings, flags: argparse.Namespace, stop: Stop, open_clie
     in_cluster = InCluster(cluster, kubernetes.farm, flags.config)
     address = scaler.address(cluster.server)
     if options.in_cluster:
+        # cluster.yaml's is that of a scaler on this machine
         address = vars(flags)["scaler.address"] or in_cluster.address
-    farm = Farm(settings, options, sources, scripts, cluster, preflight.Survey(), scaler, in_cluster, address, stop)
+        intent = dataclasses.replace(intent, in_cluster=in_cluster)
+    farm = Farm(settings, options, sources, scripts, cluster, Survey(), scaler, in_cluster, address, stop)
     patched = {stream: one.data() for stream, one in farm.patched({}).items()}
-    intent = dataclasses.replace(
-        intent, manifests=patched, scaler_address=address, in_cluster=in_cluster if options.in_cluster else None
-    )
+    intent = dataclasses.replace(intent, manifests=patched, scaler_address=address)
     findings, farm.survey = preflight.check(intent, cluster, trial)
     return farm if show_findings(findings) else None
 
