@@ -514,6 +514,15 @@ def test_r7_destinations_are_a_subset_of_the_nodes_that_can_run_the_pod(snapshot
             assert free is None or requested[move.destination] <= free["cpu"]
 
 
+def test_r7_room_that_this_loop_gave_away_is_gone() -> None:
+    base = lost(4, 1, 4)
+    nodes = [dataclasses.replace(node, free={"cpu": 1.0}) for node in base.nodes]
+    jobs = [dataclasses.replace(job, requests={"cpu": 0.6}) for job in base.jobs]
+    plan = plan_offloads(dataclasses.replace(base, nodes=nodes, jobs=jobs), GUARDED, Random(0))
+    assert sorted(move.destination for move in plan.moves) == ["n1", "n2", "n3"]
+    assert reasons(plan) == {VetoReason.NO_ELIGIBLE_NODE: 1}
+
+
 def test_r7_a_cordoned_node_may_be_a_source_and_a_notready_one_is_neither() -> None:
     base = farm({"hot": [40.0, 20.0], "cold": []})
     for change, moves in (({"cordoned": True}, 1), ({"ready": False, "down_s": 5.0}, 0)):
