@@ -101,10 +101,10 @@ class Pipeline:
         self._finished = self._finished_seen = 0
         self._store_away = False
         self._limits = frame.Limits(self.options.max_payload_bytes, self.options.max_pixels)
-        self.pose = PoseEstimator(path_of(self.options.model), self.options.delegate)
         baseline = None
-        if self.options.rule_set == "baseline":
-            baseline = Baseline(self.options.baseline_neck_deg, self.options.baseline_body_deg)
+        angles = self.options.baseline_neck_deg, self.options.baseline_body_deg
+        if self.options.rule_set == "baseline" and any(angles):  # both 0: nobody has calibrated this stream
+            baseline = Baseline(*angles)
         self._judge_landmarks = Judge(self.options.rule_set, self.options.camera_roll_deg, baseline).judge
         self._tracker = StateTracker(
             self.options.rule_set,
@@ -138,6 +138,10 @@ class Pipeline:
         self._drawn: queue.Queue[Item | None] = queue.Queue(STAGE_DEPTH)
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="stage")
         self._stages: list[Future[None]] = []
+        self._left = False
+        """What is in hand is left to the broker: a stop came while the store was away."""
+        # last: nothing may fail between the model's loading and its closing
+        self.pose = PoseEstimator(path_of(self.options.model), self.options.delegate)
 
     def start(self) -> None:
         """Start the stages."""
@@ -340,7 +344,10 @@ class Pipeline:
     def _commit(self, batch: Sequence[Item]) -> None:
         """Make a batch durable, then settle it. Returns with nothing settled when stopped meanwhile."""
         rows = [item.row for item in batch if item.row is not None]
-        if rows and not self._persist(batch, rows):
+        if rows and not self._left:
+            self._left = not self._persist(batch, rows)
+        # nothing after a batch that was left may be settled, either: it may hold one of its frames once more
+        if self._left:
             return
         if batch:
             ids = [item.identity.frame_id for item in batch]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import re
+import sqlite3
 import threading
 from collections import Counter
 from pathlib import Path
@@ -169,6 +171,33 @@ def test_a_database_that_is_away_for_a_while_costs_no_frame(
     with psycopg.connect(postgres.url) as db:
         rows = [row[0] for row in db.execute("SELECT frame_id FROM posture_log")]
     assert sorted(rows) == sorted(camera.published)
+    camera.close()
+    watcher.close()
+
+
+def test_a_stop_while_the_store_is_away_confirms_nothing_even_of_a_frame_that_came_twice(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    watcher, camera = Watcher(mosquitto.port), Camera(mosquitto.port, stamped=False)
+    one_by_one = {"POSTURE_DATABASE_BATCH_ROWS": "1", "POSTURE_DATABASE_TIMEOUT_S": "0.1"}
+    analyzer = Analyzer(tmp_path, mosquitto.port, POSTURE_ANALYZER_FROZEN_AFTER="2", **one_by_one)
+    (jpeg,) = clip_jpegs(1)
+    with ended(analyzer):
+        analyzer.start().wait_online(watcher)
+        with contextlib.closing(sqlite3.connect(analyzer.database, isolation_level=None)) as lock:
+            lock.execute("BEGIN IMMEDIATE")  # nobody else can write
+            camera.publish_now(jpeg)
+            camera.publish_now(jpeg)
+            analyzer.wait_for_log("frames wait unacknowledged")
+            # the second one is in hand, too
+            watcher.wait_for(lambda w: (w.retained.get("camera/pi1") or {}).get("state") == "frozen")
+            assert analyzer.stop() == 0
+        assert watcher.receipts == set()
+        assert analyzer.rows() == []
+        analyzer.start().wait_online(watcher)
+        watcher.wait_for(lambda w: len(w.receipts) == 1)
+        assert analyzer.stop() == 0
+    assert len(analyzer.rows()) == len(analyzer.picture_names()) == 1
     camera.close()
     watcher.close()
 
