@@ -10,14 +10,13 @@ from paho.mqtt import client as paho
 
 from posture import frame, mqtt, rules
 from posture.config import Settings, path_of
-from posture.errors import UserError
+from posture.errors import FailedError, UserError
 from posture.pose import PoseEstimator
-from posture.rules import Landmarks
+from posture.rules import CALIBRATION_S, Landmarks
 from posture.runtime import EXIT_OK, Stop
 
 log = logging.getLogger("calibrate")
 
-SECONDS = 6.0
 WAIT_S = 60.0
 """How long the first frame may take."""
 
@@ -27,6 +26,7 @@ def calibrate(settings: Settings, pi_id: str, stop: Stop) -> int:
 
     Raises:
         UserError: no frame came, or too few show a person from the side.
+        FailedError: stopped before the end.
     """
     options = settings.for_stream(pi_id)
     limits = frame.Limits(options.max_payload_bytes, options.max_pixels)
@@ -67,15 +67,17 @@ def _record(settings: Settings, pi_id: str, stop: Stop) -> list[bytes]:
     try:
         mqtt.connect(client, settings.mqtt, session_expiry_s=0)
     except OSError as error:
-        raise UserError(f"broker {broker}: {error}") from None
-    print(f"Sit straight, seen from the side; recording {SECONDS:g} s of {pi_id}.")
+        raise UserError(f"broker {broker}: {mqtt.explain(error)}") from None
+    print(f"Sit straight, seen from the side; recording {CALIBRATION_S:g} s of {pi_id}.")
     deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline and not stop.requested:
         if client.loop(timeout=0.1) != 0:
             raise UserError(f"broker {broker}: closed the connection, check POSTURE_MQTT_USERNAME and its password")
-        if first_at and time.monotonic() > first_at[0] + SECONDS:
+        if first_at and time.monotonic() > first_at[0] + CALIBRATION_S:
             break
     mqtt.abandon(client)
+    if stop.requested:
+        raise FailedError(f"stream {pi_id}: stopped before {CALIBRATION_S:g} s were recorded; there is no baseline")
     if not pictures:
         raise UserError(f"stream {pi_id}: no frame came within {WAIT_S:g} s on {prefix}images/{pi_id}")
     return pictures

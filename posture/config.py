@@ -67,6 +67,20 @@ def _url(*schemes: str) -> Parser:
     return parse
 
 
+def _broker(value: Any) -> str:
+    """Return a broker's address as it stands; user and password have settings of their own."""
+    try:
+        parts = urlsplit(_text(value))
+        port = parts.port
+    except ValueError:  # brackets that don't close; a port that is none
+        raise _NotAcceptedError from None
+    if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or parts.path not in ("", "/"):
+        raise _NotAcceptedError
+    if port == 0 or parts.username or parts.password or parts.query:
+        raise _NotAcceptedError
+    return str(value)
+
+
 def _path(value: Any) -> str:
     if not _text(value):
         raise _NotAcceptedError
@@ -200,7 +214,7 @@ class Mqtt:
 
     url: str = _setting(
         "mqtt://127.0.0.1:1883",
-        _url("mqtt://", "mqtts://"),
+        _broker,
         "mqtt://host:port or mqtts://host:port (TLS)",
         "where the broker listens",
     )
@@ -681,7 +695,10 @@ def _read_yaml(text: str, source: str, key: tuple[str, ...], mistakes: list[str]
 def _collect(node: yaml.Node, key: tuple[str, ...], source: str, leaves: list[Leaf], mistakes: list[str]) -> None:
     where = f"{source}:{node.start_mark.line + 1}"
     if not isinstance(node, yaml.MappingNode) or not node.value:
-        leaves.append((where, key, yaml.SafeLoader("").construct_object(node, deep=True)))
+        try:
+            leaves.append((where, key, yaml.SafeLoader("").construct_object(node, deep=True)))
+        except (yaml.YAMLError, ValueError) as error:  # an unknown tag; a day that no month has
+            mistakes.append(f"{where}: {'.'.join(key)}: is no value: {' '.join(str(error).split())}")
         return
     seen: set[str] = set()
     for name_node, value_node in node.value:
@@ -716,7 +733,9 @@ def _take_from_file(
         owner, name = "analyzer", key[2]
     elif section in SECTIONS and len(key) == 2:
         target, owner, name = values[section], section, key[1]
-    elif section in (*SECTIONS, "streams") and len(key) == 1 and not value:
+    elif section in (*SECTIONS, "streams") and len(key) == 1:
+        if value:
+            mistakes.append(f"{where}: {dotted}: {value!r} is not accepted; accepted: keys of {dotted}")
         return
     else:
         names = [*SECTIONS, "streams", "GPU_QUERIES"]
@@ -857,7 +876,10 @@ def balancer_mistakes(balancer: Balancer) -> list[str]:
 
 
 def _has_password(url: str) -> bool:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # no address at all: it may hold one
+        return "@" in url
     return parts.password is not None or "password" in parse_qs(parts.query)
 
 

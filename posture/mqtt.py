@@ -46,12 +46,14 @@ def parse_broker(url: str) -> Broker:
     Raises:
         UserError: the address is none of these.
     """
-    parts = urlsplit(url if "://" in url else f"mqtt://{url}")
     accepted = "accepted: mqtt://host:port, mqtts://host:port (TLS) or host:port"
     try:
+        parts = urlsplit(url if "://" in url else f"mqtt://{url}")
         port = parts.port
     except ValueError:
-        raise UserError(f"broker address: the port must be a number from 1 to 65535; {accepted}") from None
+        raise UserError(
+            f"broker address: brackets must close, the port must be a number from 1 to 65535; {accepted}"
+        ) from None
     if parts.scheme not in DEFAULT_PORTS or not parts.hostname or parts.path not in ("", "/"):
         raise UserError(f"broker address: {parts.scheme}://{parts.hostname}{parts.path} is not one; {accepted}")
     if parts.username or parts.password:

@@ -183,7 +183,10 @@ def check_rule_set(rule_set: str, baseline: Baseline | None) -> None:
     if rule_set not in RULE_SETS:
         raise UserError(f"rule_set: {rule_set!r} is unknown; accepted: {', '.join(RULE_SETS)}")
     if rule_set == "baseline" and baseline is None:
-        raise UserError("rule_set: 'baseline' needs this stream's calibrated pose; record one with --calibrate")
+        raise UserError(
+            "rule_set: 'baseline' needs this stream's calibrated pose: baseline_neck_deg and baseline_body_deg, "
+            "as --calibrate prints them"
+        )
 
 
 class Judge:

@@ -267,8 +267,10 @@ def test_a_broker_that_is_away_is_tried_again_and_with_fail_fast_is_the_end(
         ({"POSTURE_ANALYZER_KEEP": "some"}, "POSTURE_ANALYZER_KEEP"),
         ({"POSTURE_MQTT_CA_FILE": "/nowhere.pem", "POSTURE_MQTT_URL": "mqtts://127.0.0.1:1"}, "/nowhere.pem"),
         ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "database.url"),
+        ({"POSTURE_MQTT_URL": "mqtt://127.0.0.1:99999"}, "POSTURE_MQTT_URL"),
+        ({"POSTURE_ANALYZER_RULE_SET": "baseline"}, "--calibrate"),
     ],
-    ids=["missing-model", "bad-setting", "missing-ca", "sqlite-in-a-cluster"],
+    ids=["missing-model", "bad-setting", "missing-ca", "sqlite-in-a-cluster", "no-such-port", "not-calibrated"],
 )
 def test_a_users_mistake_is_one_clear_error_and_status_2(
     tmp_path: Path, settings: dict[str, str], said: str
@@ -298,6 +300,12 @@ def test_calibration_prints_a_baseline_for_cluster_yaml(mosquitto: Mosquitto, tm
     assert status == 0, log
     assert "baseline_neck_deg:" in log
     camera.close()
+
+
+def test_a_calibration_without_a_broker_says_so(tmp_path: Path) -> None:
+    status, log = run_to_the_end(Analyzer(tmp_path, 1), "--calibrate")
+    assert status == 2
+    assert log == "error: broker mqtt://127.0.0.1:1: Connection refused\n"
 
 
 def test_the_camera_topic_tells_live_frozen_and_silent_apart(mosquitto: Mosquitto, tmp_path: Path) -> None:

@@ -52,6 +52,38 @@ def test_every_mistake_is_reported_at_once_with_file_line_key_value_and_what_is_
 
 
 @pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param(
+            "mqtt: 5", "1: mqtt: 5 is not accepted; accepted: keys of mqtt", id="a section that is a number"
+        ),
+        pytest.param("analyzer: {model: 2026-13-45}", "1: analyzer.model: is no value: month", id="no such day"),
+        pytest.param("analyzer: {model: !x y}", "1: analyzer.model: is no value: could not", id="an unknown tag"),
+        *(
+            pytest.param(
+                f"mqtt: {{url: '{url}'}}", "1: mqtt.url: the value is not accepted; accepted: mqtt://", id=url
+            )
+            for url in (
+                "mqtt://",
+                "http://h",
+                "mqtt://h:0",
+                "mqtt://h:99999",
+                "mqtt://h:x",
+                "mqtt://[::1",
+                "mqtt://u:hunter2@h",
+                "h",
+            )
+        ),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_refused(yaml_file: Path, text: str, said: str) -> None:
+    yaml_file.write_text(text)
+    (mistake,) = mistakes(yaml_file)
+    assert mistake.startswith(f"{yaml_file}:{said}")
+    assert "hunter" not in mistake
+
+
+@pytest.mark.parametrize(
     ("text", "suggestion"),
     [
         pytest.param("mqtt: {usrname: a}", "did you mean username?", id="a key"),
