@@ -365,7 +365,7 @@ class Stream:
         connection.closed = connection.closed or str(reason)
         # the broker may not have taken these: they go out again with the next connection
         with self._lock:
-            self._outbox.extendleft(reversed(connection.in_flight.values()))
+            self._outbox = deque((*connection.in_flight.values(), *self._outbox), maxlen=RECEIPTS_KEPT)
         connection.in_flight.clear()
 
     @staticmethod
