@@ -15,10 +15,15 @@ import psycopg
 import pytest
 from docker_engine import Engine, EngineMissingError
 from gpu_exporter import GpuExporter
+from hypothesis import HealthCheck, settings
 from psycopg import sql
 from servers import Mosquitto, Postgres, PrometheusServer, make_cluster, postgres_binaries, server_user
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# how long an example takes tells how busy the machine is
+settings.register_profile("farm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("farm")
 
 
 @pytest.fixture
