@@ -727,6 +727,15 @@ def test_r14_a_stream_may_go_where_another_one_is_stuck() -> None:
     assert reasons(plan) == {VetoReason.NO_ELIGIBLE_NODE: 1}
 
 
+def test_r14_a_hot_node_that_takes_a_rescued_stream_gives_none_up_in_the_same_loop() -> None:
+    base = farm({"hot": [40.0, 20.0], "cold": []})
+    nodes = [*base.nodes, Node("lost", None, ready=False, down_s=99.0)]
+    jobs = [*base.jobs, Job("homeless", "lost", barred=frozenset({"cold"}), history=StreamHistory(work=5.0))]
+    plan = plan_offloads(Snapshot(nodes, jobs), GUARDED, Random(0))
+    assert [(move.stream, move.destination) for move in plan.moves] == [("homeless", "hot")]
+    assert reasons(plan) == {VetoReason.SETTLING: 1}
+
+
 def test_r14_ranks_by_the_threshold_and_does_not_forbid() -> None:
     nodes = [Node("lost", None, ready=False, down_s=90.0), Node("hot", 70.0), Node("mild", 45.0), Node("cold", 5.0)]
     jobs = [Job(f"pi{i}", "lost", history=StreamHistory(work=20.0)) for i in range(3)]
