@@ -493,6 +493,7 @@ def test_every_finding_about_the_cluster_comes_at_once_and_nothing_is_touched(
 ) -> None:
     cluster.client.delete(Secret, "posture-farm", namespace=namespace)
     cluster.client.patch(Node, "nano", {"metadata": {"labels": {"gpu-node": None}}})
+    cluster.client.patch(Node, "agx", {"metadata": {"labels": {"kubernetes.io/arch": "arm64"}}})
     exporter.down("nano")
     exporter.wait_for_scrapes("nano")
     checkout.settings["prometheus"]["max_age_s"] = 1
@@ -515,6 +516,8 @@ def test_every_finding_about_the_cluster_comes_at_once_and_nothing_is_touched(
         "error: node nano lacks the label gpu-node=nano",
         "mend: kubectl label node nano gpu-node=nano",
         "warning: GPU_QUERIES names gone",
+        "error: node agx is linux/arm64, and images are built for linux/amd64",
+        "mend: python3 build_and_push.py --platforms linux/amd64,linux/arm64",
         "warning: no GPU usage of nano",
         "error: stream pi1 would write its rows to SQLite",
         "error: the master nobody is no node of this cluster",
