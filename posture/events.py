@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import uuid
+import time
 
 from posture import kube, labels
 from posture.kube import KubeClient, Object
@@ -29,7 +29,8 @@ def create(cluster: KubeClient, scaled_job: ScaledJob, reason: str, message: str
         "apiVersion": kube.EVENT.api,
         "kind": kube.EVENT.name,
         "metadata": {
-            "name": f"{scaled_job.name}.{uuid.uuid4().hex[:12]}",
+            # so that they are listed in their order
+            "name": f"{scaled_job.name}.{time.time_ns():x}",
             "namespace": cluster.namespace,
             "labels": {labels.PART_OF: labels.OURS, labels.STREAM: scaled_job.stream},
         },
