@@ -35,6 +35,7 @@ from posture.children import Child
 from posture.errors import UserError
 from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, run_script
 from posture.screen import Screen
+from posture.sources import open_source
 from publish_images import positive
 
 ANALYZERS = {"pi1": "Images_From_Pi1.py", "pi2": "Images_From_Pi2.py"}
@@ -97,13 +98,15 @@ class Run:
     stop: Stop
     screen: Screen
     pi_ids: Sequence[str]
+    port: int
+    """The broker's."""
     broker: Child | None = None
     analyzers: dict[str, Child] = field(default_factory=dict)
     cameras: dict[str, Child] = field(default_factory=dict)
 
     def serve(self) -> None:
         """Start everything, watch it until it is time to end, and end it in the order that loses nothing."""
-        port = free_port()
+        port = self.port
         mosquitto = None if self.flags.embedded_broker else find_mosquitto()
         self.broker = start_broker(port, self.folder, mosquitto)
         wait_for_port(port, self.broker)
@@ -238,7 +241,7 @@ def child_environment(folder: Path, port: int) -> dict[str, str]:
 
 def report(run: Run) -> int:
     """Print what became of the frames, write summary.png, and return how many frames or pictures were lost."""
-    settings = config.load(run.flags.config, child_environment(run.folder, 0))
+    settings = config.load(run.flags.config, child_environment(run.folder, run.port))
     results = [
         read_result(run.folder, pi_id, config.path_of(settings.for_stream(pi_id).pictures_dir))
         for pi_id in run.pi_ids
@@ -251,7 +254,8 @@ def report(run: Run) -> int:
         on_disk = {path.name for path in result.pictures.glob("*.jpg")}
         gone = len(kept - on_disk)
         if said is None:
-            print(f"  {result.pi_id}: the camera ended without saying how many frames it published")
+            print(f"  {result.pi_id}: the camera ended without saying how many frames it published:")
+            print(run.cameras[result.pi_id].last_words())
             gone += 1
         else:
             gone += said["captured"] - sum(row["boot_id"] == said["boot_id"] for row in result.rows)
@@ -352,14 +356,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not Path(flags.source).exists():
             raise UserError(f"--source {flags.source}: there is no such file or folder")
         flags.source = str(Path(flags.source).resolve())
-    # settings are checked before anything starts
+    if not (live and flags.source.isdigit()):  # a webcam is not opened twice within a moment
+        open_source(flags.source, loop=True)
+    # settings are checked before anything starts, too
     config.load(flags.config, os.environ)
     folder = make_folder(flags.output)
     stop = Stop()
     stop.install()
     # a camera can be opened once
     pi_ids = ["pi1"] if live else list(ANALYZERS)
-    run = Run(flags, folder, stop, Screen(sys.stdout.isatty()), pi_ids)
+    run = Run(flags, folder, stop, Screen(sys.stdout.isatty()), pi_ids, free_port())
     until = f"{flags.duration:g} s" if flags.limit is None else f"{flags.limit} frames of each stream"
     print(f"running for {until} in {folder} (Ctrl-C ends it sooner)")
     failure = ""

@@ -134,10 +134,29 @@ def test_a_run_whose_analyzer_dies_says_so_and_fails(tmp_path: Path) -> None:
     assert "pi1: published" in output
 
 
+def test_a_lost_picture_is_counted_and_the_run_ends_with_status_1(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = start(folder, "--limit", "40", "--fps", "10")
+    wait_for_pictures(process, folder)
+    pictures(folder, "pi1")[0].unlink()
+    output, errors = process.communicate(timeout=200)
+    assert process.returncode == 1, output + errors
+    assert re.search(r"pi1: published 40, rows 40 .*, pictures 39, lost 1$", output, flags=re.MULTILINE)
+    assert re.search(r"pi2: published 40, rows 40 .*, pictures 40, lost 0$", output, flags=re.MULTILINE)
+
+
+def test_a_camera_that_fails_is_told_with_its_own_words(tmp_path: Path) -> None:
+    process = start(tmp_path / "run", "--source", "7")
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 1
+    assert "camera-pi1: error: --source 7: there is no webcam of that number" in output
+
+
 @pytest.mark.parametrize(
     ("flags", "part"),
     [
         pytest.param(("--source", "/nowhere.mp4"), "--source /nowhere.mp4: there is no such file", id="source"),
+        pytest.param(("--source", __file__), "can't be opened as a video; accepted: a folder", id="no-video"),
         pytest.param(("--limit", "0"), "--limit 0: accepted: a whole number of at least 1", id="limit"),
         pytest.param(("--config", "/nowhere.yaml"), "/nowhere.yaml: can't be read", id="settings"),
     ],
