@@ -37,6 +37,13 @@ CREATE UNIQUE INDEX IF NOT EXISTS posture_log_frame ON posture_log (pi_id, frame
 CREATE INDEX IF NOT EXISTS posture_log_boot ON posture_log (pi_id, boot_id, seq);
 CREATE INDEX IF NOT EXISTS posture_log_received ON posture_log (received_time);
 
+-- What the table has of a camera's boot. Supabase's REST interface can't count different values by itself. Row level
+-- security binds whoever calls it.
+CREATE OR REPLACE FUNCTION posture_log_sequences(of_pi_id text, of_boot_id text)
+RETURNS TABLE (low bigint, high bigint, number bigint) LANGUAGE sql STABLE AS $$
+    SELECT min(seq), max(seq), count(DISTINCT seq) FROM posture_log WHERE pi_id = of_pi_id AND boot_id = of_boot_id
+$$;
+
 -- Without row level security anyone with Supabase's public key reads everybody's rows. No policy is made: the
 -- analyzer uses the secret key (service_role), which row level security does not bind; the table's owner neither.
 -- A policy for INSERT alone would not do for another role: ON CONFLICT DO NOTHING reads, too.

@@ -29,25 +29,33 @@ class Account:
     rejected: Counter[str] = field(default_factory=Counter)
     verdicts: Counter[str] = field(default_factory=Counter)
     _last_row: Row | None = None
+    _first: dict[str, int] = field(default_factory=dict)
     _highest: dict[str, int] = field(default_factory=dict)
     _distinct: dict[str, int] = field(default_factory=dict)
     _said: dict[str, Any] = field(default_factory=dict)
     _said_at: float = 0.0
     _finished: list[float] = field(default_factory=list)
 
-    def follow(self, boot_id: str, highest: int | None, distinct: int) -> None:
+    def follow(self, boot_id: str, highest: int | None, distinct: int, *, first: int = 0) -> None:
         """Take up a boot of the camera, with what the database has of it.
 
         Args:
             boot_id: the camera's boot.
             highest: its highest sequence number with a row, if there is one.
             distinct: how many sequence numbers have a row.
+            first: where counting begins; more than 0 where rows before it were deleted for their age.
         """
+        self._first[boot_id] = first
         self._highest[boot_id] = -1 if highest is None else highest
         self._distinct[boot_id] = distinct
 
-    def count(self, row: Row) -> None:
-        """Count a row that was newly inserted."""
+    def count(self, row: Row) -> bool:
+        """Count a row that was newly inserted.
+
+        Returns:
+            False if its sequence number is none that is surely new: the database knows whether another frame of
+            this boot has it already, and ``follow`` sets that right.
+        """
         self.rows += 1
         self.verdicts[row.posture_status] += 1
         if row.reason == "expired":
@@ -56,16 +64,21 @@ class Account:
             self.rejected[row.reason] += 1
         else:
             self.analyzed += 1
-        if row.seq is not None and row.boot_id in self._highest:
-            self._highest[row.boot_id] = max(self._highest[row.boot_id], row.seq)
-            self._distinct[row.boot_id] += 1
         self._last_row = row
         self._finished.append(time.monotonic())
+        if row.seq is None or row.boot_id not in self._highest:
+            return True
+        surely_new = row.seq > self._highest[row.boot_id]
+        self._highest[row.boot_id] = max(self._highest[row.boot_id], row.seq)
+        self._distinct[row.boot_id] += 1
+        return surely_new
 
     @property
     def missing(self) -> int:
         """Frames that the camera numbered and that have no row: cameras count from 0 within one boot."""
-        return sum(highest + 1 - self._distinct[boot] for boot, highest in self._highest.items())
+        return sum(
+            highest + 1 - self._first[boot] - self._distinct[boot] for boot, highest in self._highest.items()
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the account as published on ``account/<pi_id>``; fps is of the last five seconds."""

@@ -385,12 +385,16 @@ class Pipeline:
                 log.info("the store is back")
                 self._store_away = False
                 self.stream.hold(False)
-            for row in rows:
-                if row.frame_id in inserted:
-                    self.account.count(row)
-                else:
-                    self.account.duplicate += 1
+            self._count(rows, inserted)
             return True
+
+    def _count(self, rows: Sequence[Row], inserted: set[str]) -> None:
+        for row in rows:
+            if row.frame_id not in inserted:
+                self.account.duplicate += 1
+            elif not self.account.count(row):
+                # late, or its number is not its own: with the next batch the database is asked again
+                self._boots.discard(row.boot_id or "")
 
     def _write_files(self, batch: Sequence[Item]) -> None:
         self._pictures.write_many(
@@ -403,8 +407,10 @@ class Pipeline:
     def _take_up_boots(self, rows: Sequence[Row]) -> None:
         """Before the first row of a camera's boot is written, ask the database what it has of it."""
         for boot_id in {row.boot_id for row in rows if row.boot_id} - self._boots:
-            _, highest, distinct = self._store.sequences(self.pi_id, boot_id)
-            self.account.follow(boot_id, highest, distinct)
+            lowest, highest, distinct = self._store.sequences(self.pi_id, boot_id)
+            # where old rows are deleted, those before the lowest were; elsewhere they never came
+            first = (lowest or 0) if self._database.keep_days else 0
+            self.account.follow(boot_id, highest, distinct, first=first)
             self._boots.add(boot_id)
 
     def _prune(self) -> None:

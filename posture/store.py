@@ -85,7 +85,7 @@ class Store(Protocol):
     def sequences(self, pi_id: str, boot_id: str) -> tuple[int | None, int | None, int]:
         """Return (lowest, highest, number) of the sequence numbers of a camera's boot that have a row.
 
-        Supabase counts a sequence number twice that two frame ids share.
+        A number that two frames share counts once.
         """
 
     def prune(self, older_than: datetime) -> int:

@@ -32,6 +32,8 @@ from posture.store import (
 )
 
 KEY_SETTING = "POSTURE_SUPABASE_KEY"
+SEQUENCES = f"{TABLE}_sequences"
+"""A function of schema.sql: REST alone can't count different values."""
 STATUSES = ("Good", "Bad", "Unknown")
 PRUNE_ROWS = 1_000
 KEYS_IN_A_URL = 20
@@ -163,19 +165,12 @@ class SupabaseStore(RemoteStore):
 
     def sequences(self, pi_id: str, boot_id: str) -> tuple[int | None, int | None, int]:
         """See ``Store.sequences``."""
-        keys = {"pi_id": clean_key(pi_id), "boot_id": clean_key(boot_id)}
-        low, high = (self._end(keys, descending) for descending in (False, True))
-        return low, high, self._count(numbered=True, **keys) if low is not None else 0
+        keys = {"of_pi_id": clean_key(pi_id), "of_boot_id": clean_key(boot_id)}
+        (row,) = self._call(lambda: self._client.rpc(SEQUENCES, keys).execute().data)
+        return row["low"], row["high"], row["number"]
 
-    def _end(self, keys: dict[str, str], descending: bool) -> int | None:
-        query = self._table().select("seq").match(keys).not_.is_("seq", "null")
-        rows = self._call(lambda: query.order("seq", desc=descending).limit(1).retry(False).execute().data)
-        return rows[0]["seq"] if rows else None
-
-    def _count(self, numbered: bool = False, **equal: str) -> int:
+    def _count(self, **equal: str) -> int:
         query = self._table().select("pi_id", count=CountMethod.exact).match(equal)
-        if numbered:
-            query = query.not_.is_("seq", "null")
         return int(self._call(lambda: query.limit(1).retry(False).execute().count))
 
     def prune(self, older_than: datetime) -> int:

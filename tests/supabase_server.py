@@ -160,14 +160,16 @@ class Handler(BaseHTTPRequestHandler):
     def _carry_out(self, body: bytes) -> tuple[int, list[dict[str, Any]] | None, int | None]:
         role = self._role()
         parts = urlsplit(self.path)
-        table = re.fullmatch(r"/rest/v1/(\w+)", parts.path)
+        table = re.fullmatch(r"/rest/v1/(?:(rpc)/)?(\w+)", parts.path)
         if table is None:
             raise PostgRESTError(404, "PGRST125", "Invalid path specified in request URL")
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
         try:
             with psycopg.connect(self.farm.database_url, connect_timeout=5) as db:
-                request = Request(db, table[1], query, self.headers.get("Prefer", ""))
                 db.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
+                if table[1]:
+                    return 200, _call_function(db, table[2], json.loads(body)), None
+                request = Request(db, table[2], query, self.headers.get("Prefer", ""))
                 if self.command == "POST":
                     return request.insert(body)
                 return request.delete() if self.command == "DELETE" else request.select()
@@ -273,6 +275,19 @@ class Request:
                 values.append(value)
                 conditions.append(sql.SQL("{} {} %s").format(sql.Identifier(column), sql.SQL(OPERATORS[operator])))
         return (sql.SQL(" WHERE ") if conditions else sql.SQL("")) + sql.SQL(" AND ").join(conditions), values
+
+
+def _call_function(db: psycopg.Connection[Any], name: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    """A function that returns rows, its arguments by name."""
+    given = sql.SQL(", ").join(
+        sql.SQL("{} => {}").format(sql.Identifier(key), value) for key, value in sorted(arguments.items())
+    )
+    call = sql.SQL("SELECT row_to_json(found) FROM {}({}) AS found").format(sql.Identifier("public", name), given)
+    try:
+        return [row for (row,) in db.execute(call).fetchall()]
+    except psycopg.errors.UndefinedFunction:
+        message = f"Could not find the function public.{name} in the schema cache"
+        raise PostgRESTError(404, "PGRST202", message) from None
 
 
 def _names(listed: str) -> sql.Composed:

@@ -293,6 +293,12 @@ def test_sequences_are_those_of_one_boot_of_one_stream(backend: Backend) -> None
     assert store.sequences("pi1", "boot-2") == (20, 20, 1)
 
 
+def test_a_sequence_number_that_two_frames_share_counts_once(backend: Backend) -> None:
+    store = backend.open()
+    store.write([a_row(0), a_row(1), a_row(2, seq=1)])
+    assert store.sequences("pi1", "boot-1") == (0, 1, 2)
+
+
 def test_prune_deletes_what_was_received_before_and_nothing_else(backend: Backend) -> None:
     store = backend.open()
     store.write([a_row(number, pi_id=f"pi{number % 2}") for number in range(10)])
