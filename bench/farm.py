@@ -31,10 +31,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "cluster")]
 
 import binaries
+import httpx2
 import requests
 import yaml
 from control_plane import Cluster
 from gpu_exporter import GpuExporter, gpu_queries
+from lightkube import Client, KubeConfig
 from lightkube.codecs import from_dict
 from lightkube.resources.core_v1 import Pod
 from nodes import Kubelets
@@ -45,6 +47,8 @@ from watching import wait_for
 NAMESPACE = "posture-farm"
 SCRAPE_S = 5.0
 UP_S = 3600.0
+PATIENCE_S = 120.0
+"""For one request: the first minutes are crowded."""
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -115,6 +119,8 @@ class Bench:
             self.exporter.set(name, 30)
         self.prometheus.start()
         self.cluster.create(None, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+        config = KubeConfig.from_file(self.cluster.kubeconfig).get()
+        self.client = Client(config, trust_env=False, timeout=httpx2.Timeout(PATIENCE_S))
         self.kubelets = Kubelets(self.cluster.kubeconfig, self.folder)
         for name in self.names:
             self.kubelets.add(name)
@@ -123,13 +129,13 @@ class Bench:
         for number in range(self.flags.streams):
             node = self.names[number % len(self.names)]
             manifest = scaled_job(f"pi{number + 1}", node, f"127.0.0.1:{self.port}", self.flags.polling)
-            self.cluster.client.create(from_dict(manifest), namespace=NAMESPACE)
+            self.client.create(from_dict(manifest), namespace=NAMESPACE)
         say(f"{len(self.names)} nodes, {self.flags.streams} ScaledJobs made in {time.monotonic() - began:.0f} s")
         wait_for(self._all_run, UP_S, look_s=5)
         say(f"all streams run {time.monotonic() - began:.0f} s after the beginning")
 
     def _all_run(self) -> bool:
-        ready = sum(map(is_ready, self.cluster.client.list(Pod, namespace=NAMESPACE)))
+        ready = sum(map(is_ready, self.client.list(Pod, namespace=NAMESPACE)))
         say(f"  {ready} of {self.flags.streams} streams run")
         return ready == self.flags.streams
 

@@ -49,6 +49,7 @@ FACTORS = {"agx": 10.0, "orin": 20.0, "nano": 45.0}
 """Percent of a node that one analyzer takes: a fast, a middling and a slow one."""
 STREAMS = ("pi1", "pi2", "pi3", "pi4")
 NAMESPACE = "posture-farm"
+NOT_OURS = {"job-name": "not-ours"}
 LOOK_S = 0.5
 WAIT_S = 240.0
 """For a farm on a busy machine."""
@@ -464,11 +465,18 @@ class RealFarm:
         job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "not-ours"},
                "spec": {"template": {"spec": pod}}}  # fmt: skip
         self.cluster.create(NAMESPACE, job)
-        mine = {"job-name": "not-ours"}
-        (found,) = self.cluster.until(
-            Pod, NAMESPACE, lambda pods: [pod.status.phase for pod in pods] == ["Running"], mine, timeout_s=WAIT_S
+        self.cluster.until(
+            Pod,
+            NAMESPACE,
+            lambda pods: [pod.status.phase for pod in pods] == ["Running"],
+            NOT_OURS,
+            timeout_s=WAIT_S,
         )
-        self.not_ours_uid = found.metadata.uid
+
+    def pods_that_are_not_ours(self) -> dict[str, str]:
+        """Uid -> phase of somebody else's pods."""
+        pods = self.cluster.client.list(Pod, namespace=NAMESPACE, labels=NOT_OURS)
+        return {pod.metadata.uid: pod.status.phase for pod in pods}
 
     def await_loops(self, count: int) -> None:
         """Wait until the balancer has come to the end of so many further loops, not counting the present one."""
