@@ -686,9 +686,10 @@ def _read_yaml(text: str, source: str, key: tuple[str, ...], mistakes: list[str]
     except yaml.YAMLError as error:
         mistakes.append(f"{source}: is not YAML: {' '.join(str(error).split())}")
         return []
+    if root is None or (not key and isinstance(root, yaml.MappingNode) and not root.value):
+        return []
     leaves: list[Leaf] = []
-    if root is not None:
-        _collect(root, key, source, leaves, mistakes)
+    _collect(root, key, source, leaves, mistakes)
     return leaves
 
 

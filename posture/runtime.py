@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import select
 import signal
 import socket
@@ -35,6 +36,10 @@ def run_script(main: Callable[[Sequence[str] | None], int]) -> None:
         status = EXIT_FAILED
     except KeyboardInterrupt:
         status = 128 + signal.SIGINT
+    except BrokenPipeError:
+        # whoever read our output has left, as head does; Python must not try to flush it once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 128 + signal.SIGPIPE
     sys.exit(status)
 
 

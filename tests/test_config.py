@@ -316,3 +316,11 @@ def test_a_password_in_prometheus_url_is_refused_and_not_repeated(yaml_file: Pat
 def test_the_map_that_scripts_show_is_read_when_it_is_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(config.GPU_QUERIES_VARIABLE, "{edge: {instance: 'edge:1', metric: gpu}}")
     assert config.GpuQueries() == {"edge": {"instance": "edge:1", "metric": "gpu"}}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "---\n", "# nothing but this\n"], ids=["empty", "map", "mark", "comment"]
+)
+def test_a_file_without_a_setting_means_the_defaults(tmp_path: Path, text: str) -> None:
+    (tmp_path / "cluster.yaml").write_text(text)
+    assert config.load(tmp_path / "cluster.yaml") == config.Settings()

@@ -121,3 +121,13 @@ def test_a_bad_scenario_is_refused_with_file_key_and_value(tmp_path: Path, text:
     assert done.returncode == 2
     assert all(message in done.stderr for message in [str(path), *messages])
     assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_leaves_early_gets_no_traceback() -> None:
+    command = [sys.executable, str(ROOT / "simulate.py"), str(ROOT / "scenarios" / "ten-equal.yaml")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
