@@ -686,7 +686,7 @@ def _read_yaml(text: str, source: str, key: tuple[str, ...], mistakes: list[str]
     except yaml.YAMLError as error:
         mistakes.append(f"{source}: is not YAML: {' '.join(str(error).split())}")
         return []
-    if root is None or (not key and isinstance(root, yaml.MappingNode) and not root.value):
+    if root is None or not (key or root.value):
         return []
     leaves: list[Leaf] = []
     _collect(root, key, source, leaves, mistakes)
