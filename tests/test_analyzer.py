@@ -281,8 +281,10 @@ def test_a_users_mistake_is_one_clear_error_and_status_2(
     assert "Traceback" not in log
 
 
-def test_calibration_prints_a_baseline_for_cluster_yaml(mosquitto: Mosquitto, tmp_path: Path) -> None:
-    camera = Camera(mosquitto.port)
+def test_what_calibration_prints_goes_into_cluster_yaml_and_the_recorded_pose_is_good_by_it(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    watcher, camera = Watcher(mosquitto.port), Camera(mosquitto.port)
     analyzer = Analyzer(tmp_path, mosquitto.port)
     jpegs = clip_jpegs(60)
     with ended(analyzer):
@@ -297,9 +299,22 @@ def test_calibration_prints_a_baseline_for_cluster_yaml(mosquitto: Mosquitto, tm
             except subprocess.TimeoutExpired:
                 continue
         status, log = analyzer.process.wait(30), analyzer.log.read_text()
-    assert status == 0, log
-    assert "baseline_neck_deg:" in log
+        assert status == 0, log
+        settings = tmp_path / "farm.yaml"
+        settings.write_text(log.split("Put this into cluster.yaml:")[1])
+        analyzer.start("--config", str(settings)).wait_online(watcher)
+        recorded = camera.published[-1]
+        for jpeg in jpegs[20:40]:
+            camera.publish(jpeg)
+        watcher.wait_for(lambda w: camera.published[-1] in w.receipts)
+        assert analyzer.stop() == 0
+    rows = analyzer.rows()
+    assert recorded not in {row["frame_id"] for row in rows}, "calibration takes no frame for a row"
+    assert len(rows) == 20
+    assert {row["rule_set"] for row in rows} == {"baseline"}
+    assert sum(row["posture_status"] == "Good" for row in rows) > 10
     camera.close()
+    watcher.close()
 
 
 def test_a_calibration_without_a_broker_says_so(tmp_path: Path) -> None:
