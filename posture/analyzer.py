@@ -50,6 +50,9 @@ log = logging.getLogger("analyzer")
 SCHEMA_VERSION = 1
 RECENT_IDS = 2_000
 """Ids remembered, so that a frame that comes again is not analysed again. The database stays the judge."""
+HANDED_OVER = 200
+"""So many frames after a start may have their rows already: an analyzer before us committed, and was gone before it
+could acknowledge."""
 STAGE_DEPTH = 2
 """Frames waiting between two stages: enough to overlap them, few enough to finish on SIGTERM."""
 PRUNE_EVERY_S = 600.0
@@ -138,6 +141,7 @@ class Pipeline:
         self._drawn: queue.Queue[Item | None] = queue.Queue(STAGE_DEPTH)
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="stage")
         self._stages: list[Future[None]] = []
+        self._handed_over = HANDED_OVER
         self._left = False
         """What is in hand is left to the broker: a stop came while the store was away."""
         # last: nothing may fail between the model's loading and its closing
@@ -367,6 +371,7 @@ class Pipeline:
         retry_s, said = 0.5, ""
         while True:
             try:
+                self._leave_what_is_drawn(batch, rows)
                 self._write_files(batch)
                 self._take_up_boots(rows)
                 inserted = self._store.write(rows)
@@ -389,12 +394,21 @@ class Pipeline:
             return True
 
     def _count(self, rows: Sequence[Row], inserted: set[str]) -> None:
+        self._handed_over -= len(rows)
         for row in rows:
             if row.frame_id not in inserted:
                 self.account.duplicate += 1
             elif not self.account.count(row):
                 # late, or its number is not its own: with the next batch the database is asked again
                 self._boots.discard(row.boot_id or "")
+
+    def _leave_what_is_drawn(self, batch: Sequence[Item], rows: Sequence[Row]) -> None:
+        """A row that is there keeps its picture, too: drawn anew it could say something else than the row."""
+        if self._handed_over > 0:
+            present = self._store.present(self.pi_id, [row.frame_id for row in rows])
+            for item in batch:
+                if item.identity.frame_id in present:
+                    item.jpeg = None
 
     def _write_files(self, batch: Sequence[Item]) -> None:
         self._pictures.write_many(

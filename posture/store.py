@@ -79,6 +79,9 @@ class Store(Protocol):
             StoreRefused: a person must act.
         """
 
+    def present(self, pi_id: str, frame_ids: Sequence[str]) -> set[str]:
+        """Return those of a stream's frames that have a row."""
+
     def counts(self, pi_id: str) -> dict[str, int]:
         """Return rows of a stream by posture_status; Supabase knows of Good, Bad and Unknown only."""
 

@@ -9,7 +9,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import quote
@@ -59,6 +59,7 @@ WRITTEN = f"""
     SELECT pi_id, frame_id, analyzed_time::timestamptz, processed_by FROM {TABLE}
     WHERE pi_id = ANY(%s) AND frame_id = ANY(%s)
 """  # noqa: S608
+THERE = f"SELECT frame_id FROM {TABLE} WHERE pi_id = %s AND frame_id = ANY(%s)"  # noqa: S608
 COUNTS = f"SELECT posture_status, count(*) FROM {TABLE} WHERE pi_id = %s GROUP BY 1"  # noqa: S608
 SEQUENCES = f"SELECT min(seq), max(seq), count(DISTINCT seq) FROM {TABLE} WHERE pi_id = %s AND boot_id = %s"  # noqa: S608
 PRUNE = f"""
@@ -203,6 +204,12 @@ class PostgresStore(RemoteStore):
         found = self._call(lambda db: db.execute(WRITTEN, keys).fetchall())
         there = {(pi_id, frame_id): attempt for pi_id, frame_id, *attempt in found}
         return {key_of(row) for row in chunk if key_of(row) in there and same_attempt(row, *there[key_of(row)])}
+
+    def present(self, pi_id: str, frame_ids: Sequence[str]) -> set[str]:
+        """See ``Store.present``."""
+        ids = {clean_key(frame_id): frame_id for frame_id in frame_ids}
+        keys = (clean_key(pi_id), list(ids))
+        return {ids[found] for (found,) in self._call(lambda db: db.execute(THERE, keys).fetchall())}
 
     def counts(self, pi_id: str) -> dict[str, int]:
         """See ``Store.counts``."""

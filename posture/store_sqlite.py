@@ -104,6 +104,12 @@ class SqliteStore:
                     inserted.add(row.frame_id)
         return inserted
 
+    def present(self, pi_id: str, frame_ids: Sequence[str]) -> set[str]:
+        """See ``Store.present``."""
+        ids = {clean_key(frame_id): frame_id for frame_id in frame_ids}
+        query = f"SELECT frame_id FROM {TABLE} WHERE pi_id = ? AND frame_id IN ({', '.join('?' * len(ids))})"  # noqa: S608
+        return {ids[found] for (found,) in self._rows(query, clean_key(pi_id), *ids)}
+
     def counts(self, pi_id: str) -> dict[str, int]:
         """See ``Store.counts``."""
         return dict(self._rows(COUNTS, clean_key(pi_id)))

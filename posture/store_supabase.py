@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -157,6 +157,17 @@ class SupabaseStore(RemoteStore):
                 if row is not None and same_attempt(row, _moment(found["analyzed_time"]), found["processed_by"]):
                     written.add(key_of(row))
         return written
+
+    def present(self, pi_id: str, frame_ids: Sequence[str]) -> set[str]:
+        """See ``Store.present``."""
+        ids = {clean_key(frame_id): frame_id for frame_id in frame_ids}
+        found: set[str] = set()
+        for start in range(0, len(ids), KEYS_IN_A_URL):
+            query = self._table().select("frame_id").eq("pi_id", clean_key(pi_id))
+            query = query.in_("frame_id", list(ids)[start : start + KEYS_IN_A_URL]).retry(False)
+            rows = self._call(lambda: query.execute().data)  # noqa: B023 - called before the loop goes on
+            found.update(ids[row["frame_id"]] for row in rows)
+        return found
 
     def counts(self, pi_id: str) -> dict[str, int]:
         """See ``Store.counts``."""

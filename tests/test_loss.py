@@ -202,6 +202,33 @@ def test_a_stop_while_the_store_is_away_confirms_nothing_even_of_a_frame_that_ca
     watcher.close()
 
 
+def test_a_frame_that_comes_again_after_a_restart_leaves_row_and_picture_as_they_are(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    watcher = Watcher(mosquitto.port)
+    jpegs = clip_jpegs(60)[40:]
+    before: dict[str, bytes] = {}
+    # the second one would call everybody Bad
+    for roll in ("0", "60"):
+        camera = Camera(mosquitto.port)
+        analyzer = Analyzer(tmp_path, mosquitto.port, POSTURE_ANALYZER_CAMERA_ROLL_DEG=roll)
+        with ended(analyzer):
+            analyzer.start().wait_online(watcher)
+            watcher.receipts.clear()
+            for jpeg in jpegs:
+                camera.publish(jpeg)
+            watcher.wait_for(lambda w, camera=camera: w.receipts >= set(camera.published))
+            assert analyzer.stop() == 0
+        assert_each_frame_once(analyzer, camera.published)
+        after = {name: (analyzer.pictures / name).read_bytes() for name in analyzer.picture_names()}
+        assert after == (before or after)
+        before = after
+        camera.close()
+    assert "Good" in {row["posture_status"] for row in analyzer.rows()}
+    assert '"duplicate": 20' in last_account(analyzer)
+    watcher.close()
+
+
 def assert_the_newer_stays(older: Analyzer, newer: Analyzer, watcher: Watcher, camera: Camera) -> None:
     assert older.process is not None
     assert newer.process is not None

@@ -299,6 +299,16 @@ def test_a_sequence_number_that_two_frames_share_counts_once(backend: Backend) -
     assert store.sequences("pi1", "boot-1") == (0, 1, 2)
 
 
+def test_present_are_those_frames_of_a_stream_that_have_a_row(backend: Backend) -> None:
+    store = backend.open()
+    odd, long = 'a "quoted", (odd) one\\', "x" * 2000
+    names = ["plain", odd, long, *(f"frame-{number}" for number in range(50))]
+    store.write([a_row(number, frame_id=name) for number, name in enumerate(names)])
+    store.write([a_row(60, pi_id="pi2", frame_id="another's")])
+    assert store.present("pi1", [*names, "another's", "nowhere"]) == set(names)
+    assert store.present("pi1", ["nowhere"]) == set()
+
+
 def test_prune_deletes_what_was_received_before_and_nothing_else(backend: Backend) -> None:
     store = backend.open()
     store.write([a_row(number, pi_id=f"pi{number % 2}") for number in range(10)])
