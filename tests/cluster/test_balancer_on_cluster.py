@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 
 from balancing import MOVE, Farm, annotations
 
@@ -78,23 +77,3 @@ def test_a_stream_with_the_labels_of_another_farm_is_left_alone(farm: Farm) -> N
     balancer = farm.balancer("--once", "--policy", "readme")
     assert balancer.wait() == 0
     assert "no_job" in balancer.said()
-
-
-def test_a_balancer_ends_on_sigterm_also_while_the_api_server_is_away(farm: Farm) -> None:
-    farm.add_nodes(10, 10)
-    balancer = farm.balancer()
-    balancer.wait_for("0 overloaded")
-    farm.cluster.api_server.kill()
-    balancer.wait_for("no connection")
-    balancer.process.send_signal(signal.SIGTERM)
-    assert balancer.wait(30) == 0
-    assert "Traceback" not in balancer.said()
-
-
-def test_once_reports_an_unreachable_api_server(farm: Farm) -> None:
-    farm.add_nodes(10, 10)
-    farm.cluster.api_server.kill()
-    balancer = farm.balancer("--once")
-    assert balancer.wait() == 1
-    assert "no connection to 127.0.0.1" in balancer.said()
-    assert "Traceback" not in balancer.said()
