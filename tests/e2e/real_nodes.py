@@ -151,7 +151,7 @@ class RealNode:
         threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
         self._await(lambda: "node" in self._running)
         self.start_program("containerd")
-        self._await_socket()
+        self._await_containerd()
         self.start_program("kubelet")
 
     def cut_power(self) -> None:
@@ -195,7 +195,7 @@ class RealNode:
         self.stop_program("containerd", signal.SIGTERM)
         (self.folder / "state" / "containerd.sock").unlink(missing_ok=True)
         self.start_program("containerd")
-        self._await_socket()
+        self._await_containerd()
 
     @contextlib.contextmanager
     def network_cut(self) -> Iterator[None]:
@@ -338,7 +338,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
                     "command": [
                         str(kubelet), f"--config={self.folder}/kubelet.yaml", f"--kubeconfig={kubeconfig}",
                         f"--hostname-override={self.name}", f"--node-labels=gpu-node={self.name}",
-                        "--node-ip=127.0.0.1", "--root-dir=/var/lib/kubelet", "--cert-dir=/var/lib/kubelet/pki",
+                        f"--node-ip={self.subnet}.1", "--root-dir=/var/lib/kubelet", "--cert-dir=/var/lib/kubelet/pki",
                         "--v=1",
                     ],
                     "log": f"{self.folder}/kubelet.log",
@@ -368,13 +368,11 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
         with self._changed:
             assert self._changed.wait_for(condition, STARTED_S), self.logs()
 
-    def _await_socket(self) -> None:
-        """Wait until containerd answers; there is no event to wait for."""
+    def _await_containerd(self) -> None:
+        """Wait until containerd serves kubelet, which else ends at once; its log is the only sign of it."""
         deadline = time.monotonic() + STARTED_S
-        while (
-            "containerd successfully booted"
-            not in read(str(self.folder / "containerd.log")).rpartition("starting containerd")[2]
-        ):
+        log = str(self.folder / "containerd.log")
+        while "Start streaming server" not in read(log).rpartition("starting containerd")[2]:
             assert time.monotonic() < deadline, self.logs()
             time.sleep(0.05)
 
