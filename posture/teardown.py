@@ -177,20 +177,30 @@ class TearDown:
             FailedError: KEDA does not let a ScaledJob go.
         """
         farm = self.settings.kubernetes.farm
-        scaled_jobs = self.scaled_jobs(cluster)
-        for item in scaled_jobs:
-            self._delete(cluster, kube.SCALED_JOB, item)
-        for kind, item in InCluster(cluster, farm).made_by_us():
+        in_cluster = InCluster(cluster, farm)
+        doomed = [(kube.SCALED_JOB, item) for item in self.scaled_jobs(cluster)]
+        doomed += in_cluster.made_by_us()
+        for kind, item in doomed:
             self._delete(cluster, kind, item)
+        if not self.dry_run:
+            self._until_gone(
+                lambda: [item for _, item in in_cluster.made_by_us()],
+                f"{{}} won't go; see kubectl -n {cluster.namespace} describe deployment,pod",
+            )
+        # after the balancer, which would make it anew
         for item in cluster.list(kube.LEASE, labels.of_farm(farm)):
             self._delete(cluster, kube.LEASE, item)
+        if not self.dry_run:
+            self._until_gone(
+                lambda: self.scaled_jobs(cluster),
+                "KEDA doesn't let {} go; is its operator running? kubectl -n keda get pods",
+            )
+
+    def _until_gone(self, look: Callable[[], list[Object]], complaint: str) -> None:
         deadline = time.monotonic() + self.settings.kubernetes.stop_timeout_s
-        while not self.dry_run and (left := self.scaled_jobs(cluster)):
+        while left := look():
             if time.monotonic() > deadline:
-                raise FailedError(
-                    f"KEDA doesn't let {', '.join(name_of(item) for item in left)} go; is its operator running? "
-                    "kubectl -n keda get pods"
-                )
+                raise FailedError(complaint.format(", ".join(name_of(item) for item in left)))
             self._pause_between_looks()
 
     def _delete(self, cluster: KubeClient, kind: Kind, item: Object) -> None:
