@@ -180,7 +180,7 @@ class Camera:
             "--receipt-timeout", "15", "--drain", str(WAIT_S),
         ]  # fmt: skip
         if clock_offset_s:
-            command = ["faketime", "-f", f"{clock_offset_s:+d}s", *command]
+            command = ["faketime", "--exclude-monotonic", "-f", f"{clock_offset_s:+d}s", *command]
         with self.log.open("wb") as log, self.output.open("wb") as output:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=log, preexec_fn=die_with_parent

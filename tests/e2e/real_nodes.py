@@ -338,8 +338,8 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
                     "command": [
                         str(kubelet), f"--config={self.folder}/kubelet.yaml", f"--kubeconfig={kubeconfig}",
                         f"--hostname-override={self.name}", f"--node-labels=gpu-node={self.name}",
-                        f"--node-ip={self.subnet}.1", "--root-dir=/var/lib/kubelet", "--cert-dir=/var/lib/kubelet/pki",
-                        "--v=1",
+                        f"--node-ip={self.subnet}.1", "--root-dir=/var/lib/kubelet",
+                        "--cert-dir=/var/lib/kubelet/pki", "--v=1",
                     ],
                     "log": f"{self.folder}/kubelet.log",
                 },
