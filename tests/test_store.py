@@ -543,6 +543,15 @@ def test_a_missing_table_is_refused_and_the_advice_is_schema_sql(kind: str, data
         store.close()
 
 
+def test_an_older_schema_sql_on_supabase_is_refused_and_the_advice_is_to_run_it_again(database: str) -> None:
+    with remote("supabase", database, schema=SCHEMA) as backend:
+        apply(database, "DROP FUNCTION posture_log_sequences")
+        store = backend.open()
+        with pytest.raises(StoreRefused, match=r"posture_log_sequences.*run schema\.sql"):
+            store.sequences("pi1", "boot-1")
+        store.close()
+
+
 @pytest.mark.parametrize("change", ["DROP INDEX posture_log_frame", "ALTER TABLE posture_log DROP COLUMN seq",
                                     "ALTER TABLE posture_log ADD CHECK (posture_status != 'Good')"],
                          ids=["no unique index", "a column lacks", "a constraint of somebody's"])  # fmt: skip
