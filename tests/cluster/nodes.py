@@ -25,8 +25,8 @@ from pods import RETRY_S, Fault, PodLife, condition
 Result = TypeVar("Result")
 
 LEASES = "kube-node-lease"
-HEARTBEAT_S = 10.0
-"""As a kubelet's. The node controller gives up a node after 50 s without."""
+HEARTBEAT_S = 5.0
+"""The node controller gives up a node after 50 s without."""
 CALL_S = 60.0
 
 
@@ -45,6 +45,9 @@ class SimulatedNode:
         """Whether a pod's real command is started as a process of this machine, with the pod's environment."""
         self.entrypoints: dict[str, Sequence[str]] = {}
         """What an image starts where the pod names no command."""
+        self.status: dict[str, Any] = {}
+        """What the kubelet reports of the node, one report after the other."""
+        self.reporting = asyncio.Lock()
         self.up = asyncio.Event()
         """Whether the kubelet works; of the kubelets' thread."""
         self._kubelets = kubelets
@@ -63,7 +66,7 @@ class SimulatedNode:
 
     def set_ready(self, ready: bool) -> None:
         """Report Ready or not, with a kubelet that goes on working."""
-        self._kubelets.call(self._kubelets.report(self.name, "True" if ready else "False"))
+        self._kubelets.call(self._kubelets.report(self, "True" if ready else "False"))
 
     def cordon(self, cordoned: bool = True) -> None:
         """Make it unschedulable, or schedulable again."""
@@ -144,7 +147,7 @@ class Kubelets:
         pods = self._pods_of([node])
         for pod in pods:
             pod.kill()
-        await self.report(node.name, "Unknown")
+        await self.report(node, "Unknown")
         await asyncio.gather(*(pod.lose_readiness() for pod in pods if pod.started))
 
     async def find_again(self, node: SimulatedNode) -> None:
@@ -152,12 +155,17 @@ class Kubelets:
             if pod.started:
                 pod.exit(128 + signal.SIGKILL)
         node.up.set()
+        await self.report(node, "True")
         await self._renew(node)
-        await self.report(node.name, "True")
 
-    async def report(self, name: str, ready: str) -> None:
+    async def report(self, node: SimulatedNode, ready: str) -> None:
         state = {**condition("Ready", True), "status": ready, "reason": "Simulated", "message": ""}
-        await self._client.patch(Node.Status, name, {"status": {"conditions": [state]}})
+        node.status = {"status": {"conditions": [state]}}
+        await self._post(node)
+
+    async def _post(self, node: SimulatedNode) -> None:
+        async with node.reporting:
+            await self._client.patch(Node.Status, node.name, node.status)
 
     async def patch(self, name: str, patch: Mapping[str, Any]) -> None:
         await self._client.patch(Node, name, dict(patch))
@@ -200,7 +208,7 @@ class Kubelets:
             Lease.from_dict({"metadata": {"name": name}, "spec": lease(name)}), namespace=LEASES
         )
         await self._client.patch(Node.Status, name, {"status": {"capacity": resources, "allocatable": resources}})
-        await self.report(name, "True")
+        await self.report(node, "True")
 
     async def _remove_all(self) -> None:
         nodes = list(self._nodes.values())
@@ -236,6 +244,8 @@ class Kubelets:
             await asyncio.sleep(HEARTBEAT_S)
 
     async def _renew(self, node: SimulatedNode) -> None:
+        # after a long absence of the API server the node controller may have given the node up
+        await self._post(node)
         await self._client.patch(Lease, node.name, {"spec": lease(node.name)}, namespace=LEASES)
 
     async def _follow_pods(self) -> None:

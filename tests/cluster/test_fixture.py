@@ -144,6 +144,16 @@ def test_a_dead_node_is_tainted_by_the_node_controller(cluster: Cluster, namespa
     cluster.until(Node, None, lambda found: "node.kubernetes.io/unreachable" in taints(found[0]))
 
 
+def test_a_node_that_was_given_up_by_mistake_says_that_it_is_ready(
+    cluster: Cluster, namespace: str, nodes: Kubelets
+) -> None:
+    nodes.add("agx")
+    given_up = {"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown", "message": ""}
+    cluster.client.patch(Node.Status, "agx", {"status": {"conditions": [given_up]}})
+    cluster.until(Node, None, lambda found: "node.kubernetes.io/unreachable" in taints(found[0]))
+    cluster.until(Node, None, lambda found: taints(found[0]) == [])
+
+
 def test_all_of_it_can_be_killed_and_started_again_with_its_data(
     cluster: Cluster, namespace: str, nodes: Kubelets
 ) -> None:
