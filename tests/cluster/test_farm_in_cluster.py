@@ -36,7 +36,7 @@ def test_what_it_has_made_is_scaled_to_0_brought_back_and_removed_without_a_trac
     checkout: Checkout,
     cluster: Cluster,
     namespace: str,
-    flags: list[str],  # noqa: F811
+    flags: list[str],
 ) -> None:
     before = everything(cluster)
     checkout.run("build_and_push.py", *flags)
@@ -69,7 +69,7 @@ def test_what_an_administrator_has_made_gets_image_settings_and_replicas_with_th
     checkout: Checkout,
     cluster: Cluster,
     namespace: str,
-    flags: list[str],  # noqa: F811
+    flags: list[str],
 ) -> None:
     account(cluster, namespace, NAME)
     for item in objects_of(ROOT / "deploy" / "scaler.yaml"):
@@ -96,7 +96,7 @@ def test_without_the_rights_to_make_it_the_missing_ones_are_named_first(
     cluster: Cluster,
     namespace: str,
     flags: list[str],
-    tmp_path: Path,  # noqa: F811
+    tmp_path: Path,
 ) -> None:
     checkout.environ["KUBECONFIG"] = str(account(cluster, namespace, "posture-operator"))
     before = everything(cluster)

@@ -28,7 +28,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 
 
 @pytest.fixture
-def building(checkout: Checkout, registry: Registry, docker: Engine) -> Checkout:  # noqa: F811
+def building(checkout: Checkout, registry: Registry, docker: Engine) -> Checkout:
     """A checkout that builds and pushes."""
     if "buildx" not in docker.run("buildx", "version"):
         pytest.skip("docker has no buildx here, and it could not be built")
