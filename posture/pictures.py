@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 TEMPORARY = ".writing-"
+LEFTOVER_S = 60.0
+"""A temporary file that was not touched for this long may be a dead writer's."""
 PICTURE, UNREADABLE = ".jpg", ".bin"
 FOLDER_MODE, FILE_MODE = 0o750, 0o640
 """These are pictures of people: for the owner and the group, not for everybody on the host."""
@@ -109,11 +111,13 @@ class Quarantine:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # if the folder is away, the first write will say so
-        for leftover in folder.glob(f"{TEMPORARY}*"):
-            with leftover.open("rb") as file, contextlib.suppress(OSError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its writer lives
-                leftover.unlink()
+    for leftover in folder.glob(f"{TEMPORARY}*"):
+        with contextlib.suppress(OSError):  # gone meanwhile; if the folder is away, the first write will say so
+            # a writer that lives may have made its file, and not locked it yet
+            if time.time() - leftover.stat().st_mtime > LEFTOVER_S:
+                with leftover.open("rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its writer lives
+                    leftover.unlink()
 
 
 def _make_folder(folder: Path, mode: int = FOLDER_MODE) -> None:
