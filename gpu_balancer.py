@@ -21,9 +21,13 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+from prometheus_client import CollectorRegistry
+
 from posture import config, kube, processes
 from posture.balancer import Balancer
+from posture.balancer_metrics import BalancerMetrics
 from posture.errors import UserError
+from posture.exposition import Exposition
 from posture.prometheus import Prometheus
 from posture.runtime import Stop, run_script, setup_logging
 
@@ -95,18 +99,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     balancer = dataclasses.asdict(settings.balancer)
     log.info("%s%s", " ".join(f"{key}={value}" for key, value in balancer.items()), " dry-run" * flags.dry_run)
     prometheus = Prometheus(settings.prometheus, settings.gpu_queries)
+    registry = CollectorRegistry()
+    metrics = BalancerMetrics(registry)
     folder = processes.folder_of(settings.kubernetes.namespace, settings.kubernetes.farm)
     stays = not (flags.dry_run or flags.once)
     with contextlib.ExitStack() as stack:
         cluster = stack.enter_context(kube.connect(settings.kubernetes, wait=wait))
         if stays:
             stack.enter_context(processes.recorded("balancer", folder))
+        if stays and settings.balancer.metrics_port:
+            Exposition("127.0.0.1", settings.balancer.metrics_port, registry, lambda: "", lambda: "")
         return Balancer(
             settings,
             cluster,
             prometheus,
             stop,
             random.Random(),  # noqa: S311 - it breaks ties
+            metrics,
             dry_run=flags.dry_run,
             show_all=flags.explain,
         ).run(once=flags.once)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from posture import events, explain, kube, labels, last_node, rights
+from posture.balancer_metrics import BalancerMetrics
 from posture.config import Balancer as BalancerSettings
 from posture.config import Settings, path_of
 from posture.errors import UserError
@@ -95,6 +96,7 @@ class Balancer:
         prometheus: where the usage comes from.
         stop: asks for the end.
         rng: breaks ties.
+        metrics: count what is planned.
         dry_run: plan and print, change nothing.
         show_all: print every veto with its numbers in each loop.
     """
@@ -106,6 +108,7 @@ class Balancer:
         prometheus: Prometheus,
         stop: Stop,
         rng: Random,
+        metrics: BalancerMetrics,
         *,
         dry_run: bool = False,
         show_all: bool = False,
@@ -116,6 +119,7 @@ class Balancer:
         self._prometheus = prometheus
         self._stop = stop
         self._rng = rng
+        self._metrics = metrics
         self._dry_run = dry_run
         self._show_all = show_all
         self._farm = settings.kubernetes.farm
@@ -265,6 +269,7 @@ class Balancer:
         return snapshot, plan_offloads(snapshot, self._rules, self._rng)
 
     def _report(self, snapshot: Snapshot, plan: Plan) -> None:
+        self._metrics.planned(plan)
         log.info("%s", explain.summary(snapshot, plan))
         said = {(veto.reason, veto.node, veto.stream) for veto in plan.vetoes}
         if self._dry_run or self._show_all:

@@ -445,6 +445,9 @@ class Balancer:
         "a label's name",
         "R8: nodes that have the same value of this label are equally fast",
     )
+    metrics_port: int = _setting(
+        0, _number(0, 65_535, whole=True), "0 to 65535", "/metrics of the balancer, on this machine only; 0: none"
+    )
     last_node_file: str = _file("last_node.txt", "remembers the last destination and when it was chosen")
 
 

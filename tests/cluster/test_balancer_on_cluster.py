@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
+import requests
 from balancing import MOVE, Farm, annotations
+from servers import free_port
 
 PINNED = {"posture-farm/pinned": "true"}
 
@@ -77,3 +79,16 @@ def test_a_stream_with_the_labels_of_another_farm_is_left_alone(farm: Farm) -> N
     balancer = farm.balancer("--once", "--policy", "readme")
     assert balancer.wait() == 0
     assert "no_job" in balancer.said()
+
+
+def test_each_veto_counts_as_a_metric_by_its_reason(farm: Farm) -> None:
+    busy, other = farm.add_nodes(80, 70)
+    farm.add_stream("pi1", busy)
+    port = free_port()
+    balancer = farm.balancer(metrics_port=port)
+    balancer.wait_for("2 overloaded")
+    figures = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
+    assert re.search(r'^posture_balancer_vetoes_total\{reason="all_overloaded"\} [1-9]', figures, re.MULTILINE)
+    assert re.search(r"^posture_balancer_overloaded_nodes 2\.0$", figures, re.MULTILINE)
+    assert other.name not in figures, "no label whose values grow with the farm"
+    assert balancer.stop() == 0
