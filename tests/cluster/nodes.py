@@ -28,6 +28,7 @@ LEASES = "kube-node-lease"
 HEARTBEAT_S = 5.0
 """The node controller gives up a node after 50 s without."""
 CALL_S = 60.0
+LOOK_S = 0.05
 
 
 class SimulatedNode:
@@ -209,6 +210,9 @@ class Kubelets:
         )
         await self._client.patch(Node.Status, name, {"status": {"capacity": resources, "allocatable": resources}})
         await self.report(node, "True")
+        # a new node is born with the taint of one that isn't ready; the node controller takes it away
+        while (await self._client.get(Node, name)).spec.taints:
+            await asyncio.sleep(LOOK_S)
 
     async def _remove_all(self) -> None:
         nodes = list(self._nodes.values())
