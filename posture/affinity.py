@@ -70,9 +70,11 @@ def _expression_allows(item: dict[str, Any], labels: dict[str, str]) -> bool:
         return value is not None
     if operator == "DoesNotExist":
         return value is None
-    if value is None or not value.lstrip("-").isdecimal() or not values:
+    try:
+        number, limit = int(value or ""), int(values[0])
+    except (ValueError, IndexError):
         return False
-    return int(value) > int(values[0]) if operator == "Gt" else int(value) < int(values[0])
+    return number > limit if operator == "Gt" else number < limit
 
 
 def _terms(affinity: dict[str, Any] | None) -> list[dict[str, Any]]:

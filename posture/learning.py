@@ -169,9 +169,11 @@ class Ledger:
 
     def forget(self, streams: Iterable[str]) -> None:
         """Drop streams that are no longer part of the farm."""
-        for stream in streams:
+        gone = set(streams)
+        for stream in gone:
             self.change_ends(stream, -math.inf)
             self._streams.pop(stream, None)
+        self._observations = [seen for seen in self._observations if seen.stream not in gone]
 
     def _class(self, node: str) -> str:
         return self._classes.get(node, "")

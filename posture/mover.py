@@ -47,9 +47,11 @@ class OpenMove:
         try:
             fields = json.loads(text)
             identity, began_s = str(fields.pop("id")), float(fields.pop("began_s"))
-            return cls(identity, Move(**fields | {"kind": MoveKind(fields["kind"])}), began_s)
-        except (ValueError, TypeError, KeyError, AttributeError):
+            move = Move(**fields | {"kind": MoveKind(fields["kind"]), "relief": float(fields["relief"])})
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             return None
+        named = all(isinstance(name, str) for name in (move.stream, move.source, move.destination))
+        return cls(identity, move, began_s) if named else None
 
 
 def open_move_text(scaled_job: ScaledJob) -> str | None:

@@ -163,7 +163,7 @@ class Prometheus:
             raise PrometheusUnavailable(f"Prometheus at {settings.url} {_refusal(answer)}")
         try:
             return _server_time(answer), _series(answer.json())
-        except (AttributeError, KeyError, TypeError, ValueError):
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError):
             raise PrometheusUnavailable(
                 f"{settings.url} is not Prometheus: its answer is none of /api/v1/query"
             ) from None
@@ -304,7 +304,7 @@ def _refusal(answer: requests.Response) -> str:
     }
     try:
         told = str(answer.json()["error"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         told = answer.reason
     return f"answers {answer.status_code}: {told}{hints.get(answer.status_code, '')}"
 

@@ -93,6 +93,9 @@ def read_view(cluster: KubeClient, farm: str, streams: Collection[str] | None = 
     ours = labels.of_streams(farm) | ({labels.STREAM: streams} if few else {})
     scaled_jobs = _by_stream(map(ScaledJob.read, cluster.list(kube.SCALED_JOB, ours)))
     names = {scaled_job.name for scaled_job in scaled_jobs.values()}
+    if not names:
+        # a selector can't ask for none of all values
+        return View(cluster.now(), nodes, scaled_jobs, {}, {})
     owned = {labels.SCALED_JOB: names if few else None}
     # pods before Jobs: a pod whose Job is not in the list has outlived it, and is not younger than it
     pods = _by_owner(map(Pod.read, cluster.list(kube.POD, owned)), names)

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -203,7 +204,14 @@ def test_an_open_move_survives_its_annotation() -> None:
     assert json.loads(opened.to_text())["source"] == "agx"
 
 
-@pytest.mark.parametrize("text", ["", "yes", "[]", "{}", '{"id": 1, "began_s": "x"}', "null"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "yes", "[]", "{}", '{"id": 1, "began_s": "x"}', "null", "[" * 100_000),
+        OpenMove("abc", MOVE, NOW_S).to_text().replace('"agx"', '["agx"]'),
+        re.sub(r'"relief": [^,]*', '"relief": "much"', OpenMove("abc", MOVE, NOW_S).to_text()),
+    ],
+)
 def test_an_annotation_that_is_no_move_is_none(text: str) -> None:
     assert OpenMove.from_text(text) is None
 
@@ -264,6 +272,23 @@ def test_an_affinity_that_leaves_a_choice_names_no_node() -> None:
     }
     assert affinity.node_of({"nodeAffinity": required}) is None
     assert affinity.node_of(None) is None
+
+
+@pytest.mark.parametrize(
+    ("operator", "limit", "label", "allowed"),
+    [("Gt", "4", "5", True), ("Lt", "4", "5", False), ("Gt", "big", "5", False), ("Lt", "4", "--5", False)],
+)
+def test_a_limit_that_is_no_number_lets_no_node_in_and_stops_nothing(
+    operator: str, limit: str, label: str, allowed: bool
+) -> None:
+    expression = {"key": "memory", "operator": operator, "values": [limit]}
+    required = {
+        "requiredDuringSchedulingIgnoredDuringExecution": {
+            "nodeSelectorTerms": [{"matchExpressions": [expression]}]
+        }
+    }
+    assert affinity.allows({"nodeAffinity": required}, None, {"memory": label}) is allowed
+    assert not affinity.allows({"nodeAffinity": required}, None, {})
 
 
 # what is read

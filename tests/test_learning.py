@@ -193,6 +193,16 @@ def test_a_stream_that_left_the_farm_leaves_no_change_open() -> None:
     assert ledger.stream("pi1") == StreamHistory()
 
 
+def test_a_stream_that_is_deleted_before_its_move_was_read_teaches_nothing_and_stops_nothing() -> None:
+    ledger = Ledger(RULES)
+    ledger.window(970.0, {"a": 60.0, "b": 10.0})
+    ledger.moved(move(), 1000.0)
+    ledger.change_ends("pi1", 1020.0)
+    ledger.forget(["pi1"])
+    ledger.window(1030.0, {"a": 40.0, "b": 30.0})
+    assert ledger.stream("pi1") == StreamHistory()
+
+
 HISTORIES = st.builds(
     StreamHistory,
     loads=st.dictionaries(st.text(max_size=5), st.floats(0.001, 100).map(lambda value: round(value, 3))),

@@ -432,6 +432,17 @@ def test_a_token_is_sent_and_nothing_of_netrc(farm: Farm, tmp_path: Path, monkey
             (200, b'{"status":"success","data":{"resultType":"vector","result":[]}}'), "is not", id="vector"
         ),
         pytest.param((200, b'{"status":"success","data":[]}'), "is not Prometheus", id="another shape"),
+        pytest.param((200, b"[" * 100_000), "is not Prometheus", id="depth"),
+        pytest.param((500, b"[" * 100_000), "answers 500", id="an error of great depth"),
+        pytest.param(
+            (
+                200,
+                b'{"data":{"resultType":"matrix","result":[{"metric":{"__name__":"a","instance":"b"},'
+                b'"values":[[1' + b"0" * 400 + b',"1"]]}]}}',
+            ),
+            "is not Prometheus",
+            id="a time beyond all numbers",
+        ),
         pytest.param((503, b'{"status":"error","error":"too busy"}'), "answers 503: too busy", id="an error"),
         pytest.param((404, b"not found"), "without /api/v1", id="a wrong path"),
         pytest.param((302, b""), "answers 302", id="a login page"),
