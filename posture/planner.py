@@ -48,7 +48,7 @@ __all__ = [
     "StreamHistory",
     "Veto",
     "VetoReason",
-    "cooldown_until",
+    "cooldown_left",
     "eligible",
     "even_spread",
     "plan_offloads",
@@ -138,12 +138,17 @@ def eligible(job: Job, node: Node, now_s: float, used: Mapping[str, float] | Non
     return all(node.free.get(name, 0.0) - used.get(name, 0.0) >= wanted for name, wanted in job.requests.items())
 
 
-def cooldown_until(history: StreamHistory, rules: Rules) -> float:
-    """Return the time in seconds before which a stream must not be offloaded again (R4)."""
+def cooldown_left(history: StreamHistory, rules: Rules, now_s: float) -> float:
+    """Return for how many seconds more a stream must not be offloaded again, 0 if it may be (R4).
+
+    A last move that lies further ahead than its cooldown is long was noted by a clock that was wrong.
+    """
     if not history.moves:
-        return -math.inf
+        return 0.0
     doublings = min(history.moves - 1, 60)
-    return history.last_move_s + min(rules.cooldown_base_s * 2.0**doublings, rules.cooldown_cap_s)
+    whole = min(rules.cooldown_base_s * 2.0**doublings, rules.cooldown_cap_s)
+    left = history.last_move_s + whole - now_s
+    return left if 0 < left <= 2 * whole else 0.0
 
 
 class _Loop:
@@ -494,8 +499,7 @@ def _may_leave(loop: _Loop, job: Job) -> bool:
         loop.veto(VetoReason.IN_MOVE, job.node, job.stream)
     elif not job.keda.brings_successor:
         _veto_keda(loop, job)
-    elif guarded and cooldown_until(job.history, rules) > now:
-        left = cooldown_until(job.history, rules) - now
+    elif guarded and (left := cooldown_left(job.history, rules, now)) > 0:
         loop.veto(VetoReason.COOLDOWN, job.node, job.stream, seconds_left=left, moves=float(job.history.moves))
     elif guarded and job.history.tried and job.history.work is None:
         loop.veto(VetoReason.LOAD_UNKNOWN, job.node, job.stream)

@@ -449,6 +449,15 @@ def test_r4_r5_nothing_is_offloaded_in_its_cooldown_or_to_or_from_a_spoiled_wind
             assert source.clean or source.spoiled_windows >= 3
 
 
+def test_r4_a_clock_that_was_a_year_ahead_does_not_hold_a_stream_for_a_year() -> None:
+    base, year_s = farm({"hot": [40.0, 20.0], "cold": []}), 31_536_000.0
+    for ahead_s, moves in ((-299.0, 0), (0.0, 0), (299.0, 0), (year_s, 1)):
+        history = StreamHistory(moves=1, last_move_s=base.now_s + ahead_s, loads={"": 20.0}, work=20.0)
+        jobs = [dataclasses.replace(job, history=history) for job in base.jobs]
+        plan = plan_offloads(dataclasses.replace(base, jobs=jobs), GUARDED, Random(0))
+        assert len(plan.moves) == moves
+
+
 def test_r5_a_busy_node_is_served_again_after_three_spoiled_windows() -> None:
     base = farm({"hot": [40.0, 20.0], "cold": []})
     for spoiled, moves in ((1, 0), (2, 0), (3, 1)):
