@@ -85,6 +85,8 @@ class Memory:
     rights_checked: bool = False
     lost: str = ""
     """Why the API server can't be used at the moment."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """Stream -> what the API server would not do about it, as it was said last."""
 
 
 class Balancer:
@@ -234,6 +236,23 @@ class Balancer:
                 log.info("the API server answers again")
             self._memory.lost = ""
 
+    @contextlib.contextmanager
+    def _alone(self, stream: str) -> Iterator[None]:
+        """Let what the API server won't do about one stream stop nothing else; say it once.
+
+        The ScaledJob may be gone since it was read, or a webhook of the cluster may be against the change.
+        """
+        try:
+            yield
+        except (kube.UnreachableError, kube.RefusedError):
+            raise
+        except KubeError as error:
+            if self._memory.refused.get(stream) != str(error):
+                log.error("%s: %s", stream, error)
+            self._memory.refused[stream] = str(error)
+        else:
+            self._memory.refused.pop(stream, None)
+
     # one loop
 
     def _loop(self) -> bool:
@@ -290,11 +309,13 @@ class Balancer:
         return not self._stop.requested and self._lease.held
 
     def _begin(self, scaled_job: ScaledJob, move: Move) -> None:
-        history = self._history_text(move.stream)
-        try:
-            opened = self._mover.open(scaled_job, move, history)
-        except kube.ConflictError:
-            log.warning("%s was edited meanwhile: it is not moved now", scaled_job.name)
+        opened = None
+        with self._alone(move.stream):
+            try:
+                opened = self._mover.open(scaled_job, move, self._history_text(move.stream))
+            except kube.ConflictError:
+                log.warning("%s was edited meanwhile: it is not moved now", scaled_job.name)
+        if opened is None:
             return
         log.info("%s: %s from %s to %s: %s", move.stream, move.kind.value, move.source, move.destination, move.why)
         self._note_move(opened)
@@ -326,11 +347,12 @@ class Balancer:
             self._is_dead,
             view.keda(scaled_job).brings_successor,
         )
-        try:
-            closed = self._mover.take(scaled_job, steps, self._history_text(scaled_job.stream))
-        except kube.ConflictError as error:
-            log.info("%s; the next pass sees what it is now", error)
-            return
+        closed = False
+        with self._alone(scaled_job.stream):
+            try:
+                closed = self._mover.take(scaled_job, steps, self._history_text(scaled_job.stream))
+            except kube.ConflictError as error:
+                log.info("%s; the next pass sees what it is now", error)
         if closed:
             self._memory.open.discard(scaled_job.stream)
             opened = OpenMove.from_text(open_move_text(scaled_job) or "")
@@ -397,7 +419,7 @@ class Balancer:
             text = self._history_text(stream)
             stored = (scaled_job.annotations or {}).get(labels.HISTORY, nothing)
             if text != stored and stream not in self._memory.open and self._may_go_on():
-                with contextlib.suppress(kube.ConflictError, kube.NotFoundError):
+                with self._alone(stream), contextlib.suppress(kube.ConflictError):
                     self._mover.remember(scaled_job, text)
 
     def _remember_last_node(self, after_ready_s: float) -> None:
@@ -419,5 +441,5 @@ class Balancer:
 def _read_history(scaled_job: ScaledJob) -> StreamHistory:
     try:
         return history_from_json(json.loads((scaled_job.annotations or {}).get(labels.HISTORY, "{}")))
-    except ValueError:
+    except (ValueError, RecursionError):
         return StreamHistory()

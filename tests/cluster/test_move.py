@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 from balancing import HISTORY, MOVE, WAIT_S, Balancer, Farm, annotations
+from control_plane import ScaledJob
 from killing_proxy import KillingProxy
 from nodes import SimulatedNode
+from scaled_jobs import name_of
 
 PINNED = {"posture-farm/pinned": "true"}
 
@@ -98,6 +100,33 @@ def test_a_concurrent_edit_aborts_the_move(farm: Farm, tmp_path: Path) -> None:
     farm.until_on("pi1", busy)
     assert farm.balancer("--once").wait() == 0
     farm.until_moved("pi1", idle)
+
+
+@pytest.mark.parametrize(("verb", "plural"), [("PATCH", "scaledjobs"), ("DELETE", "jobs")])
+def test_a_camera_that_is_deleted_in_mid_move_stops_no_other_move(
+    farm: Farm, tmp_path: Path, verb: str, plural: str
+) -> None:
+    hottest, hot, idle = farm.add_nodes(90, 80, 10)
+    farm.add_stream("pi1", hottest)
+    farm.add_stream("pi2", hot)
+    proxy = KillingProxy(farm.cluster.kubeconfig, tmp_path)
+
+    def delete_camera() -> None:
+        farm.cluster.client.delete(ScaledJob, name_of("pi1"), namespace=farm.namespace)
+        # KEDA's finalizer keeps it for a moment
+        gone = name_of("pi1")
+        farm.cluster.until(
+            ScaledJob, farm.namespace, lambda found: gone not in {one.metadata.name for one in found}
+        )
+
+    proxy.before(verb, plural, delete_camera)
+    balancer = farm.balancer("--once", "--policy", "readme", kubeconfig=proxy.kubeconfig)
+    status = balancer.wait()
+    proxy.close()
+    assert status == 0, balancer.said()
+    farm.until_moved("pi2", idle)
+    assert "the API server answers again" not in balancer.said()
+    assert "Traceback" not in balancer.said()
 
 
 def die(node: SimulatedNode) -> None:
