@@ -32,7 +32,9 @@ pytestmark = pytest.mark.xdist_group("docker")
 ROOT = Path(__file__).resolve().parent.parent
 HARDENED = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 ANALYZERS = {"posture-pi1": "Images_From_Pi1.py", "posture-pi2": "Images_From_Pi2.py"}
-APPS = {**ANALYZERS, "posture-camera": "publish_images.py"}
+APPS = {**ANALYZERS, "posture-camera-pi1": "publish_images.py"}
+SECOND_NAMES = {"posture-folders": "Images_From_Pi1.py", "posture-camera-pi2": "publish_images.py"}
+"""The same images, as docker-compose.yml names them for other services."""
 SCHEDULER = "posture-scheduler"
 
 
@@ -45,7 +47,7 @@ def build(docker: Engine, folder: Path, tag: str, target: str, app: str = "") ->
 def images(docker: Engine, tmp_path_factory: pytest.TempPathFactory) -> Engine:
     """The engine, with all images of the farm built from this checkout."""
     folder = checkout(tmp_path_factory.mktemp("checkout"))  # nobody edits the copy meanwhile
-    for tag, app in APPS.items():
+    for tag, app in {**APPS, **SECOND_NAMES}.items():
         build(docker, folder, tag, "analyzer", app)
     build(docker, folder, SCHEDULER, "scheduler")
     for name in ("eclipse-mosquitto:2", "postgres:17"):
@@ -378,7 +380,7 @@ def test_compose_up_brings_rows_and_pictures_and_down_in_mid_stream_loses_nothin
         assert pictures_of(output, pi_id) == sorted(f"{name}.jpg" for name in names)
     left = compose.docker.run(
         "run", "--rm", "--user", "0", "--volume", f"{compose.project}_spool:/spool", "--entrypoint", "find",
-        "posture-camera", "/spool", "-name", "*.jpg",
+        "posture-camera-pi1", "/spool", "-name", "*.jpg",
     )  # fmt: skip
     assert left == "", "frames without a receipt wait in the spool"
     tap.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,8 @@ from posture import config, labels, taint
 
 ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"
-MANIFESTS = sorted([*DEPLOY.glob("*.yaml"), *DEPLOY.glob("tls/*.yaml")])
+WITH_TLS = ROOT / "deploy-tls"
+MANIFESTS = sorted([*DEPLOY.glob("*.yaml"), *WITH_TLS.glob("*.yaml")])
 ALERTS = DEPLOY / "monitoring" / "alerts.yml"
 
 
@@ -37,7 +39,7 @@ def find(kind: str, path: Path) -> dict[str, Any]:
 
 def test_every_object_is_known_as_the_farms() -> None:
     for path, item in objects():
-        if path != DEPLOY / "tls" / "scaler.yaml":  # a patch
+        if path != WITH_TLS / "scaler.yaml":  # a patch
             assert item["metadata"]["labels"][labels.PART_OF] == labels.OURS, (path, item["kind"])
         clusterwide = item["kind"] in {"Namespace", "ClusterRole", "ClusterRoleBinding"}
         assert item["metadata"].get("namespace") == (None if clusterwide else config.Kubernetes().namespace)
@@ -54,9 +56,31 @@ def test_kustomize_gets_every_file_but_the_example_of_a_secret() -> None:
         for path in DEPLOY.glob("*.yaml")
         if path.name not in {"kustomization.yaml", "secret-example.yaml"}
     )
-    tls = yaml.safe_load((DEPLOY / "tls" / "kustomization.yaml").read_text())
-    assert tls["resources"] == ["..", "trigger-authentication.yaml"]
+    tls = yaml.safe_load((WITH_TLS / "kustomization.yaml").read_text())
+    assert tls["resources"] == ["../deploy", "trigger-authentication.yaml"]
     assert tls["patches"] == [{"path": "scaler.yaml"}]
+
+
+@pytest.mark.parametrize("folder", [DEPLOY, WITH_TLS], ids=lambda path: path.name)
+def test_kustomize_takes_no_folder_that_it_lies_in(folder: Path) -> None:
+    for name in yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]:
+        assert not folder.is_relative_to((folder / name).resolve()), "kustomize calls that a cycle"
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        return
+    done = subprocess.run(
+        [kubectl, "kustomize", str(folder)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    kinds = [item["kind"] for item in yaml.safe_load_all(done.stdout)]
+    assert kinds.count("Deployment") == 1
+    assert ("TriggerAuthentication" in kinds) == (folder == WITH_TLS)
+
+
+def test_no_two_of_composes_services_build_one_image() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"].values()
+    built = [service["image"] for service in services if "build" in service]
+    assert len(built) == len(set(built)) == 5, "Compose 2 builds all at once, and the second one fails"
 
 
 def test_the_example_of_a_secret_has_all_keys_that_pods_read_and_no_value() -> None:
@@ -81,7 +105,7 @@ def test_the_scalers_pod_may_nothing_and_runs_beside_the_masters_taint() -> None
     assert pod["enableServiceLinks"] is False
     assert [item["key"] for item in pod["tolerations"]] == [taint.key_of(config.Kubernetes().farm)]
     known = {config.environment_name(section, name) for section, name, _ in config.all_settings()}
-    patch = find("Deployment", DEPLOY / "tls" / "scaler.yaml")["spec"]["template"]["spec"]["containers"][0]
+    patch = find("Deployment", WITH_TLS / "scaler.yaml")["spec"]["template"]["spec"]["containers"][0]
     assert {entry["name"] for entry in (*container["env"], *patch["env"])} <= known
 
 

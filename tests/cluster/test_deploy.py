@@ -35,7 +35,7 @@ def posture_farm(cluster: Cluster) -> Iterator[str]:
 def test_every_object_is_accepted_by_the_api_server_without_an_unknown_field(
     cluster: Cluster, posture_farm: str
 ) -> None:
-    files = [*FILES, DEPLOY / "tls" / "trigger-authentication.yaml", *sorted(ROOT.glob("posture-job-*.yaml"))]
+    files = [*FILES, ROOT / "deploy-tls" / "trigger-authentication.yaml", *sorted(ROOT.glob("posture-job-*.yaml"))]
     refused = {
         f"{path.name}: {item['kind']} {item['metadata']['name']}": answer
         for path in files
@@ -51,7 +51,7 @@ def test_every_object_is_accepted_by_the_api_server_without_an_unknown_field(
 def test_the_patch_for_mutual_tls_fits_the_deployment(cluster: Cluster, posture_farm: str) -> None:
     scaler, _ = objects_of(DEPLOY / "scaler.yaml")
     assert send(cluster, scaler) == ""
-    (patch,) = objects_of(DEPLOY / "tls" / "scaler.yaml")
+    (patch,) = objects_of(ROOT / "deploy-tls" / "scaler.yaml")
     assert send(cluster, patch, content="application/strategic-merge-patch+json") == ""
     template = cluster.client.get(Deployment, "posture-scaler", namespace=posture_farm).spec.template
     (container,) = template.spec.containers
