@@ -12,6 +12,7 @@ import os
 import socket
 import time
 import uuid
+from collections.abc import Callable
 
 from posture import kube, labels
 from posture.kube import KubeClient, Object
@@ -22,6 +23,12 @@ SAFE_SHARE = 2 / 3
 """Of the duration: we act for so long after our last renewal, the others wait for all of it."""
 
 
+def awake_or_asleep() -> float:
+    """Return seconds on a clock that never jumps and, on Linux, also counts while the machine is suspended."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
 class Lease:
     """The right to act for one farm.
 
@@ -29,9 +36,12 @@ class Lease:
         cluster: where the Lease lives.
         farm: the farm's name; the Lease is named after it.
         duration_s: after so many seconds without a renewal another may take it.
+        clock: a laptop that was closed must not believe that no time has passed.
     """
 
-    def __init__(self, cluster: KubeClient, farm: str, duration_s: float) -> None:
+    def __init__(
+        self, cluster: KubeClient, farm: str, duration_s: float, clock: Callable[[], float] = awake_or_asleep
+    ) -> None:
         self.name = f"posture-balancer-{farm}"
         self.identity = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self.holder = ""
@@ -39,6 +49,7 @@ class Lease:
         self._cluster = cluster
         self._farm = farm
         self._duration_s = duration_s
+        self._clock = clock
         self._renewed_at: float | None = None
         self._ours: Object | None = None
         self._seen: str | None = None
@@ -47,7 +58,7 @@ class Lease:
     @property
     def held(self) -> bool:
         """Say whether we may act now."""
-        return self._renewed_at is not None and time.monotonic() - self._renewed_at < self._duration_s * SAFE_SHARE
+        return self._renewed_at is not None and self._clock() - self._renewed_at < self._duration_s * SAFE_SHARE
 
     def renew(self) -> bool:
         """Take the Lease, or keep it; return whether we may act.
@@ -55,7 +66,7 @@ class Lease:
         Raises:
             KubeError: the API server did not answer; what :attr:`held` says still holds.
         """
-        asked_at = time.monotonic()
+        asked_at = self._clock()
         try:
             if self._ours is None:
                 self._ours = self._read()
@@ -104,11 +115,11 @@ class Lease:
         self.holder = holder
         version = lease["metadata"]["resourceVersion"]
         if version != self._seen:
-            self._seen, self._seen_at = version, time.monotonic()
+            self._seen, self._seen_at = version, self._clock()
         if holder in {"", self.identity}:
             return True
         duration_s = float(spec.get("leaseDurationSeconds") or self._duration_s)
-        return time.monotonic() - self._seen_at > duration_s
+        return self._clock() - self._seen_at > duration_s
 
     def _write(self, lease: Object | None, holder: str) -> Object:
         """Write the Lease over the one that was read, if nobody else has; return it as it is now."""

@@ -20,6 +20,7 @@ from servers import free_port
 from posture import config, kube
 from posture.errors import UserError
 from posture.kube import KubeClient
+from posture.lease import Lease
 
 
 @dataclasses.dataclass
@@ -316,3 +317,24 @@ def test_an_unknown_context_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", "127.0.0.1:1")))
     with pytest.raises(UserError, match="Context 'other' not found"):
         kube.connect(config.Kubernetes(context="other"))
+
+
+def test_a_laptop_that_was_closed_does_not_act_on_the_lease_that_it_held(
+    server: ScriptedServer, farm: Farm
+) -> None:
+    now = 100.0
+    lease = Lease(farm.client, "default", duration_s=30.0, clock=lambda: now)
+
+    def held_by(name: str) -> Answer:
+        body = {"metadata": {"resourceVersion": name}, "spec": {"holderIdentity": name, "leaseDurationSeconds": 30}}
+        return Answer(200, body)
+
+    server.answers = [status(404, "not found"), held_by(lease.identity)]
+    assert lease.renew()
+    assert lease.held
+    now += 3600.0
+    assert not lease.held
+    server.answers = [status(409, "it has been changed"), held_by("another")]
+    assert not lease.renew()
+    assert not lease.renew()
+    assert lease.holder == "another"
