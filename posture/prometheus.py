@@ -157,7 +157,7 @@ class Prometheus:
                 verify=self._verify,
                 allow_redirects=False,
             )
-        except requests.RequestException as error:
+        except OSError as error:  # the library's own errors are such, too, but one: the authority's file is gone
             raise PrometheusUnavailable(f"Prometheus at {settings.url} can't be reached: {_said(error)}") from None
         if not answer.ok or answer.is_redirect:
             raise PrometheusUnavailable(f"Prometheus at {settings.url} {_refusal(answer)}")
@@ -285,7 +285,7 @@ def _credentials(settings: config.Prometheus) -> AuthBase:
     return _Bearer(settings.token)
 
 
-def _said(error: requests.RequestException) -> str:
+def _said(error: OSError) -> str:
     """Return why a server can't be reached, without the layers of the library."""
     if isinstance(error, requests.Timeout):
         return "it did not answer in time"

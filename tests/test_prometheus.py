@@ -409,6 +409,17 @@ def test_an_authority_that_is_no_file_is_refused_before_anything_is_asked() -> N
         Prometheus(settings, gpu_queries("a"))
 
 
+def test_an_authority_whose_file_is_gone_meanwhile_is_a_reason_and_no_crash(tmp_path: Path) -> None:
+    authority = tmp_path / "ca.pem"
+    authority.write_text("as it was when we started")
+    settings = dataclasses.replace(
+        config.Prometheus(), url=f"https://127.0.0.1:{free_port()}", ca_file=str(authority)
+    )
+    prometheus = Prometheus(settings, gpu_queries("a"))
+    authority.unlink()
+    assert "ca.pem" in str(prometheus.sample()["a"])
+
+
 def test_a_token_is_sent_and_nothing_of_netrc(farm: Farm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (a,) = farm.nodes(1)
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login other password other\n")
