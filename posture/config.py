@@ -686,7 +686,7 @@ def _read_yaml(text: str, source: str, key: tuple[str, ...], mistakes: list[str]
     """Return the leaves of a text, their keys under ``key``; ``source`` is what messages call it."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         mistakes.append(f"{source}: is not YAML: {' '.join(str(error).split())}")
         return []
     if root is None or not (key or root.value):

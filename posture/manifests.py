@@ -309,7 +309,7 @@ def _compose(path: Path, text: str) -> yaml.MappingNode:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark is not None else ""
         raise UserError(f"{path}{line}: is not YAML: {getattr(error, 'problem', None) or error}") from None
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, RecursionError) as error:
         raise UserError(f"{path}: is not YAML: {error}") from None
     if len(roots) > 1:
         raise UserError(f"{path}:{roots[1].start_mark.line + 1}: a second document; accepted: one ScaledJob a file")

@@ -188,6 +188,7 @@ def test_a_stream_may_differ_from_the_others(yaml_file: Path) -> None:
     ("text", "part"),
     [
         pytest.param("mqtt: [", "is not YAML", id="broken YAML"),
+        pytest.param("[" * 5000, "is not YAML", id="too deep"),
         pytest.param("mqtt: {url: 'mqtt://a:1'}\nmqtt: {}", "mqtt stands there twice", id="a key twice"),
         pytest.param("just words", "unknown key", id="no mapping"),
         pytest.param("streams: {Pi One: {keep: all}}", "is no stream's name", id="a stream's name"),

@@ -201,6 +201,7 @@ def test_all_mistakes_of_all_files_are_said_at_once(tmp_path: Path) -> None:
         ),
         pytest.param("? [a]\n: 1\n", "is no field's name", id="a list for a name"),
         pytest.param("a: \x00\n", "is not YAML", id="a control character"),
+        pytest.param("[" * 5000, "is not YAML", id="too deep"),
         pytest.param("spec: 7\n", ":1: spec: 7 is not accepted; accepted: fields", id="a number for fields"),
     ],
 )

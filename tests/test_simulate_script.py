@@ -112,6 +112,8 @@ def test_bad_flags_are_named_with_what_is_accepted(flags: list[object], message:
         pytest.param("idle: 7", ["leaves none for the jobs"], id="idle"),
         pytest.param("- a\n- b\n", ["is no scenario"], id="list"),
         pytest.param("a: [", ["is not YAML"], id="yaml"),
+        pytest.param("[" * 5000, ["is not YAML"], id="too deep"),
+        pytest.param("jobs: 2024-13-45", ["is not YAML"], id="no such day"),
     ],
 )
 def test_a_bad_scenario_is_refused_with_file_key_and_value(tmp_path: Path, text: str, messages: list[str]) -> None:
