@@ -110,16 +110,7 @@ def test_a_camera_that_is_deleted_in_mid_move_stops_no_other_move(
     farm.add_stream("pi1", hottest)
     farm.add_stream("pi2", hot)
     proxy = KillingProxy(farm.cluster.kubeconfig, tmp_path)
-
-    def delete_camera() -> None:
-        farm.cluster.client.delete(ScaledJob, name_of("pi1"), namespace=farm.namespace)
-        # KEDA's finalizer keeps it for a moment
-        gone = name_of("pi1")
-        farm.cluster.until(
-            ScaledJob, farm.namespace, lambda found: gone not in {one.metadata.name for one in found}
-        )
-
-    proxy.before(verb, plural, delete_camera)
+    proxy.before(verb, plural, lambda: delete_camera(farm, "pi1"))
     balancer = farm.balancer("--once", "--policy", "readme", kubeconfig=proxy.kubeconfig)
     status = balancer.wait()
     proxy.close()
@@ -127,6 +118,25 @@ def test_a_camera_that_is_deleted_in_mid_move_stops_no_other_move(
     farm.until_moved("pi2", idle)
     assert "the API server answers again" not in balancer.said()
     assert "Traceback" not in balancer.said()
+
+
+def test_a_single_loop_ends_although_the_only_camera_that_it_moves_is_deleted(farm: Farm, tmp_path: Path) -> None:
+    busy, _ = farm.add_nodes(90, 10)
+    farm.add_stream("pi1", busy)
+    proxy = KillingProxy(farm.cluster.kubeconfig, tmp_path)
+    proxy.before("DELETE", "jobs", lambda: delete_camera(farm, "pi1"))
+    balancer = farm.balancer("--once", "--policy", "readme", kubeconfig=proxy.kubeconfig)
+    status = balancer.wait()
+    proxy.close()
+    assert status == 0, balancer.said()
+    assert "the API server answers again" not in balancer.said()
+
+
+def delete_camera(farm: Farm, stream: str) -> None:
+    gone = name_of(stream)
+    farm.cluster.client.delete(ScaledJob, gone, namespace=farm.namespace)
+    # KEDA's finalizer keeps it for a moment
+    farm.cluster.until(ScaledJob, farm.namespace, lambda found: gone not in {one.metadata.name for one in found})
 
 
 def die(node: SimulatedNode) -> None:
