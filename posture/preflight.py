@@ -203,6 +203,24 @@ def check_registry(intent: Intent) -> Iterator[Finding]:
             f"registry {host or 'Docker Hub'} wants a login, and docker has none that it takes",
             f"docker login {host}".rstrip(),
         )
+    if answer.told is not None:
+        what, where = answer.told
+        yield Finding(
+            f"registry {host}: its {what}, which docker, its builder and every node must have been told",
+            f"{where.format(host=host)}   (and on each node, K3s: /etc/rancher/k3s/registries.yaml)",
+            warning=True,
+        )
+    if (
+        host
+        and answer.login
+        and not all(pod_spec(one).get("imagePullSecrets") for one in intent.manifests.values())
+    ):
+        yield Finding(
+            f"registry {host} asks who one is, and the pods name no imagePullSecrets",
+            "its credentials on each node, K3s: /etc/rancher/k3s/registries.yaml   "
+            "(or imagePullSecrets in posture-job-*.yaml)",
+            warning=True,
+        )
 
 
 def check_cluster(intent: Intent, cluster: KubeClient, survey: Survey) -> list[Finding]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import http.server
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from servers import free_port
 
 from posture import commands, images, preflight, rollout
@@ -95,6 +98,76 @@ def test_a_builder_that_lacks_a_platform_is_found_before_anything_is_built(
         assert line.startswith("error: builder mine")
         assert mend in done.stderr.splitlines()[done.stderr.splitlines().index(line) + 1]
     assert not (tmp_path / "log").exists()
+
+
+class V2(http.server.BaseHTTPRequestHandler):
+    """As much of a registry as preflight asks for."""
+
+    status = 200
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def registry() -> Iterator[http.server.HTTPServer]:
+    """A server that is started by the test, when it is as it should be."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), V2)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def registry_findings(host: str, monkeypatch: pytest.MonkeyPatch) -> list[preflight.Finding]:
+    monkeypatch.setenv("NO_PROXY", "*")
+    pod = {"spec": {"jobTargetRef": {"template": {"spec": {"containers": []}}}}}
+    settings = Settings(images=Images(registry=f"{host}/farm", timeout_s=20))
+    return list(preflight.check_registry(preflight.Intent(settings, {"pi1": pod})))
+
+
+def test_a_registry_without_tls_is_no_error_but_docker_and_nodes_must_have_been_told(
+    registry: http.server.HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert registry_findings(f"127.0.0.1:{registry.server_port}", monkeypatch) == [], (
+        "docker takes that one as it is"
+    )
+    host = f"0.0.0.0:{registry.server_port}"  # the same, by an address that docker does not take for this machine
+    (finding,) = registry_findings(host, monkeypatch)
+    assert finding.warning
+    assert "plain HTTP" in finding.what
+    assert f'"insecure-registries": ["{host}"]' in finding.mend
+    assert "registries.yaml" in finding.mend
+
+
+def test_a_registry_with_an_authority_of_its_own_is_no_error(
+    registry: http.server.HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    registry.socket = context.wrap_socket(registry.socket, server_side=True)
+    host = f"127.0.0.1:{registry.server_port}"
+    (finding,) = registry_findings(host, monkeypatch)
+    assert finding.warning
+    assert "authority" in finding.what
+    assert f"/etc/docker/certs.d/{host}/ca.crt" in finding.mend
+
+
+def test_where_a_registry_asks_who_one_is_the_nodes_must_know_too(
+    registry: http.server.HTTPServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(V2, "status", 401)
+    logged_in = program(tmp_path / "bin", "docker", "#!/bin/sh\nexit 0\n")
+    monkeypatch.setenv("PATH", logged_in["PATH"])
+    (finding,) = registry_findings(f"127.0.0.1:{registry.server_port}", monkeypatch)
+    assert finding.warning
+    assert "imagePullSecrets" in finding.what
 
 
 @pytest.mark.parametrize(
