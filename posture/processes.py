@@ -78,6 +78,10 @@ def start(name: str, command: Sequence[str], folder: Path, environ: Mapping[str,
     folder.mkdir(parents=True, exist_ok=True)
     child = Child(name, command, folder, environ, stays=True)
     started, shown = identity(child.pid) or ("", "")
+    # the kernel shows a program's command line a moment after it has begun to run it
+    while not shown and child.status is None:
+        time.sleep(POLL_S)
+        started, shown = identity(child.pid) or ("", "")
     write(Record(name, child.pid, started, shown), folder)
     return child
 
