@@ -420,7 +420,11 @@ def read(path: str) -> str:
 
 def processes_below(pid: int) -> Iterator[int]:
     """A process's descendants, parents before their children."""
-    for task in Path(f"/proc/{pid}/task").glob("*"):
-        for child in read(f"{task}/children").split():
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+    except OSError:  # it has ended meanwhile
+        return
+    for task in tasks:
+        for child in read(f"/proc/{pid}/task/{task}/children").split():
             yield int(child)
             yield from processes_below(int(child))
