@@ -166,7 +166,8 @@ class Pod:
             ready_since_s=seconds(conditions["Ready"].get("lastTransitionTime")) if ready else None,
             deleting=deleting,
             trouble=trouble,
-            trouble_since_s=since_s or seconds(metadata["creationTimestamp"]) or 0.0,
+            # a node's own clock may be wrong: nothing has happened to a pod before it was there
+            trouble_since_s=max(since_s or 0.0, seconds(metadata["creationTimestamp"]) or 0.0),
             pulling=trouble in PULLING,
         )
 
@@ -197,7 +198,7 @@ def _trouble(status: Mapping[str, Any], conditions: Mapping[str, Mapping[str, An
     if phase == "Pending" and conditions.get("PodScheduled", {}).get("status") == "True":
         return "ContainerCreating", None
     if phase == "Running" and not _holds(conditions, "Ready") and not _was_ready(status, conditions):
-        return "NotReady", None
+        return "NotReady", max(_started_s(status), default=None)
     return "", None
 
 
@@ -212,11 +213,16 @@ def _waiting(container: Mapping[str, Any]) -> str:
 def _was_ready(status: Mapping[str, Any], conditions: Mapping[str, Mapping[str, Any]]) -> bool:
     """Say whether a pod has lost its readiness; one that never had it has been so since its containers started."""
     lost = seconds(conditions.get("Ready", {}).get("lastTransitionTime"))
+    return lost is not None and any(lost > start for start in _started_s(status))
+
+
+def _started_s(status: Mapping[str, Any]) -> list[float]:
+    """Return when the containers that run were started; an image that had to be pulled was here by then."""
     starts = [
         seconds(((container.get("state") or {}).get("running") or {}).get("startedAt"))
         for container in status.get("containerStatuses") or []
     ]
-    return lost is not None and any(start is not None and lost > start for start in starts)
+    return [start for start in starts if start is not None]
 
 
 @dataclass(frozen=True)

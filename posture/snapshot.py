@@ -94,7 +94,7 @@ def read_view(cluster: KubeClient, farm: str, streams: Collection[str] | None = 
     scaled_jobs = _by_stream(map(ScaledJob.read, cluster.list(kube.SCALED_JOB, ours)))
     names = {scaled_job.name for scaled_job in scaled_jobs.values()}
     if not names:
-        # a selector can't ask for none of all values
+        # an empty list in a selector would ask for those with an empty name
         return View(cluster.now(), nodes, scaled_jobs, {}, {})
     owned = {labels.SCALED_JOB: names if few else None}
     # pods before Jobs: a pod whose Job is not in the list has outlived it, and is not younger than it
@@ -134,6 +134,7 @@ class Watch:
         self._contact_since: float | None = None
         self._down_since: dict[str, float] = {}
         self._failing_since_s: dict[tuple[str, str], float] = {}
+        self._crashed: set[tuple[str, str]] = set()
 
     def lose_contact(self) -> None:
         """Note that the API server did not answer: what nodes were like meanwhile is not known (R14)."""
@@ -164,10 +165,17 @@ class Watch:
         failing = {}
         for stream, scaled_job in view.scaled_jobs.items():
             key = (stream, scaled_job.node or "")
-            since_s = _failing_since_s(view, scaled_job, self._failing_since_s.get(key), start_timeout_s)
+            troubled = _troubled_pods(view, scaled_job, start_timeout_s)
+            # only crashes add up: how long an image took says nothing about what comes after it
+            before_s = self._failing_since_s.get(key) if key in self._crashed else None
+            if any(pod.phase == "Failed" for pod in troubled):
+                self._crashed.add(key)
+            crashed = key in self._crashed
+            since_s = _failing_since_s(view, scaled_job, troubled, before_s, crashed, start_timeout_s)
             if since_s is not None:
                 failing[key] = since_s
         self._failing_since_s = failing
+        self._crashed &= set(failing)
 
     def failing_s(self, view: View, scaled_job: ScaledJob) -> float | None:
         """Return how long a stream has failed to start, None if it doesn't."""
@@ -175,21 +183,33 @@ class Watch:
         return None if since_s is None else max(0.0, view.taken_s - since_s)
 
 
-def _failing_since_s(
-    view: View, scaled_job: ScaledJob, before_s: float | None, start_timeout_s: float
-) -> float | None:
-    """Return since when a stream fails to start; a crash is forgotten when a pod has been Ready for long enough."""
-    pods = view.current_pods(scaled_job)
-    ready_s = [view.taken_s - pod.ready_since_s for pod in pods if pod.ready_since_s is not None]
-    steady_s = start_timeout_s * STEADY_SHARE
-    if ready_s and max(ready_s) >= steady_s:
-        return None
-    troubles = [
-        pod.trouble_since_s
-        for pod in pods
+def _troubled_pods(view: View, scaled_job: ScaledJob, start_timeout_s: float) -> list[Pod]:
+    """Return a stream's pods that don't start, or have ended a short time ago."""
+    return [
+        pod
+        for pod in view.current_pods(scaled_job)
         # one crash long ago is not a failure to start
         if pod.trouble and (pod.phase != "Failed" or view.taken_s - pod.trouble_since_s < start_timeout_s)
     ]
+
+
+def _failing_since_s(
+    view: View,
+    scaled_job: ScaledJob,
+    troubled: Sequence[Pod],
+    before_s: float | None,
+    crashed: bool,
+    start_timeout_s: float,
+) -> float | None:
+    """Return since when a stream fails to start; a crash is forgotten when a pod has been Ready for long enough."""
+    ready_s = [
+        view.taken_s - pod.ready_since_s for pod in view.current_pods(scaled_job) if pod.ready_since_s is not None
+    ]
+    # one that only took its time, as for its image, has started now
+    steady_s = start_timeout_s * STEADY_SHARE if crashed else -math.inf
+    if ready_s and max(ready_s) >= steady_s:
+        return None
+    troubles = [pod.trouble_since_s for pod in troubled]
     waits = any(not job.finished and job.node == scaled_job.node for job in view.jobs.get(scaled_job.name, ()))
     if before_s is not None and (troubles or waits):
         # between two crashes there is a moment without a pod

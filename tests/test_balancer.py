@@ -24,7 +24,7 @@ from posture import affinity, explain, fleet, last_node
 from posture.fleet import Keda, Move, MoveKind, Phase, Rules
 from posture.learning import Ledger
 from posture.mover import Close, DeleteJob, DeletePod, OpenMove, Wait, next_steps
-from posture.objects import Job, Node, Pod, ScaledJob
+from posture.objects import Job, Node, Pod, ScaledJob, seconds
 from posture.planner import plan_offloads
 from posture.prometheus import Average, MetricUnavailable
 from posture.settling import Settling
@@ -363,6 +363,19 @@ def test_a_pod_says_why_it_does_not_start(status: dict[str, Any], trouble: str, 
     assert read.scaled_job == "sj"
 
 
+@pytest.mark.parametrize(("started", "since_s"), [("2026-01-01T00:10:00Z", 600.0), ("1970-01-01T00:00:09Z", 0.0)])
+def test_a_pod_that_waits_to_be_ready_does_so_since_its_container_was_started(started: str, since_s: float) -> None:
+    """One with a long pull, and one on a board that does not know the time."""
+    body = pod_body(
+        phase="Running",
+        conditions=[{"type": "Ready", "status": "False", "lastTransitionTime": "1970-01-01T00:00:01Z"}],
+        containerStatuses=container(running={"startedAt": started}),
+    )
+    read = Pod.read(body)
+    assert read.trouble == "NotReady"
+    assert read.trouble_since_s == seconds("2026-01-01T00:00:00Z") + since_s
+
+
 def test_a_scaledjob_says_what_keda_makes_of_it() -> None:
     body = {
         "metadata": {
@@ -436,6 +449,24 @@ def test_a_crash_loop_is_not_forgotten_in_the_moment_in_which_a_pod_is_ready() -
     assert watch.failing_s(view(one, jobs, [], NOW_S + 60), one) == 65.0
     watch.see_streams(view(one, jobs, [ready], NOW_S + 100), 120)
     assert watch.failing_s(view(one, jobs, [ready], NOW_S + 100), one) is None
+
+
+def test_a_stream_whose_image_took_longer_than_any_start_may_take_stays_once_it_is_ready() -> None:
+    watch = Watch()
+    one, jobs = scaled_job("agx"), [job("j", "agx")]
+    pulls = pod("j", phase="Pending", trouble="ContainerCreating", trouble_since_s=NOW_S, pulling=True)
+    for later_s in (0.0, 300.0, 600.0):
+        watch.see_streams(view(one, jobs, [pulls], NOW_S + later_s), 120)
+    assert watch.failing_s(view(one, jobs, [pulls], NOW_S + 600), one) == 600.0
+    loads = view(one, jobs, [pod("j", trouble="NotReady", trouble_since_s=NOW_S + 601)], NOW_S + 605)
+    watch.see_streams(loads, 120)
+    assert watch.failing_s(loads, one) == 4.0
+    # the clock of its node is a minute ahead
+    ready = view(one, jobs, [pod("j", ready_since_s=NOW_S + 670)], NOW_S + 610)
+    watch.see_streams(ready, 120)
+    assert watch.failing_s(ready, one) is None
+    read = SnapshotMaker(Ledger(Rules()), watch).make(ready, {}, frozenset())
+    assert read.jobs[0].phase is Phase.RUNNING
 
 
 def test_one_crash_long_ago_is_no_failure_to_start() -> None:
