@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import itertools
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from posture.snapshot import taint_texts, tolerates
 OLDEST_KEDA = (2, 20)
 """What the farm is tested with."""
 CRD = Kind("CustomResourceDefinition", "apiextensions.k8s.io/v1", "customresourcedefinitions", namespaced=False)
+CLAIM = Kind("PersistentVolumeClaim", "v1", "persistentvolumeclaims")
 INSTALL_KEDA = "helm install keda kedacore/keda --namespace keda --create-namespace --version 2.20.2"
 
 
@@ -234,7 +236,7 @@ def check_cluster(intent: Intent, cluster: KubeClient, survey: Survey) -> list[F
     read = [objects.Node.read(item) for item in nodes]
     survey.nodes = [node for node in read if node.name or node.host == settings.kubernetes.master]
     findings: list[Finding] = []
-    for look in (_check_namespace, _check_keda, _check_rights, _check_secrets):
+    for look in (_check_namespace, _check_keda, _check_rights, _check_needs):
         try:
             findings += look(intent, cluster, survey)
         except kube.KubeError as error:
@@ -344,8 +346,8 @@ def _check_rights(intent: Intent, cluster: KubeClient, survey: Survey) -> Iterat
         yield Finding(lacking, mend)
 
 
-def _check_secrets(intent: Intent, cluster: KubeClient, survey: Survey) -> Iterator[Finding]:
-    """Each Secret that a pod needs is there with its keys, and the database is one that nodes can share."""
+def _check_needs(intent: Intent, cluster: KubeClient, survey: Survey) -> Iterator[Finding]:
+    """What pods need is there: Secrets with their keys, a database and volumes that nodes can share."""
     del survey
 
     @functools.cache
@@ -357,7 +359,12 @@ def _check_secrets(intent: Intent, cluster: KubeClient, survey: Survey) -> Itera
 
     told: set[str] = set()
     for stream, manifest in intent.manifests.items():
-        for finding in (*_missing_secrets(manifest, read), *_check_database(stream, manifest, read)):
+        needs = (
+            _missing_secrets(manifest, read),
+            _check_database(stream, manifest, read),
+            check_claims(manifest, read),
+        )
+        for finding in itertools.chain(*needs):
             if finding.what not in told:
                 told.add(finding.what)
                 yield finding
@@ -378,6 +385,32 @@ def _missing_secrets(manifest: Object, read: Read) -> Iterator[Finding]:
             yield Finding(
                 f"secret {name} has no key {key}, and the analyzers need it",
                 f"kubectl -n {namespace} edit secret {name}",
+            )
+
+
+def check_claims(manifest: Object, read: Read) -> Iterator[Finding]:
+    """Each volume of the pod can be had on every node: one that is bound to a node would hold the stream there.
+
+    Args:
+        manifest: a ScaledJob.
+        read: gets an object of the cluster.
+    """
+    namespace = manifest["metadata"].get("namespace", "")
+    for volume in pod_spec(manifest).get("volumes") or []:
+        name = (volume.get("persistentVolumeClaim") or {}).get("claimName")
+        if not name:
+            continue
+        found = read(CLAIM, name)
+        modes = ((found or {}).get("spec") or {}).get("accessModes") or []
+        if found is None:
+            yield Finding(
+                f"claim {name} does not exist, and the analyzers need it",
+                f"kubectl -n {namespace} apply -f CLAIM.yaml   (accessModes: [ReadWriteMany])",
+            )
+        elif "ReadWriteMany" not in modes:
+            yield Finding(
+                f"claim {name} is {', '.join(modes)}: it would hold its streams on one node",
+                "in posture-job-*.yaml: a claim with accessModes: [ReadWriteMany], or the hostPath",
             )
 
 

@@ -210,6 +210,33 @@ def test_a_scaler_that_would_not_start_as_it_is_set_is_a_finding() -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("modes", "what"),
+    [
+        pytest.param(["ReadWriteMany"], None, id="every node can write to it"),
+        pytest.param(["ReadWriteOnce"], "claim pictures is ReadWriteOnce: it would hold its streams on one node",
+                     id="bound to a node"),
+        pytest.param(None, "claim pictures does not exist", id="not there"),
+    ],
+)  # fmt: skip
+def test_a_claim_that_would_hold_a_stream_on_one_node_is_refused(modes: list[str] | None, what: str | None) -> None:
+    pod = {
+        "volumes": [
+            {"name": "tmp", "emptyDir": {}},
+            {"name": "p", "persistentVolumeClaim": {"claimName": "pictures"}},
+        ]
+    }
+    manifest = {"metadata": {"namespace": "farm"}, "spec": {"jobTargetRef": {"template": {"spec": pod}}}}
+    cluster = {} if modes is None else {"pictures": {"spec": {"accessModes": modes}}}
+    findings = list(preflight.check_claims(manifest, lambda kind, name: cluster.get(name)))
+    assert len(findings) == (what is not None)
+    for finding in findings:
+        assert what is not None
+        assert what in finding.what
+        assert not finding.warning
+        assert "ReadWriteMany" in finding.mend
+
+
 # how other programs are called
 
 
