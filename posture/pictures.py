@@ -111,13 +111,18 @@ class Quarantine:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    for leftover in folder.glob(f"{TEMPORARY}*"):
-        with contextlib.suppress(OSError):  # gone meanwhile; if the folder is away, the first write will say so
-            # a writer that lives may have made its file, and not locked it yet
-            if time.time() - leftover.stat().st_mtime > LEFTOVER_S:
-                with leftover.open("rb") as file:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its writer lives
-                    leftover.unlink()
+    with contextlib.suppress(OSError):  # if the folder is away, the first write will say so
+        for leftover in list(folder.glob(f"{TEMPORARY}*")):
+            _remove_leftover(leftover)
+
+
+def _remove_leftover(leftover: Path) -> None:
+    with contextlib.suppress(OSError):  # gone meanwhile, or its writer lives
+        # a writer that lives may have made its file, and not locked it yet
+        if time.time() - leftover.stat().st_mtime > LEFTOVER_S:
+            with leftover.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                leftover.unlink()
 
 
 def _make_folder(folder: Path, mode: int = FOLDER_MODE) -> None:
