@@ -85,6 +85,20 @@ def test_a_stream_whose_first_placement_cannot_start_is_moved_on(farm: Farm) -> 
     assert f"restart from {full.name} to {other.name}" in balancer.said()
 
 
+def test_a_stream_whose_image_takes_longer_than_a_start_may_take_stays_once_it_runs(farm: Farm) -> None:
+    slow, _ = farm.add_nodes(10, 10)
+    slow.start_delay_s = 12.0
+    farm.add_stream("pi1", slow, wait=False)
+    balancer = farm.balancer(start_timeout_s=10.0)
+    farm.until_on("pi1", slow)
+    before = farm.job_uids("pi1")
+    loops = balancer.said().count("0 overloaded")
+    balancer.wait_for("0 overloaded", count=loops + 4)
+    assert balancer.stop() == 0
+    assert farm.job_uids("pi1") == before
+    assert "restart" not in balancer.said()
+
+
 def test_no_job_is_deleted_while_keda_is_away(farm: Farm) -> None:
     busy, idle = farm.add_nodes(80, 10)
     farm.add_stream("pi1", busy)
