@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import threading
 import time
@@ -25,7 +26,7 @@ from lightkube.resources.admissionregistration_v1 import (
 )
 from lightkube.resources.apiextensions_v1 import CustomResourceDefinition
 from lightkube.resources.batch_v1 import Job
-from lightkube.resources.core_v1 import Node, Pod, Secret
+from lightkube.resources.core_v1 import Node, PersistentVolumeClaim, Pod, Secret
 from lightkube.types import CascadeType, PatchType
 from nodes import Kubelets
 from pods import Fault
@@ -500,7 +501,12 @@ def test_every_finding_about_the_cluster_comes_at_once_and_nothing_is_touched(
     checkout.settings["GPU_QUERIES"]["gone"] = {"instance": "gone.test:9100", "metric": "gpu_usage_percent"}
     checkout.write_settings()
     path = checkout.folder / "posture-job-pi2.yaml"
-    path.write_text(path.read_text().replace("pollingInterval: 1", "pollingInterval: 1\n  pollingIntervall: 1"))
+    text = path.read_text().replace("pollingInterval: 1", "pollingInterval: 1\n  pollingIntervall: 1")
+    claim = "persistentVolumeClaim: {claimName: pictures}"
+    path.write_text(re.sub(r"hostPath: \{path: \S+analyzed_images, type: \w+\}", claim, text))
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    pictures = {"metadata": {"name": "pictures", "namespace": namespace}, "spec": spec}
+    cluster.client.create(PersistentVolumeClaim.from_dict(pictures))
     crd = "scaledjobs.keda.sh"
     old: dict[str, Any] = {"metadata": {"labels": {"app.kubernetes.io/version": "2.16.1"}}}
     cluster.client.patch(CustomResourceDefinition, crd, old)
@@ -521,6 +527,7 @@ def test_every_finding_about_the_cluster_comes_at_once_and_nothing_is_touched(
         "warning: no GPU usage of nano",
         "error: stream pi1 would write its rows to SQLite",
         "error: the master nobody is no node of this cluster",
+        "error: claim pictures is ReadWriteOnce: it would hold its streams on one node",
         "pollingIntervall",
         "warning: KEDA 2.16.1 is older than 2.20",
         "warning: stream pi1, pi2: analyzers will run on the CPU",
