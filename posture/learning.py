@@ -66,8 +66,9 @@ class Ledger:
             speeds: class -> speed, as far as somebody knows; what is learned replaces it.
         """
         self._rules = rules
-        self._classes = classes or {}
-        self._given_speeds = speeds or {}
+        # not a copy, also while it is empty: the balancer fills it when it sees the nodes
+        self._classes = {} if classes is None else classes
+        self._given_speeds = {} if speeds is None else speeds
         self._speeds: dict[str, float] | None = None
         self._streams: dict[str, StreamHistory] = {}
         self._open: dict[str, set[str]] = {}

@@ -45,6 +45,14 @@ def test_the_sources_drop_is_the_load() -> None:
     assert ledger.stream("pi1").loads == {"": 22.0}
 
 
+def test_a_move_to_a_slower_class_teaches_though_the_classes_became_known_only_after_the_start() -> None:
+    classes: dict[str, str] = {}
+    ledger = Ledger(RULES, classes)
+    classes |= {"a": "agx", "b": "orin"}
+    ledger_after({"a": 55.0, "b": 20.0}, {"a": 45.0, "b": 40.0}, ledger=ledger)
+    assert ledger.stream("pi1").loads == {"agx": 10.0, "orin": 20.0}
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
