@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from posture import kube, labels
+from posture import kube, labels, taint
 from posture.config import ROOT
 from posture.errors import FailedError
 from posture.kube import Kind, KubeClient, Object
@@ -111,6 +111,8 @@ class InCluster:
                 item["roleRef"]["name"] += f"-{self.cluster.namespace}"
         for subject in item.get("subjects") or []:
             subject["namespace"] = self.cluster.namespace
+        if item["kind"] == "Service":
+            item["spec"]["selector"][labels.FARM] = self.farm
         item["metadata"].setdefault("labels", {}).update({labels.PART_OF: labels.OURS, labels.FARM: self.farm})
         return item
 
@@ -154,6 +156,8 @@ class InCluster:
         for part in (item["spec"].get("selector", {}).get("matchLabels"), template["metadata"].get("labels")):
             if part is not None:
                 part[labels.FARM] = self.farm
+        for toleration in template["spec"].get("tolerations", []):
+            toleration["key"] = taint.key_of(self.farm)
         return item
 
     def _apply(self, item: Object, what: str = EVERYTHING) -> None:

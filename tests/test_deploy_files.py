@@ -9,7 +9,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import requests
@@ -17,6 +18,8 @@ import yaml
 from servers import find_program, free_port
 
 from posture import config, labels, taint
+from posture.in_cluster import InCluster
+from posture.kube import KubeClient
 
 ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"
@@ -75,6 +78,18 @@ def test_kustomize_takes_no_folder_that_it_lies_in(folder: Path) -> None:
     kinds = [item["kind"] for item in yaml.safe_load_all(done.stdout)]
     assert kinds.count("Deployment") == 1
     assert ("TriggerAuthentication" in kinds) == (folder == WITH_TLS)
+
+
+def test_a_farm_of_another_name_has_its_own_scaler_behind_the_service() -> None:
+    in_cluster = InCluster(cast("KubeClient", SimpleNamespace(namespace="elsewhere")), "second")
+    settings, *made = in_cluster.objects()
+    (deployment,) = (item for item in made if item["kind"] == "Deployment")
+    deployment = in_cluster._deployment(deployment, "image", settings, partly=False)
+    (service,) = (item for item in made if item["kind"] == "Service")
+    template = deployment["spec"]["template"]
+    assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+    assert deployment["spec"]["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+    assert [item["key"] for item in template["spec"]["tolerations"]] == [taint.key_of("second")]
 
 
 def test_no_two_of_composes_services_build_one_image() -> None:
