@@ -109,11 +109,21 @@ class Kubelets:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(CALL_S)
 
     def add(
-        self, name: str, cpu: str = "4", memory: str = "8Gi", labels: Mapping[str, str] | None = None
+        self,
+        name: str,
+        cpu: str = "4",
+        memory: str = "8Gi",
+        labels: Mapping[str, str] | None = None,
+        schedulable: bool = True,
     ) -> SimulatedNode:
-        """Add a node that is Ready, labelled ``gpu-node=<name>`` unless ``labels`` says otherwise."""
+        """Add a node that is Ready, labelled ``gpu-node=<name>`` unless ``labels`` says otherwise.
+
+        Without ``schedulable`` nobody waits for the node controller, slow after an outage of the API server.
+        """
         node = SimulatedNode(self, name)
         self.call(self._add(node, cpu, memory, {"gpu-node": name} if labels is None else labels))
+        if schedulable:
+            self.call(self._become_schedulable(name))
         return node
 
     def remove_all(self) -> None:
@@ -210,6 +220,8 @@ class Kubelets:
         )
         await self._client.patch(Node.Status, name, {"status": {"capacity": resources, "allocatable": resources}})
         await self.report(node, "True")
+
+    async def _become_schedulable(self, name: str) -> None:
         # a new node is born with the taint of one that isn't ready; the node controller takes it away
         while (await self._client.get(Node, name)).spec.taints:
             await asyncio.sleep(LOOK_S)

@@ -76,7 +76,7 @@ def test_the_label_of_pi1_does_not_select_the_job_of_pi1_1(
     assert [job.metadata.name for job in selected] == [shorter.metadata.name]
 
 
-def test_an_edited_affinity_leaves_the_running_job_alone_under_gradual_rollout(
+def test_keda_6440_an_edited_affinity_leaves_the_running_job_alone_under_gradual_rollout(
     cluster: Cluster, namespace: str, nodes: Kubelets, stub_scaler: StubScaler
 ) -> None:
     nodes.add("agx")

@@ -32,7 +32,7 @@ def test_a_stream_of_an_overloaded_node_moves_to_the_idle_one(farm: Farm) -> Non
     assert '"moves": 1' in annotations(farm.scaled_job("pi1"))[HISTORY]
 
 
-def test_pi1_moves_and_pi1_1_is_untouched(farm: Farm) -> None:
+def test_prefix_match_pi1_moves_and_pi1_1_is_untouched(farm: Farm) -> None:
     busy, idle = farm.add_nodes(80, 10)
     farm.add_stream("pi1-1", busy, annotations=PINNED)
     farm.add_stream("pi1", busy)

@@ -35,7 +35,7 @@ def test_an_api_server_that_was_away_for_longer_than_the_grace_moves_nothing(far
 
 
 def test_a_balancer_ends_on_sigterm_also_while_the_api_server_is_away(farm: Farm) -> None:
-    farm.add_nodes(10, 10)
+    farm.add_nodes(10, 10, schedulable=False)
     balancer = farm.balancer()
     balancer.wait_for("0 overloaded")
     farm.cluster.api_server.kill()
@@ -46,7 +46,7 @@ def test_a_balancer_ends_on_sigterm_also_while_the_api_server_is_away(farm: Farm
 
 
 def test_once_reports_an_unreachable_api_server(farm: Farm) -> None:
-    farm.add_nodes(10, 10)
+    farm.add_nodes(10, 10, schedulable=False)
     farm.cluster.api_server.kill()
     balancer = farm.balancer("--once")
     assert balancer.wait() == 1
