@@ -501,11 +501,19 @@ def _may_leave(loop: _Loop, job: Job) -> bool:
         _veto_keda(loop, job)
     elif guarded and (left := cooldown_left(job.history, rules, now)) > 0:
         loop.veto(VetoReason.COOLDOWN, job.node, job.stream, seconds_left=left, moves=float(job.history.moves))
-    elif guarded and job.history.tried and job.history.work is None:
+    elif guarded and _taught_nothing(job.history) and now < job.history.last_move_s + rules.cooldown_cap_s:
         loop.veto(VetoReason.LOAD_UNKNOWN, job.node, job.stream)
     else:
         return True
     return False
+
+
+def _taught_nothing(history: StreamHistory) -> bool:
+    """Say whether a move with an unknown load is behind this stream, and the load is unknown still.
+
+    A fault may have cost the lesson, so it is not held against the stream for longer than the longest cooldown.
+    """
+    return history.tried and history.work is None
 
 
 def _offload_one(loop: _Loop, source: Node, clean: _Shelves, settling: _Shelves) -> None:

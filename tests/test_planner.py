@@ -618,10 +618,12 @@ def test_a_job_with_an_unknown_load_counts_as_its_share_and_moves_once() -> None
     fresh = [Job(f"pi{i}", "hot") for i in range(3)]
     (move,) = plan_offloads(Snapshot(nodes, fresh), GUARDED, Random(0)).moves
     assert move.relief == 20.0
-    tried = [Job(f"pi{i}", "hot", history=StreamHistory(tried=True)) for i in range(3)]
-    plan = plan_offloads(Snapshot(nodes, tried), GUARDED, Random(0))
+    tried = [Job(f"pi{i}", "hot", history=StreamHistory(tried=True, last_move_s=0.0)) for i in range(3)]
+    plan = plan_offloads(Snapshot(nodes, tried, now_s=GUARDED.cooldown_cap_s - 1), GUARDED, Random(0))
     assert not plan.moves
     assert reasons(plan) == {VetoReason.LOAD_UNKNOWN: 3}
+    # a fault may have cost the lesson
+    assert len(plan_offloads(Snapshot(nodes, tried, now_s=GUARDED.cooldown_cap_s), GUARDED, Random(0)).moves) == 1
 
 
 # -- R13 to R15 ----------------------------------------------------------------------------------------------------
