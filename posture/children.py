@@ -59,7 +59,7 @@ class Child:
                 log = files.enter_context(self.log.open("ab"))
                 output = files.enter_context(self.output.open("wb"))
             self._process = subprocess.Popen(
-                command if stays else _bound_to_us(command),
+                command if stays else bound_to_us(command),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=log,
@@ -99,7 +99,7 @@ class Child:
         return "\n".join(f"  {self.name}: {line}" for line in lines[-LOG_TAIL_LINES:])
 
 
-def _bound_to_us(command: Sequence[str]) -> Sequence[str]:
+def bound_to_us(command: Sequence[str]) -> Sequence[str]:
     """Return the command so that the kernel ends it when we are killed; Linux only."""
     if not sys.platform.startswith("linux"):
         return command

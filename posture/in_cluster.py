@@ -199,6 +199,19 @@ class InCluster:
         living = [(kind, live) for kind, live in found if live is not None]
         return sorted(living, key=lambda entry: entry[0] is not kube.DEPLOYMENT)
 
+    def left_of(self, made: Sequence[tuple[Kind, Object]]) -> list[Object]:
+        """Return which of these are there still.
+
+        Args:
+            made: from ``made_by_us``. What is there of the Deployment tells what else is ours, so once it is gone
+                only this list knows of the rest.
+
+        Raises:
+            KubeError: the API server did not answer.
+        """
+        live = ((item, self._made_by_us({"kind": kind.name, **item})) for kind, item in made)
+        return [item for item, found in live if found and found["metadata"]["uid"] == item["metadata"]["uid"]]
+
     def wait(self, timeout_s: float, stop: Stop) -> None:
         """Wait until the Deployment's new pod takes calls.
 

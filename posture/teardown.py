@@ -178,13 +178,12 @@ class TearDown:
         """
         farm = self.settings.kubernetes.farm
         in_cluster = InCluster(cluster, farm)
-        doomed = [(kube.SCALED_JOB, item) for item in self.scaled_jobs(cluster)]
-        doomed += in_cluster.made_by_us()
-        for kind, item in doomed:
+        made = in_cluster.made_by_us()
+        for kind, item in [*((kube.SCALED_JOB, item) for item in self.scaled_jobs(cluster)), *made]:
             self._delete(cluster, kind, item)
         if not self.dry_run:
             self._until_gone(
-                lambda: [item for _, item in in_cluster.made_by_us()],
+                lambda: in_cluster.left_of(made),
                 f"{{}} won't go; see kubectl -n {cluster.namespace} describe deployment,pod",
             )
         # after the balancer, which would make it anew

@@ -19,6 +19,8 @@ import psycopg
 import pytest
 import yaml
 
+from posture.children import bound_to_us
+
 PR_SET_PDEATHSIG = 1
 PRCTL = ctypes.CDLL(None).prctl
 """Found here, not between fork and exec: what other threads hold at the fork nobody frees there."""
@@ -84,9 +86,13 @@ class Server:
 
     def start(self) -> None:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command, stdout=log, stderr=log, preexec_fn=die_with_parent, user=self.user
-            )
+            if self.user is None:
+                # no function between fork and exec: beside gRPC's threads the child may never get as far as exec
+                self.process = subprocess.Popen(bound_to_us(self.command), stdout=log, stderr=log)
+            else:  # who may not run our Python
+                self.process = subprocess.Popen(
+                    self.command, stdout=log, stderr=log, preexec_fn=die_with_parent, user=self.user
+                )
         wait_until_accepting(self.port, self.process, self.log, self.start_s)
 
     def stop(self) -> None:

@@ -80,7 +80,10 @@ def test_a_program_that_ignores_the_polite_signal_is_killed(tmp_path: Path) -> N
 
 
 def test_a_program_that_has_ended_and_was_not_waited_for_counts_as_ended(tmp_path: Path) -> None:
-    child = processes.start("scaler", ["true"], tmp_path)
+    ending = tmp_path / "ending"
+    os.mkfifo(ending)
+    child = processes.start("scaler", ["cat", str(ending)], tmp_path)
+    ending.open("w").close()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert processes.find("scaler", tmp_path) is None
 

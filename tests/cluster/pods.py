@@ -18,7 +18,8 @@ import httpx2
 from lightkube import ApiError, AsyncClient
 from lightkube.resources.core_v1 import ConfigMap, Pod, Secret
 from lightkube.types import PatchType
-from servers import die_with_parent
+
+from posture.children import bound_to_us
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RETRY_S = 0.1
@@ -207,13 +208,12 @@ class PodLife:
         environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *command,
+                *bound_to_us(command),
                 cwd=ROOT,
                 env={**environment, **await self._environment(container)},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=die_with_parent,
             )
         asyncio.ensure_future(self._process.wait()).add_done_callback(lambda ended: self.exit(abs(ended.result())))
 
