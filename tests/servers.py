@@ -19,8 +19,6 @@ import psycopg
 import pytest
 import yaml
 
-from posture.children import bound_to_us
-
 PR_SET_PDEATHSIG = 1
 PRCTL = ctypes.CDLL(None).prctl
 """Found here, not between fork and exec: what other threads hold at the fork nobody frees there."""
@@ -85,6 +83,9 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        # here, since the keeper of the Docker engine imports this file without the project on its path
+        from posture.children import bound_to_us  # noqa: PLC0415
+
         with self.log.open("ab") as log:
             if self.user is None:
                 # no function between fork and exec: beside gRPC's threads the child may never get as far as exec
