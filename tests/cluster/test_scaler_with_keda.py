@@ -18,6 +18,7 @@ from scaler_process import Certificates, ScalerProcess
 from servers import PrometheusServer
 from watching import wait_for
 
+JOB_NAME = "batch.kubernetes.io/job-name"
 NODES = ("a", "b", "c", "d")
 STREAMS = tuple(f"pi{number}" for number in range(1, 51))
 POLLING_S = 3
@@ -85,7 +86,12 @@ class FiftyStreams:
 
     def until_restarted(self, stream: str, ended: str) -> None:
         """Wait until the stream runs again, in another Job than the one that has ended."""
-        self.cluster.until(Pod, self.namespace, lambda pods: any(map(is_ready, pods)), labels_of_jobs(stream))
+
+        def runs_anew(pods: list[Any]) -> bool:
+            # the old pod may still be shown as Ready
+            return any(is_ready(pod) and pod.metadata.labels[JOB_NAME] != ended for pod in pods)
+
+        self.cluster.until(Pod, self.namespace, runs_anew, labels_of_jobs(stream))
         (job,) = (one for one in self.jobs_of(stream) if not is_finished(one))
         assert job.metadata.name != ended
 
