@@ -12,8 +12,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 TEMPORARY = ".writing-"
-LEFTOVER_S = 60.0
-"""A temporary file that was not touched for this long may be a dead writer's."""
 PICTURE, UNREADABLE = ".jpg", ".bin"
 FOLDER_MODE, FILE_MODE = 0o750, 0o640
 """These are pictures of people: for the owner and the group, not for everybody on the host."""
@@ -117,12 +115,9 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def _remove_leftover(leftover: Path) -> None:
-    with contextlib.suppress(OSError):  # gone meanwhile, or its writer lives
-        # a writer that lives may have made its file, and not locked it yet
-        if time.time() - leftover.stat().st_mtime > LEFTOVER_S:
-            with leftover.open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                leftover.unlink()
+    with contextlib.suppress(OSError), leftover.open("rb") as file:  # gone meanwhile, or its writer lives
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        leftover.unlink()
 
 
 def _make_folder(folder: Path, mode: int = FOLDER_MODE) -> None:
@@ -138,11 +133,9 @@ def _make_folder(folder: Path, mode: int = FOLDER_MODE) -> None:
 def _write_durably(folder: Path, name: str, data: bytes, mode: int = FILE_MODE) -> None:
     if not name or name != os.path.basename(name) or name.startswith("."):
         raise ValueError(f"{name!r} is no name for a file in {folder}")
-    # a name of our own: another analyzer may be writing the same frame
-    temporary = folder / f"{TEMPORARY}{secrets.token_hex(8)}"
+    descriptor, temporary = _begin_file(folder, mode)
     try:
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with open(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -151,6 +144,22 @@ def _write_durably(folder: Path, name: str, data: bytes, mode: int = FILE_MODE) 
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def _begin_file(folder: Path, mode: int) -> tuple[int, Path]:
+    """Make a temporary file, locked for as long as it is open: nobody takes it for a dead writer's."""
+    while True:
+        # a name of our own: another analyzer may be writing the same frame
+        temporary = folder / f"{TEMPORARY}{secrets.token_hex(8)}"
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.fstat(descriptor).st_nlink:
+                return descriptor, temporary
+        except OSError:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # whoever started beside us took it before it was locked
 
 
 def _sync_folder(folder: Path) -> None:

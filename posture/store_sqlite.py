@@ -32,6 +32,7 @@ TYPES = {
 }
 """Every other column is TEXT."""
 PRUNE_ROWS = 5_000
+RETRY_S = 0.01
 
 INSERT = f"""
     INSERT INTO {TABLE} ({", ".join(COLUMNS)}) VALUES ({", ".join(f":{name}" for name in COLUMNS)})
@@ -70,7 +71,7 @@ class SqliteStore:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             db = sqlite3.connect(self._path, timeout=self._timeout_s, check_same_thread=False, isolation_level=None)
             try:
-                db.execute("PRAGMA journal_mode = WAL")
+                _use_wal(db, self._timeout_s)
                 db.execute("PRAGMA synchronous = FULL")
                 _migrate(db)
             except sqlite3.Error:
@@ -146,6 +147,19 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def _use_wal(db: sqlite3.Connection, timeout_s: float) -> None:
+    """Switch the file to WAL. If another process does so, too, SQLite gives up at once, whatever its time-out."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(RETRY_S)
 
 
 def _migrate(db: sqlite3.Connection) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -139,13 +140,27 @@ def test_what_a_killed_process_left_half_written_goes_at_the_next_start(tmp_path
         (tmp_path / kind).mkdir()
         command = [sys.executable, "-c", script, str(tmp_path), str(ROOT), kind]
         assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
-        (left,) = names(tmp_path / kind)
-        PictureFolder(tmp_path / kind)
-        assert names(tmp_path / kind) == [left], "a writer that lives may just have begun it"
-        os.utime(tmp_path / kind / left, (0, 0))
+        assert len(names(tmp_path / kind)) == 1
     PictureFolder(tmp_path / "pictures")
     Quarantine(tmp_path / "quarantine", 9, 99, enabled=True)
     assert names(tmp_path / "pictures") == names(tmp_path / "quarantine") == []
+
+
+def test_a_picture_is_written_also_if_another_starts_before_its_file_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, begun = fcntl.flock, []
+
+    def start_another_first(descriptor: int, how: int) -> None:
+        if not begun:
+            begun.append(names(tmp_path))
+            PictureFolder(tmp_path)
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", start_another_first)
+    PictureFolder(tmp_path).write_many([("a.jpg", b"x")])
+    assert len(begun[0]) == 1, "there was no file to take"
+    assert names(tmp_path) == ["a.jpg"]
 
 
 def test_two_processes_that_write_the_same_picture_leave_a_whole_one(tmp_path: Path) -> None:

@@ -199,6 +199,19 @@ def test_every_field_comes_back_as_it_was(backend: Backend, row: Row) -> None:
     assert as_read == {name: getattr(row, name) for name in names}
 
 
+def test_analyzers_that_make_the_sqlite_file_at_once_all_get_it(tmp_path: Path) -> None:
+    def write(at: tuple[int, int]) -> None:
+        store = open_store(f"sqlite:///{tmp_path}/{at[0]}.db", key="", timeout_s=20)
+        store.write([a_row(at[1])])
+        store.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, [(file, number) for file in range(100) for number in range(4)]))
+    for file in range(100):
+        backend = Backend("", "", f"{tmp_path}/{file}.db")
+        assert backend.query("SELECT count(*) FROM posture_log") == [(4,)]
+
+
 def test_sqlite_keeps_times_in_utc_and_iso_8601(tmp_path: Path) -> None:
     backend = Backend(f"sqlite:///{tmp_path}/posture.db", "", f"{tmp_path}/posture.db")
     local = timezone(timedelta(hours=2))

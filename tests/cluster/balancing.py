@@ -129,6 +129,7 @@ class Farm:
         self._folder = folder
         self._nodes: list[str] = []
         self._balancers: list[Balancer] = []
+        self._unsettled = False
 
     def add_nodes(self, *usage: float, **options: Any) -> list[SimulatedNode]:
         """Add a node for each usage."""
@@ -151,6 +152,7 @@ class Farm:
         self.cluster.create(self.namespace, manifest)
         if wait:
             self.until_on(stream, node)
+            self._unsettled = True
 
     def until_on(self, stream: str, node: SimulatedNode, timeout_s: float = WAIT_S) -> list[Any]:
         """Wait until a pod of the stream is Ready on the node."""
@@ -263,6 +265,11 @@ class Farm:
         self, *flags: str, kubeconfig: Path | None = None, settings: Mapping[str, Any] | None = None, **timers: Any
     ) -> Balancer:
         """Start a balancer of this farm."""
+        if "--once" in flags and self._unsettled:
+            # its one window must not begin within a scrape of a pod's becoming Ready (R5), and the API server's
+            # times are whole seconds
+            self.usage.exporter.wait_for_scrapes(self._nodes[0], int(2 / SCRAPE_S) + 1)
+            self._unsettled = False
         folder = self._folder / f"balancer-{len(self._balancers)}"
         folder.mkdir()
         wanted = {
