@@ -23,6 +23,8 @@ from posture import labels
 
 AWAY_S = 8.0
 """How long what is stopped stays away."""
+CUT_S = 60.0
+"""How long a network is cut."""
 HOG = "import sys; open('/proc/self/oom_score_adj', 'w').write('-1000'); sys.stdin.readline(); b = b'x' * (2 << 30)"
 
 
@@ -249,7 +251,7 @@ def postgres_full(farm: RealFarm, _: random.Random) -> None:
 
 def network_cut(farm: RealFarm, rng: random.Random) -> None:
     with farm.nodes[a_node_with_streams(farm, rng)].network_cut():
-        time.sleep(farm.pace.cut_s)
+        time.sleep(CUT_S)
 
 
 def clock_wrong(farm: RealFarm, _: random.Random) -> None:

@@ -35,7 +35,6 @@ from servers import (
     Mosquitto,
     Postgres,
     PrometheusServer,
-    die_with_parent,
     make_cluster,
     postgres_binaries,
     server_user,
@@ -44,6 +43,7 @@ from timeline import Timeline
 from watching import wait_for
 
 from posture import manifests
+from posture.children import bound_to_us
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FACTORS = {"agx": 10.0, "orin": 20.0, "nano": 45.0}
@@ -65,7 +65,6 @@ class Pace:
         polling_s: how often KEDA looks at a ScaledJob.
         node_monitor_s: until a node that doesn't report is NotReady.
         scrape_s: of Prometheus.
-        cut_s: how long a network is cut.
         fps: frames a second of each camera.
     """
 
@@ -78,7 +77,6 @@ class Pace:
     polling_s: int
     node_monitor_s: int
     scrape_s: float
-    cut_s: float
     fps: float = 2.0
 
     @property
@@ -87,8 +85,8 @@ class Pace:
         return self.window_s + self.interval_s
 
 
-QUICK = Pace(8, 1, 4, 2, 10, 30, 2, 15, 1, 20)
-README = Pace(30, 5, 30, 15, 60, 300, 10, 50, 1, 60)
+QUICK = Pace(8, 1, 4, 2, 10, 30, 2, 15, 1)
+README = Pace(30, 5, 30, 15, 60, 300, 10, 50, 1)
 
 
 class FarmMosquitto(Mosquitto):
@@ -183,12 +181,7 @@ class Camera:
         environ = {**os.environ, **(wrong_clock(clock_offset_s) if clock_offset_s else {})}
         with self.log.open("wb") as log, self.output.open("wb") as output:
             self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=log,
-                preexec_fn=die_with_parent,
-                env=environ,
+                bound_to_us(command), stdin=subprocess.DEVNULL, stdout=output, stderr=log, env=environ
             )
 
     def stop(self) -> None:

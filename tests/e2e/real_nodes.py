@@ -25,9 +25,10 @@ from typing import Any
 
 import pytest
 import yaml
-from servers import die_with_parent, find_program, free_port
+from servers import find_program, free_port
 
 from posture import processes
+from posture.children import bound_to_us
 
 HERE = Path(__file__).resolve().parent
 CNI_PLUGINS = Path("/usr/lib/cni")
@@ -37,6 +38,8 @@ CONTAINERS = "k8s.io"
 SERVERS_LINK, SERVERS_ADDRESS = "pfe2e", "10.244.0.1"
 CONTAINER_ID = re.compile(r"\b[0-9a-f]{64}\b")
 STARTED_S = 120.0
+ROOM = 20 << 30
+"""Bytes; where less is free, layers of images are not kept for the next run."""
 
 
 class Machine:
@@ -71,6 +74,8 @@ class Machine:
         """Have an empty folder, and the address of the farm's servers."""
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         self.clean()
+        if self.kept.exists() and shutil.disk_usage(self.kept).free < ROOM:
+            shutil.rmtree(self.kept)
         self.folder.mkdir(mode=0o755)
         # a bridge without ports: not every kernel has the type dummy
         ip("link", "add", SERVERS_LINK, "type", "bridge")
@@ -142,11 +147,11 @@ class RealNode:
         ip("link", "set", self.bridge, "up")
         with (self.folder / "init.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [
+                bound_to_us([
                     "unshare", "--fork", "--pid", "--mount", "--kill-child", sys.executable,
                     str(HERE / "node_init.py"), str(self.folder / "node.json"),
-                ],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, preexec_fn=die_with_parent,
+                ]),
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
             )  # fmt: skip
         threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
         self._await(lambda: "node" in self._running)
