@@ -98,13 +98,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     balancer = dataclasses.asdict(settings.balancer)
     log.info("%s%s", " ".join(f"{key}={value}" for key, value in balancer.items()), " dry-run" * flags.dry_run)
-    prometheus = Prometheus(settings.prometheus, settings.gpu_queries)
     registry = CollectorRegistry()
     metrics = BalancerMetrics(registry)
     folder = processes.folder_of(settings.kubernetes.namespace, settings.kubernetes.farm)
     stays = not (flags.dry_run or flags.once)
     with contextlib.ExitStack() as stack:
         cluster = stack.enter_context(kube.connect(settings.kubernetes, wait=wait))
+        # pods become Ready by the API server's clock
+        prometheus = Prometheus(settings.prometheus, settings.gpu_queries, cluster.now)
         if stays:
             stack.enter_context(processes.recorded("balancer", folder))
         if stays and settings.balancer.metrics_port:

@@ -27,6 +27,8 @@ LEAST_LOOKBACK_S = 30.0
 """How far a query looks back at least: a series that ended within it is called stale, not absent."""
 LONGEST_MATCHER = 12_000
 """Characters. Beyond it all instances are asked for and ours taken: VictoriaMetrics refuses a query of 16 KiB."""
+TOLERANCE_S = 0.5
+"""So much two clocks may seem apart for the time that an answer takes."""
 NEEDED_SHARE = 2 / 3
 """Of the scrapes that a window should hold."""
 
@@ -57,7 +59,7 @@ class Reading:
 
     Args:
         value: percent, 0 to 100.
-        at: the scrape's time in seconds since the epoch, by the clock of Prometheus.
+        at: the scrape's time in seconds since the epoch, by the clock that was given.
         scrapes: time and value of each valid scrape that the query saw, oldest first; this one is the last.
     """
 
@@ -73,7 +75,7 @@ class Average:
     Args:
         value: percent, 0 to 100: the mean of the distinct scrapes.
         scrapes: how many these are.
-        since: the first one's time in seconds since the epoch, by the clock of Prometheus.
+        since: the first one's time in seconds since the epoch, by the clock that was given.
         until: the last one's time.
     """
 
@@ -110,13 +112,22 @@ class Prometheus:
     Args:
         settings: address, credentials, intervals.
         queries: node -> where its usage is read.
+        clock: by which the times of scrapes are told, in seconds since the epoch. Those of Prometheus' own clock
+            are shifted where the two differ by more than a second.
 
     Raises:
         UserError: the file of the authority can't be read.
     """
 
-    def __init__(self, settings: config.Prometheus, queries: Mapping[str, GpuQuery]) -> None:
+    def __init__(
+        self,
+        settings: config.Prometheus,
+        queries: Mapping[str, GpuQuery],
+        clock: Callable[[], float] | None = None,
+    ) -> None:
         self._settings = settings
+        self._clock = clock or time.time
+        self._ahead_s = 0.0
         self._queries = dict(queries)
         self._max_age_s = max_age_s(settings)
         self._query = _batched_query(queries, settings.freshness_metric, max(3 * self._max_age_s, LEAST_LOOKBACK_S))
@@ -147,7 +158,7 @@ class Prometheus:
         return sampled
 
     def _ask(self) -> tuple[float, _ByName]:
-        """Return the server's time, and the series by metric and instance."""
+        """Return the time, and the series by metric and instance."""
         settings = self._settings
         try:
             answer = self._session.post(
@@ -162,11 +173,23 @@ class Prometheus:
         if not answer.ok or answer.is_redirect:
             raise PrometheusUnavailable(f"Prometheus at {settings.url} {_refusal(answer)}")
         try:
-            return _server_time(answer), _series(answer.json())
+            return self._clock(), _series(answer.json(), self._seconds_ahead(answer))
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError):
             raise PrometheusUnavailable(
                 f"{settings.url} is not Prometheus: its answer is none of /api/v1/query"
             ) from None
+
+    def _seconds_ahead(self, answer: requests.Response) -> float:
+        """Return by how much the server's clock is ahead of ours: ages don't depend on ours, which may be wrong.
+
+        Its answer tells the second only. The number stays while that fits, so that a scrape keeps its time.
+        """
+        date = answer.headers.get("Date")
+        if date is not None:
+            least = parsedate_to_datetime(date).timestamp() - self._clock()
+            if not least - TOLERANCE_S <= self._ahead_s <= least + 1 + TOLERANCE_S:
+                self._ahead_s = least + 0.5
+        return self._ahead_s
 
     def _read(self, node: str, query: GpuQuery, series: _ByName, now: float) -> Reading:
         name = f'{query.metric}{{instance="{query.instance}"}}'
@@ -309,27 +332,16 @@ def _refusal(answer: requests.Response) -> str:
     return f"answers {answer.status_code}: {told}{hints.get(answer.status_code, '')}"
 
 
-def _server_time(answer: requests.Response) -> float:
-    """Return the time by the server's clock: ages don't depend on ours, which may be wrong.
-
-    Its answer tells the second; our clock tells the fraction where the two agree.
-    """
-    date = answer.headers.get("Date")
-    if date is None:
-        return time.time()
-    second = parsedate_to_datetime(date).timestamp()
-    return min(max(time.time(), second), second + 1)
-
-
-def _series(body: Any) -> _ByName:
-    """Return the series of a matrix by metric and instance."""
+def _series(body: Any, ahead_s: float) -> _ByName:
+    """Return the series of a matrix by metric and instance; its times are by a clock that is so much ahead."""
     if body["data"]["resultType"] != "matrix":
         raise ValueError(body["data"]["resultType"])
     found: dict[tuple[str, str], list[_Series]] = {}
     for one in body["data"]["result"]:
         values = one.get("values")  # absent in a native histogram
         if values:
-            series = _Series(tuple(float(at) for at, _ in values), tuple(float(text) for _, text in values))
+            times = tuple(float(at) - ahead_s for at, _ in values)
+            series = _Series(times, tuple(float(text) for _, text in values))
             found.setdefault((one["metric"]["__name__"], one["metric"]["instance"]), []).append(series)
     return found
 

@@ -332,6 +332,25 @@ def test_a_clock_that_is_wrong_here_makes_nothing_stale_and_hides_nothing(
         assert "is stale" in str(found[b])
 
 
+def test_times_of_scrapes_are_told_by_the_clock_that_is_given(farm: Farm) -> None:
+    (a,) = farm.nodes(1)
+    farm.exporter.set(a, 10)
+    farm.exporter.wait_for_scrapes(a)
+    for wrong_s in (-3600.0, 0.3, 3600.0):
+        asked = Prometheus(settings_for(farm.server), gpu_queries(a), lambda wrong_s=wrong_s: time.time() + wrong_s)  # type: ignore[misc]
+        window = Window(settings_for(farm.server), 2.0)
+        began = time.time() + wrong_s
+        for _ in range(4):
+            farm.exporter.wait_for_scrapes(a)
+            window.add(asked.sample())
+        average = window.averages(lambda _, began=began: began)[a]  # type: ignore[misc]
+        assert isinstance(average, Average)
+        assert average.value == 10
+        assert began - 2 < average.since < average.until < time.time() + wrong_s + 2
+        # each scrape once: had its time changed from sample to sample, there would be more
+        assert average.scrapes <= (average.until - average.since) / INTERVAL_S + 2
+
+
 def test_a_hostile_name_that_got_past_the_settings_matches_nothing(farm: Farm) -> None:
     (a,) = farm.nodes(1)
     farm.exporter.set(a, 10)
