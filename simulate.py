@@ -80,6 +80,8 @@ def scenario_of(flags: argparse.Namespace) -> Scenario:
     if flags.nodes is not None and flags.classes is not None:
         raise UserError("--nodes and --classes: only one of them is accepted")
     if flags.nodes is not None:
+        if not flags.nodes.isdecimal() or int(flags.nodes) < 1:
+            raise UserError(f"--nodes {flags.nodes!r} is not accepted; accepted: a whole number above 0")
         given["classes"] = {"node": {"count": flags.nodes}}
     if flags.classes is not None:
         given["classes"] = classes_of(flags.classes)

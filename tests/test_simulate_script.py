@@ -79,7 +79,7 @@ def test_a_picture_of_lost_nodes_and_of_a_large_farm_can_be_drawn(tmp_path: Path
     ("flags", "message"),
     [
         pytest.param(["--threshold", 101], "threshold: '101' is not accepted; accepted: 0 to 100", id="threshold"),
-        pytest.param(["--nodes", "0"], "classes:", id="no nodes"),
+        pytest.param(["--nodes", "0"], "--nodes '0' is not accepted", id="no nodes"),
         pytest.param(["--nodes", 3, "--classes", "a:1"], "only one of them", id="nodes and classes"),
         pytest.param(["--classes", "agx"], "NAME:COUNT:SPEED", id="classes"),
         pytest.param(["--load", "9-3"], "load: ['9', '3'] is not accepted", id="load"),
