@@ -17,6 +17,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import requests
+import urllib3
 from requests.auth import AuthBase, HTTPBasicAuth
 
 from posture import config
@@ -27,6 +28,8 @@ LEAST_LOOKBACK_S = 30.0
 """How far a query looks back at least: a series that ended within it is called stale, not absent."""
 LONGEST_MATCHER = 12_000
 """Characters. Beyond it all instances are asked for and ours taken: VictoriaMetrics refuses a query of 16 KiB."""
+PIECE = 1 << 16
+"""Bytes of an answer that are read at once, at most."""
 TOLERANCE_S = 0.5
 """So much two clocks may seem apart for the time that an answer takes."""
 NEEDED_SHARE = 2 / 3
@@ -160,20 +163,24 @@ class Prometheus:
     def _ask(self) -> tuple[float, _ByName]:
         """Return the time, and the series by metric and instance."""
         settings = self._settings
+        deadline = time.monotonic() + settings.timeout_s
         try:
-            answer = self._session.post(
+            with self._session.post(
                 f"{settings.url}/api/v1/query",
                 data={"query": self._query, "timeout": f"{round(settings.timeout_s * 1000)}ms"},
                 timeout=settings.timeout_s,
                 verify=self._verify,
                 allow_redirects=False,
-            )
-        except OSError as error:  # the library's own errors are such, too, but one: the authority's file is gone
+                stream=True,
+            ) as answer:
+                body = _body(answer, deadline)
+        # the library's own errors are OSErrors, too; one that is none of them: the authority's file is gone
+        except (OSError, urllib3.exceptions.HTTPError) as error:
             raise PrometheusUnavailable(f"Prometheus at {settings.url} can't be reached: {_said(error)}") from None
         if not answer.ok or answer.is_redirect:
-            raise PrometheusUnavailable(f"Prometheus at {settings.url} {_refusal(answer)}")
+            raise PrometheusUnavailable(f"Prometheus at {settings.url} {_refusal(answer, body)}")
         try:
-            return self._clock(), _series(answer.json(), self._seconds_ahead(answer))
+            return self._clock(), _series(json.loads(body), self._seconds_ahead(answer))
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError):
             raise PrometheusUnavailable(
                 f"{settings.url} is not Prometheus: its answer is none of /api/v1/query"
@@ -308,9 +315,24 @@ def _credentials(settings: config.Prometheus) -> AuthBase:
     return _Bearer(settings.token)
 
 
-def _said(error: OSError) -> str:
+def _body(answer: requests.Response, deadline: float) -> bytes:
+    """Read an answer; the library's time-out begins anew with every piece that comes.
+
+    Raises:
+        requests.Timeout: it isn't whole at the deadline, by time.monotonic().
+        urllib3.exceptions.HTTPError: the server broke off or hangs.
+    """
+    pieces = []
+    while piece := answer.raw.read1(PIECE, decode_content=True):
+        if time.monotonic() > deadline:
+            raise requests.Timeout
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _said(error: Exception) -> str:
     """Return why a server can't be reached, without the layers of the library."""
-    if isinstance(error, requests.Timeout):
+    if isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError)):
         return "it did not answer in time"
     cause: BaseException = error
     while cause.__context__ is not None:
@@ -318,7 +340,7 @@ def _said(error: OSError) -> str:
     return str(getattr(cause, "strerror", None) or cause)
 
 
-def _refusal(answer: requests.Response) -> str:
+def _refusal(answer: requests.Response, body: bytes) -> str:
     """Return what an answer that is no result says."""
     hints = {
         401: "; accepted: prometheus.username with its password, or prometheus.token",
@@ -326,7 +348,7 @@ def _refusal(answer: requests.Response) -> str:
         404: "; accepted in prometheus.url: the address without /api/v1",
     }
     try:
-        told = str(answer.json()["error"])
+        told = str(json.loads(body)["error"])
     except (KeyError, TypeError, ValueError, RecursionError):
         told = answer.reason
     return f"answers {answer.status_code}: {told}{hints.get(answer.status_code, '')}"

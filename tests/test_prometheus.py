@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import http.client
 import itertools
@@ -496,6 +497,15 @@ def test_a_server_that_never_answers_costs_no_more_than_the_time_out() -> None:
     assert time.monotonic() - began < 10
 
 
+def test_a_server_whose_answer_never_ends_costs_no_more_than_the_time_out() -> None:
+    with StrangeServer(200, b"x" * 1000, pause_s=0.1) as server:
+        settings = dataclasses.replace(config.Prometheus(), url=server.url, timeout_s=0.5)
+        began = time.monotonic()
+        found = Prometheus(settings, gpu_queries("a")).sample()["a"]
+    assert "did not answer in time" in str(found)
+    assert time.monotonic() - began < 10
+
+
 def test_nothing_is_asked_for_an_empty_map() -> None:
     settings = dataclasses.replace(config.Prometheus(), url=f"http://127.0.0.1:{free_port()}")
     assert Prometheus(settings, {}).sample() == {}
@@ -548,9 +558,9 @@ class CountingProxy(LoopbackServer):
 
 
 class StrangeServer(LoopbackServer):
-    """Answers every request alike, or never."""
+    """Answers every request alike, byte by byte if there is a pause between them, or never."""
 
-    def __init__(self, status: int, body: bytes, *, silent: bool = False) -> None:
+    def __init__(self, status: int, body: bytes, *, silent: bool = False, pause_s: float = 0.0) -> None:
         ended = threading.Event()
         self._ended = ended
 
@@ -563,7 +573,11 @@ class StrangeServer(LoopbackServer):
                 self.send_header("Location", "http://127.0.0.1:9/")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body)
+                with contextlib.suppress(OSError):  # who asked has lost patience
+                    for piece in [body] if not pause_s else [body[at : at + 1] for at in range(len(body))]:
+                        self.wfile.write(piece)
+                        if ended.wait(pause_s):
+                            return
 
             def log_message(self, *_: Any) -> None:
                 pass
