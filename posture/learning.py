@@ -95,6 +95,11 @@ class Ledger:
             self._open_on[node] -= 1
             self._settled_s[node] = max(settled_s, self._settled_s.get(node, -math.inf))
 
+    def settle_by(self, latest_s: float) -> None:
+        """Let no change that has ended settle later than this, in seconds."""
+        for node, settled_s in self._settled_s.items():
+            self._settled_s[node] = min(settled_s, latest_s)
+
     def settles_s(self, node: str) -> float:
         """Return since when samples of a node are free of our changes; infinite while one is under way (R5).
 

@@ -24,6 +24,10 @@ class Settling:
 
     def see(self, view: View) -> None:
         """Compare the cluster with what it was when last seen."""
+        # what would settle later than a change of just now was noted by a clock that has been set back since
+        latest_s = view.taken_s + self._after_ready_s
+        self._settled_s = {stream: min(settled_s, latest_s) for stream, settled_s in self._settled_s.items()}
+        self._ledger.settle_by(latest_s)
         for stream, scaled_job in view.scaled_jobs.items():
             if open_move_text(scaled_job) is not None:
                 # the ledger knows of the move, and its end is the new pod's becoming Ready
@@ -40,6 +44,7 @@ class Settling:
         ready = [(pod.ready_since_s, pod.uid) for pod in pods if pod.ready_since_s is not None]
         if ready:
             since_s, uid = max(ready)
+            since_s = min(since_s, view.taken_s)  # by the clock of the pod's node, which may be ahead
             if self._ready_pods.get(stream) != uid:
                 self._ready_pods[stream] = uid
                 self._settled_s[stream] = since_s + self._after_ready_s
