@@ -155,8 +155,7 @@ class RealNode:
             )  # fmt: skip
         threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
         self._await(lambda: "node" in self._running)
-        self.start_program("containerd")
-        self._await_containerd()
+        self._start_containerd()
         self.start_program("kubelet")
 
     def cut_power(self) -> None:
@@ -186,9 +185,10 @@ class RealNode:
         """Start what doesn't run."""
         if not self.on:
             self.start()
-        for name in ("containerd", "kubelet"):
-            if name not in self._running:
-                self.start_program(name)
+        if "containerd" not in self._running:
+            self._start_containerd()
+        if "kubelet" not in self._running:
+            self.start_program("kubelet")
 
     def stop_program(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """End kubelet or containerd; containers go on."""
@@ -199,8 +199,7 @@ class RealNode:
         """Restart containerd under its running containers."""
         self.stop_program("containerd", signal.SIGTERM)
         (self.folder / "state" / "containerd.sock").unlink(missing_ok=True)
-        self.start_program("containerd")
-        self._await_containerd()
+        self._start_containerd()
 
     @contextlib.contextmanager
     def network_cut(self) -> Iterator[None]:
@@ -373,11 +372,13 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
         with self._changed:
             assert self._changed.wait_for(condition, STARTED_S), self.logs()
 
-    def _await_containerd(self) -> None:
-        """Wait until containerd serves kubelet, which else ends at once; its log is the only sign of it."""
-        deadline = time.monotonic() + STARTED_S
+    def _start_containerd(self) -> None:
+        """Start it and wait until it serves kubelet, which else ends at once; its log is the only sign of it."""
         log = str(self.folder / "containerd.log")
-        while "Start streaming server" not in read(log).rpartition("starting containerd")[2]:
+        before = len(read(log))
+        self.start_program("containerd")
+        deadline = time.monotonic() + STARTED_S
+        while "Start streaming server" not in read(log)[before:]:
             assert time.monotonic() < deadline, self.logs()
             time.sleep(0.05)
 
