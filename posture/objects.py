@@ -6,7 +6,7 @@ Times are seconds since 1970 by the cluster's clocks.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -197,8 +197,10 @@ def _trouble(status: Mapping[str, Any], conditions: Mapping[str, Mapping[str, An
             return reason, None
     if phase == "Pending" and conditions.get("PodScheduled", {}).get("status") == "True":
         return "ContainerCreating", None
-    if phase == "Running" and not _holds(conditions, "Ready") and not _was_ready(status, conditions):
-        return "NotReady", max(_started_s(status), default=None)
+    starts = _started_s(status)
+    # none runs in the moment between a container's end and its pod's
+    if phase == "Running" and starts and not _holds(conditions, "Ready") and not _was_ready(starts, conditions):
+        return "NotReady", max(starts)
     return "", None
 
 
@@ -210,10 +212,10 @@ def _waiting(container: Mapping[str, Any]) -> str:
     return str(((container.get("state") or {}).get("waiting") or {}).get("reason", ""))
 
 
-def _was_ready(status: Mapping[str, Any], conditions: Mapping[str, Mapping[str, Any]]) -> bool:
+def _was_ready(starts: Sequence[float], conditions: Mapping[str, Mapping[str, Any]]) -> bool:
     """Say whether a pod has lost its readiness; one that never had it has been so since its containers started."""
     lost = seconds(conditions.get("Ready", {}).get("lastTransitionTime"))
-    return lost is not None and any(lost > start for start in _started_s(status))
+    return lost is not None and any(lost > start for start in starts)
 
 
 def _started_s(status: Mapping[str, Any]) -> list[float]:

@@ -353,6 +353,16 @@ def container(**state: Any) -> list[dict[str, Any]]:
             id="was ready",
         ),
         pytest.param(
+            {
+                "phase": "Running",
+                "conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-01T01:00:00Z"}],
+                "containerStatuses": container(terminated={"finishedAt": "2026-01-01T01:00:00Z"}),
+            },
+            "",
+            False,
+            id="has just ended",
+        ),
+        pytest.param(
             {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}, "", False, id="ready"
         ),
     ],
