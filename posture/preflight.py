@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from posture import commands, config, images, kube, labels, objects, rights, taint
 from posture.affinity import NODE_LABEL
@@ -23,7 +24,7 @@ from posture.in_cluster import CONFIG_MAP, InCluster
 from posture.kube import Kind, KubeClient, Object
 from posture.objects import Node
 from posture.prometheus import MetricUnavailable, Prometheus, Reading
-from posture.scaler_server import check_exposure, credentials
+from posture.scaler_server import check_exposure, credentials, is_loopback
 from posture.snapshot import taint_texts, tolerates
 
 OLDEST_KEDA = (2, 20)
@@ -363,6 +364,7 @@ def _check_needs(intent: Intent, cluster: KubeClient, survey: Survey) -> Iterato
             _missing_secrets(manifest, read),
             _check_database(stream, manifest, read),
             check_claims(manifest, read),
+            check_addresses(stream, manifest, read),
         )
         for finding in itertools.chain(*needs):
             if finding.what not in told:
@@ -412,6 +414,34 @@ def check_claims(manifest: Object, read: Read) -> Iterator[Finding]:
                 f"claim {name} is {', '.join(modes)}: it would hold its streams on one node",
                 "in posture-job-*.yaml: a claim with accessModes: [ReadWriteMany], or the hostPath",
             )
+
+
+def check_addresses(stream: str, manifest: Object, read: Read) -> Iterator[Finding]:
+    """The broker's and the database's addresses mean something in a pod: its loopback is its own.
+
+    Args:
+        stream: whose pod it is.
+        manifest: its ScaledJob.
+        read: gets an object of the cluster.
+    """
+    if pod_spec(manifest).get("hostNetwork"):
+        return
+    namespace = manifest["metadata"].get("namespace", "")
+    for name in ("POSTURE_MQTT_URL", "POSTURE_DATABASE_URL"):
+        host = _host_of(_value_of(name, manifest, read))
+        if is_loopback(host):
+            yield Finding(
+                f"stream {stream} would look for {name} at {host}, which in a pod is the pod itself",
+                f"kubectl -n {namespace} edit secret posture-farm   ({name}: an address that all nodes reach)",
+                warning=True,  # there may be a sidecar
+            )
+
+
+def _host_of(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _secret_references(manifest: Object) -> Iterator[tuple[str, str]]:

@@ -99,7 +99,7 @@ def check_exposure(settings: Scaler, environ: Mapping[str, str]) -> None:
     Raises:
         UserError: it was not asked for.
     """
-    if settings.tls_cert or _is_loopback(split_listen(settings.listen)[0]) or "KUBERNETES_SERVICE_HOST" in environ:
+    if settings.tls_cert or is_loopback(split_listen(settings.listen)[0]) or "KUBERNETES_SERVICE_HOST" in environ:
         return
     if not settings.insecure:
         raise UserError(
@@ -109,7 +109,8 @@ def check_exposure(settings: Scaler, environ: Mapping[str, str]) -> None:
     _log.warning("plaintext on %s: anyone who reaches it can ask, and can pose as this scaler", settings.listen)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether a name or an address is of the machine itself."""
     if host == "localhost":
         return True
     with contextlib.suppress(ValueError):

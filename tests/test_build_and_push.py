@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
 import os
 import socket
@@ -235,6 +236,28 @@ def test_a_claim_that_would_hold_a_stream_on_one_node_is_refused(modes: list[str
         assert what in finding.what
         assert not finding.warning
         assert "ReadWriteMany" in finding.mend
+
+
+@pytest.mark.parametrize(
+    ("url", "host_network", "host"),
+    [
+        pytest.param("mqtt://localhost:1883", False, "localhost", id="a name"),
+        pytest.param("mqtts://me:secret@127.0.0.1", False, "127.0.0.1", id="an address"),
+        pytest.param("mqtt://[::1]:1883", False, "::1", id="IPv6"),
+        pytest.param("mqtt://localhost:1883", True, None, id="the node's own network"),
+        pytest.param("mqtt://broker.test:1883", False, None, id="another machine"),
+    ],
+)
+def test_a_broker_that_would_be_looked_for_in_the_pod_itself_is_told(
+    url: str, host_network: bool, host: str | None
+) -> None:
+    reference = {"valueFrom": {"secretKeyRef": {"name": "posture-farm", "key": "POSTURE_MQTT_URL"}}}
+    pod = {"hostNetwork": host_network, "containers": [{"env": [{"name": "POSTURE_MQTT_URL", **reference}]}]}
+    manifest = {"metadata": {"namespace": "farm"}, "spec": {"jobTargetRef": {"template": {"spec": pod}}}}
+    secret = {"kind": "Secret", "data": {"POSTURE_MQTT_URL": base64.b64encode(url.encode()).decode()}}
+    findings = list(preflight.check_addresses("pi1", manifest, lambda kind, name: secret))
+    assert [f"POSTURE_MQTT_URL at {host}, " in finding.what for finding in findings] == [True] * (host is not None)
+    assert "secret@" not in "".join(finding.what + finding.mend for finding in findings)
 
 
 # how other programs are called
