@@ -47,6 +47,8 @@ from watching import wait_for
 NAMESPACE = "posture-farm"
 SCRAPE_S = 5.0
 UP_S = 3600.0
+SHIPPED_S = 600.0
+"""For KEDA at the rate with which it is shipped, which may be too low for it ever to ask about all streams."""
 PATIENCE_S = 120.0
 """For one request: the first minutes are crowded."""
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -166,14 +168,20 @@ class Bench:
             )  # fmt: skip
 
     def _ship_keda(self) -> None:
-        """Start KEDA again with its own API rate, and let it look at everything once."""
+        """Start KEDA again with its own API rate, and let it look at everything once, if it ever comes so far."""
         keda = self.cluster.keda
         keda.stop()
         keda.command = [part for part in keda.command if not part.startswith("--kube-api-")]
         began = time.monotonic()
         keda.start()
-        wait_for(lambda: max(self._ages()) < time.monotonic() - began, UP_S, look_s=1)
-        say(f"KEDA started again: it had asked about every stream after {time.monotonic() - began:.0f} s")
+        asked, passed_s = 0, 0.0
+        while asked < self.flags.streams and passed_s < SHIPPED_S:
+            time.sleep(1)
+            passed_s = time.monotonic() - began
+            asked = sum(age < passed_s for age in self._ages())
+        say(
+            f"KEDA started again: {passed_s:.0f} s later {asked} of {self.flags.streams} streams were asked about"
+        )
 
     # measured
 
