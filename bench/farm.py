@@ -179,9 +179,7 @@ class Bench:
             time.sleep(1)
             passed_s = time.monotonic() - began
             asked = sum(age < passed_s for age in self._ages())
-        say(
-            f"KEDA started again: {passed_s:.0f} s later {asked} of {self.flags.streams} streams were asked about"
-        )
+        say(f"KEDA started again: {passed_s:.0f} s later {asked} of {self.flags.streams} streams were asked about")
 
     # measured
 
