@@ -158,6 +158,7 @@ def _begin_file(folder: Path, mode: int) -> tuple[int, Path]:
                 return descriptor, temporary
         except OSError:
             os.close(descriptor)
+            temporary.unlink()
             raise
         os.close(descriptor)  # whoever started beside us took it before it was locked
 

@@ -426,13 +426,12 @@ def check_addresses(stream: str, manifest: Object, read: Read) -> Iterator[Findi
     """
     if pod_spec(manifest).get("hostNetwork"):
         return
-    namespace = manifest["metadata"].get("namespace", "")
     for name in ("POSTURE_MQTT_URL", "POSTURE_DATABASE_URL"):
         host = _host_of(_value_of(name, manifest, read))
         if is_loopback(host):
             yield Finding(
                 f"stream {stream} would look for {name} at {host}, which in a pod is the pod itself",
-                f"kubectl -n {namespace} edit secret posture-farm   ({name}: an address that all nodes reach)",
+                f"set {name} in the Secret to an address that all nodes reach",
                 warning=True,  # there may be a sidecar
             )
 

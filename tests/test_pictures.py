@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import signal
@@ -161,6 +162,18 @@ def test_a_picture_is_written_also_if_another_starts_before_its_file_is_locked(
     PictureFolder(tmp_path).write_many([("a.jpg", b"x")])
     assert len(begun[0]) == 1, "there was no file to take"
     assert names(tmp_path) == ["a.jpg"]
+
+
+def test_a_folder_where_nothing_can_be_locked_is_told_and_nothing_is_left_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(PicturesUnavailable, match="No locks available"):
+        PictureFolder(tmp_path).write_many([("a.jpg", b"x")])
+    assert names(tmp_path) == []
 
 
 def test_two_processes_that_write_the_same_picture_leave_a_whole_one(tmp_path: Path) -> None:
