@@ -25,8 +25,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from posture import config, kube, manifests, preflight, processes
-from posture.config import Settings
+from posture import kube, manifests, preflight, processes
 from posture.errors import UserError
 from posture.farm import Farm, Options
 from posture.in_cluster import InCluster
@@ -36,6 +35,8 @@ from posture.manifests import Manifest
 from posture.preflight import Finding, Intent, Survey
 from posture.runtime import EXIT_FAILED, EXIT_OK, EXIT_USER_ERROR, Stop, run_script, setup_logging
 from posture.scaler_server import split_listen
+from posture.settings import config
+from posture.settings.config import Settings
 from posture.steps import Journal, show_plan
 from posture.teardown import TearDown
 from stop import stop_farm

@@ -25,7 +25,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from posture import config
+from posture.settings import config
 
 GPU_QUERIES = config.GPU_QUERIES
 """Node -> instance and metric; edited in cluster.yaml."""

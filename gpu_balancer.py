@@ -23,13 +23,14 @@ sys.path.insert(0, str(HERE))
 
 from prometheus_client import CollectorRegistry
 
-from posture import config, kube, processes
+from posture import kube, processes
 from posture.balancer import Balancer
 from posture.balancer_metrics import BalancerMetrics
 from posture.errors import UserError
 from posture.exposition import Exposition
 from posture.prometheus import Prometheus
 from posture.runtime import Stop, run_script, setup_logging
+from posture.settings import config
 
 log = logging.getLogger("gpu_balancer")
 

@@ -20,11 +20,12 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from posture import config, images, manifests, new_stream, placement
+from posture import images, manifests, new_stream, placement
 from posture.errors import UserError
 from posture.manifests import Manifest
 from posture.prometheus import MetricUnavailable, Prometheus, Reading
 from posture.runtime import EXIT_OK, run_script, setup_logging
+from posture.settings import config
 
 log = logging.getLogger("patch_scaledjob")
 

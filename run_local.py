@@ -30,11 +30,12 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from posture import config, summary
+from posture import summary
 from posture.children import Child
 from posture.errors import UserError
 from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, run_script
 from posture.screen import Screen
+from posture.settings import config
 from posture.sources import open_source
 from publish_images import positive
 

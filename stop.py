@@ -18,11 +18,12 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from posture import config, kube, processes
-from posture.config import Settings
+from posture import kube, processes
 from posture.errors import FailedError, UserError
 from posture.kube import KubeClient, KubeError
 from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, run_script, setup_logging
+from posture.settings import config
+from posture.settings.config import Settings
 from posture.teardown import TearDown
 
 

@@ -30,10 +30,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from posture import config, frame, overlay
+from posture import frame, overlay
 from posture.account import Account
 from posture.calibration import calibrate
-from posture.config import Analyzer, Database, Settings, path_of
 from posture.errors import UserError
 from posture.health import Progress
 from posture.lateness import Lateness
@@ -41,6 +40,8 @@ from posture.pictures import PictureFolder, PicturesUnavailable, Quarantine
 from posture.pose import PoseEstimator, View
 from posture.rules import Baseline, Judge, Landmarks, Verdict
 from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, setup_logging
+from posture.settings import config
+from posture.settings.config import Analyzer, Database, Settings, path_of
 from posture.state import StateTracker
 from posture.store import Row, Store, StoreRefused, StoreUnavailable, open_store
 from posture.stream import Delivery, Stream

@@ -17,8 +17,6 @@ from random import Random
 
 from posture import events, explain, kube, labels, last_node, rights
 from posture.balancer_metrics import BalancerMetrics
-from posture.config import Balancer as BalancerSettings
-from posture.config import Settings, path_of
 from posture.errors import UserError
 from posture.fleet import Move, Plan, Policy, Rules, Snapshot, StreamHistory
 from posture.kube import KubeClient, KubeError
@@ -29,6 +27,8 @@ from posture.objects import ScaledJob
 from posture.planner import plan_offloads
 from posture.prometheus import Average, Prometheus, Window
 from posture.runtime import EXIT_FAILED, EXIT_OK, Stop
+from posture.settings.config import Balancer as BalancerSettings
+from posture.settings.config import Settings, path_of
 from posture.settling import Settling
 from posture.snapshot import SnapshotMaker, View, Watch, read_nodes, read_view
 

@@ -9,11 +9,11 @@ import time
 from paho.mqtt import client as paho
 
 from posture import frame, mqtt, rules
-from posture.config import Settings, path_of
 from posture.errors import FailedError, UserError
 from posture.pose import PoseEstimator
 from posture.rules import CALIBRATION_S, Landmarks
 from posture.runtime import EXIT_OK, Stop
+from posture.settings.config import Settings, path_of
 
 log = logging.getLogger("calibrate")
 

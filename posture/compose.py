@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 from posture import commands
-from posture.config import ROOT
+from posture.settings.config import ROOT
 
 FILE = ROOT / "docker-compose.yml"
 DOWN_S = 180.0

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 from posture import images, manifests, processes, taint
-from posture.config import ROOT, Settings
 from posture.errors import FailedError
 from posture.in_cluster import InCluster
 from posture.kube import FIELD_MANAGER, KubeClient
@@ -25,6 +24,7 @@ from posture.prometheus import Prometheus
 from posture.rollout import Rollout
 from posture.runtime import Stop
 from posture.screen import Screen
+from posture.settings.config import ROOT, Settings
 from posture.steps import Step
 
 

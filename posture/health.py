@@ -15,9 +15,9 @@ import sys
 import time
 from pathlib import Path
 
-from posture import config
 from posture.errors import UserError
 from posture.runtime import EXIT_FAILED, EXIT_OK, run_script
+from posture.settings import config
 
 TOUCH_EVERY_S = 1.0
 

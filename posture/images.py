@@ -12,8 +12,8 @@ from pathlib import Path
 import requests
 
 from posture import commands
-from posture.config import ROOT, Images
 from posture.runtime import Stop
+from posture.settings.config import ROOT, Images
 
 ANALYZER_TARGET, SCHEDULER_TARGET = "analyzer", "scheduler"
 """The Dockerfile's two targets."""

@@ -17,11 +17,11 @@ from pathlib import Path
 import yaml
 
 from posture import kube, labels, taint
-from posture.config import ROOT
 from posture.errors import FailedError
 from posture.kube import Kind, KubeClient, Object
 from posture.rights import Right
 from posture.runtime import Stop
+from posture.settings.config import ROOT
 
 FOLDER = ROOT / "deploy"
 LEFT_OUT = frozenset({"namespace.yaml", "rbac-operator.yaml"})

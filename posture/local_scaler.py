@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 
 from posture import processes
 from posture.children import Child
-from posture.config import ROOT, Scaler
 from posture.errors import FailedError
 from posture.runtime import Stop
 from posture.scaler_server import split_listen
+from posture.settings.config import ROOT, Scaler
 
 NAME = "scaler"
 SCRIPT = ROOT / "cpu_monitor_and_offload.py"

@@ -17,9 +17,9 @@ from typing import Any
 import yaml
 
 from posture import affinity, labels
-from posture.config import PI_ID
 from posture.errors import UserError
 from posture.manifest_checks import Key, find_mistakes
+from posture.settings.config import PI_ID
 
 POD = ("spec", "jobTargetRef", "template", "spec")
 CONTAINER = (*POD, "containers", 0)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from posture.config import PI_ID
 from posture.errors import UserError
+from posture.settings.config import PI_ID
 
 
 def files_for(pi_id: str, model: str, source: Path, target: Path) -> dict[Path, str]:

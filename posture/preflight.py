@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from posture import commands, config, images, kube, labels, objects, rights, taint
+from posture import commands, images, kube, labels, objects, rights, taint
 from posture.affinity import NODE_LABEL
-from posture.config import Settings
 from posture.errors import FailedError, UserError
 from posture.in_cluster import CONFIG_MAP, InCluster
 from posture.kube import Kind, KubeClient, Object
 from posture.objects import Node
 from posture.prometheus import MetricUnavailable, Prometheus, Reading
 from posture.scaler_server import check_exposure, credentials, is_loopback
+from posture.settings import config
+from posture.settings.config import Settings
 from posture.snapshot import taint_texts, tolerates
 
 OLDEST_KEDA = (2, 20)

@@ -20,8 +20,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from posture.children import Child
-from posture.config import ROOT
 from posture.errors import UserError
+from posture.settings.config import ROOT
 
 PROC = Path("/proc")
 POLL_S = 0.1

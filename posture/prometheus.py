@@ -20,9 +20,9 @@ import requests
 import urllib3
 from requests.auth import AuthBase, HTTPBasicAuth
 
-from posture import config
-from posture.config import GpuQuery, path_of
 from posture.errors import UserError
+from posture.settings import config
+from posture.settings.config import GpuQuery, path_of
 
 LEAST_LOOKBACK_S = 30.0
 """How far a query looks back at least: a series that ended within it is called stale, not absent."""

@@ -18,10 +18,10 @@ from paho.mqtt import client as paho
 from paho.mqtt.reasoncodes import ReasonCode
 
 from posture import mqtt
-from posture.config import Mqtt
 from posture.errors import UserError
 from posture.frame import Identity, stamp
 from posture.runtime import Stop
+from posture.settings.config import Mqtt
 from posture.spool import Waiting
 
 log = logging.getLogger("camera")

@@ -30,9 +30,9 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from posture import mqtt
-from posture.config import Mqtt
 from posture.errors import UserError
 from posture.runtime import Stop
+from posture.settings.config import Mqtt
 
 log = logging.getLogger("stream")
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from posture import compose, kube, labels, objects, processes, taint
-from posture.config import Settings
 from posture.errors import FailedError
 from posture.in_cluster import InCluster
 from posture.kube import Kind, KubeClient, Object
 from posture.runtime import Stop
+from posture.settings.config import Settings
 
 POLL_S = 1.0
 SCALER_STOP_S = 10.0

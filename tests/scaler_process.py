@@ -14,7 +14,7 @@ import trustme
 import yaml
 from servers import Server, free_port
 
-from posture.config import GpuQuery
+from posture.settings.config import GpuQuery
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))

@@ -20,10 +20,10 @@ import trustme
 from servers import free_port
 
 from posture import commands, images, preflight, rollout
-from posture.config import GpuQuery, Images, Kubernetes, Settings
 from posture.objects import Node
 from posture.prometheus import MetricUnavailable, Reading
 from posture.runtime import Stop
+from posture.settings.config import GpuQuery, Images, Kubernetes, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 

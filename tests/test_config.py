@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from posture import config
 from posture.errors import UserError
+from posture.settings import config
 
 ROOT = Path(__file__).resolve().parent.parent
 SECRETS = {"password": "hunter2", "key": "hunter3", "url": "postgresql://u:hunter4@h/d"}

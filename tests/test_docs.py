@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from posture import config
 from posture.rules import RULE_SETS
+from posture.settings import config
 
 ROOT = Path(__file__).resolve().parent.parent
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()

@@ -17,10 +17,11 @@ import pytest
 import yaml
 from servers import free_port
 
-from posture import config, kube
+from posture import kube
 from posture.errors import UserError
 from posture.kube import KubeClient
 from posture.lease import Lease
+from posture.settings import config
 
 
 @dataclasses.dataclass

@@ -11,9 +11,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posture import affinity, config, manifests
+from posture import affinity, manifests
 from posture.errors import UserError
 from posture.manifests import Manifest
+from posture.settings import config
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = sorted(ROOT.glob("posture-job-*.yaml"))

@@ -19,7 +19,8 @@ from servers import PrometheusServer, free_port
 import cpu_monitor_and_offload
 import gpu_balancer
 import patch_scaledjob
-from posture import affinity, config
+from posture import affinity
+from posture.settings import config
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "patch_scaledjob.py"

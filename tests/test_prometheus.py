@@ -20,10 +20,10 @@ import trustme
 from gpu_exporter import METRIC, GpuExporter, gpu_queries, instance_of
 from servers import PrometheusServer, free_port
 
-from posture import config
-from posture.config import GpuQuery
 from posture.errors import UserError
 from posture.prometheus import Average, MetricUnavailable, Prometheus, Reading, Window
+from posture.settings import config
+from posture.settings.config import GpuQuery
 
 INTERVAL_S = 0.5
 HUNTER2 = "$2b$04$ZayLSij2ZQFIkbLgcgGGseL1NH5cKiXYYJssvf3s1da.u6RiJHIom"

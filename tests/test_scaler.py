@@ -25,11 +25,11 @@ from prometheus_client import CollectorRegistry
 from scaler_process import ANSWER_S, ROOT, Certificates, poll, ref, wire, wire_grpc
 from servers import free_port
 
-from posture.config import Scaler
 from posture.debounce import Debounce
 from posture.errors import UserError
 from posture.scaler import METRIC, Answers, Calls, ExternalScaler
 from posture.scaler_server import ScalerServer, check_exposure, credentials
+from posture.settings.config import Scaler
 
 OVERLOADED = {"agx1": 90.0, "nano1": 95.0}
 WITH_ROOM = {"agx1": 90.0, "nano1": 20.0}

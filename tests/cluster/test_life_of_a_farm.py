@@ -35,9 +35,9 @@ from servers import PrometheusServer
 from test_deploy import REVIEWS
 
 from posture import kube, processes
-from posture.config import Kubernetes
 from posture.rollout import Rollout
 from posture.runtime import Stop
+from posture.settings.config import Kubernetes
 
 NODES = ("agx", "nano")
 SECRET = {"POSTURE_MQTT_URL": "mqtt://broker:1883", "POSTURE_DATABASE_URL": "postgresql://farm@db/farm"}
