@@ -25,7 +25,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from posture import kube, manifests, preflight, processes
+from posture import kube, manifests, preflight
 from posture.errors import UserError
 from posture.farm import Farm, Options
 from posture.in_cluster import InCluster
@@ -38,6 +38,7 @@ from posture.scaler_server import split_listen
 from posture.settings import config
 from posture.settings.config import Settings
 from posture.steps import Journal, show_plan
+from posture.system import recorded_processes
 from posture.teardown import TearDown
 from stop import stop_farm
 
@@ -140,7 +141,7 @@ def show_findings(findings: Sequence[Finding]) -> bool:
 
 def intent_of(settings: Settings, options: Options, sources: Sequence[Manifest], scaler: LocalScaler) -> Intent:
     """Return what is about to be done, as far as it is known without a cluster."""
-    listens_already = processes.find(SCALER, scaler.folder) is not None
+    listens_already = recorded_processes.find(SCALER, scaler.folder) is not None
     port = None if options.in_cluster or listens_already else split_listen(settings.scaler.listen)[1]
     return Intent(
         settings,
@@ -164,7 +165,7 @@ def prepare(settings: Settings, flags: argparse.Namespace, stop: Stop, open_clie
     sources, scripts = read_sources()
     manifests.check_pace(sources, settings.scaler.stabilize_s)
     kubernetes = settings.kubernetes
-    folder = processes.folder_of(kubernetes.namespace, kubernetes.farm)
+    folder = recorded_processes.folder_of(kubernetes.namespace, kubernetes.farm)
     scaler = LocalScaler(settings.scaler, flags.config, folder)
     intent = intent_of(settings, options, sources, scaler)
     try:
@@ -193,7 +194,7 @@ def bring_up(farm: Farm, stop: Stop) -> int:
         The exit status.
     """
     options = farm.options
-    with processes.only_one(farm.folder):
+    with recorded_processes.only_one(farm.folder):
         if not Journal(stop).run(farm.steps()):
             undo = options.stop_command("--delete-scaledjobs", "--clean")
             again = shlex.join(["python3", "build_and_push.py", *sys.argv[1:]])
@@ -207,7 +208,7 @@ def bring_up(farm: Farm, stop: Stop) -> int:
         return EXIT_OK
     second = Stop()
     second.install()
-    with processes.only_one(farm.folder):
+    with recorded_processes.only_one(farm.folder):
         return stop_farm(TearDown(farm.settings, second))
 
 

@@ -32,10 +32,8 @@ GPU_QUERIES = config.GPU_QUERIES
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
-from posture.children import Child
 from posture.debounce import Debounce
 from posture.errors import UserError
-from posture.exposition import Exposition
 from posture.prometheus import MetricUnavailable, Prometheus
 from posture.refresher import Refresher, Usage
 from posture.runtime import EXIT_FAILED, EXIT_OK, run_script, setup_logging
@@ -43,6 +41,8 @@ from posture.scaler import METRIC, Answers, Calls, ExternalScaler
 from posture.scaler_metrics import ScalerCollector
 from posture.scaler_server import ScalerServer, check_exposure, split_listen
 from posture.supervisor import Supervisor
+from posture.system.children import Child
+from posture.system.probes import Exposition
 
 LAST_CALLS_S = 1.0
 BALANCER_STOP_S = 3.0

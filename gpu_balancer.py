@@ -23,14 +23,15 @@ sys.path.insert(0, str(HERE))
 
 from prometheus_client import CollectorRegistry
 
-from posture import kube, processes
+from posture import kube
 from posture.balancer import Balancer
 from posture.balancer_metrics import BalancerMetrics
 from posture.errors import UserError
-from posture.exposition import Exposition
 from posture.prometheus import Prometheus
 from posture.runtime import Stop, run_script, setup_logging
 from posture.settings import config
+from posture.system import recorded_processes
+from posture.system.probes import Exposition
 
 log = logging.getLogger("gpu_balancer")
 
@@ -101,14 +102,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     log.info("%s%s", " ".join(f"{key}={value}" for key, value in balancer.items()), " dry-run" * flags.dry_run)
     registry = CollectorRegistry()
     metrics = BalancerMetrics(registry)
-    folder = processes.folder_of(settings.kubernetes.namespace, settings.kubernetes.farm)
+    folder = recorded_processes.folder_of(settings.kubernetes.namespace, settings.kubernetes.farm)
     stays = not (flags.dry_run or flags.once)
     with contextlib.ExitStack() as stack:
         cluster = stack.enter_context(kube.connect(settings.kubernetes, wait=wait))
         # pods become Ready by the API server's clock
         prometheus = Prometheus(settings.prometheus, settings.gpu_queries, cluster.now)
         if stays:
-            stack.enter_context(processes.recorded("balancer", folder))
+            stack.enter_context(recorded_processes.recorded("balancer", folder))
         if stays and settings.balancer.metrics_port:
             Exposition("127.0.0.1", settings.balancer.metrics_port, registry, lambda: "", lambda: "")
         return Balancer(

@@ -18,12 +18,13 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from posture import kube, processes
+from posture import kube
 from posture.errors import FailedError, UserError
 from posture.kube import KubeClient, KubeError
 from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, run_script, setup_logging
 from posture.settings import config
 from posture.settings.config import Settings
+from posture.system import recorded_processes
 from posture.teardown import TearDown
 
 
@@ -107,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     work = TearDown(settings, stop, dry_run=flags.dry_run)
     if flags.dry_run:
         return stop_farm(work, delete_scaledjobs=flags.delete_scaledjobs, clean=flags.clean)
-    with processes.only_one(work.folder):
+    with recorded_processes.only_one(work.folder):
         return stop_farm(work, delete_scaledjobs=flags.delete_scaledjobs, clean=flags.clean)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 
-from posture import commands
 from posture.settings.config import ROOT
+from posture.system import commands
 
 FILE = ROOT / "docker-compose.yml"
 DOWN_S = 180.0

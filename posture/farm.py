@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from posture import images, manifests, processes, taint
+from posture import images, manifests, taint
 from posture.errors import FailedError
 from posture.in_cluster import InCluster
 from posture.kube import FIELD_MANAGER, KubeClient
@@ -23,9 +23,10 @@ from posture.preflight import Survey
 from posture.prometheus import Prometheus
 from posture.rollout import Rollout
 from posture.runtime import Stop
-from posture.screen import Screen
 from posture.settings.config import ROOT, Settings
 from posture.steps import Step
+from posture.system import recorded_processes
+from posture.system.terminal import Screen
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Farm:
     @property
     def folder(self) -> Path:
         """Where this farm's records are on this machine."""
-        return processes.folder_of(self.settings.kubernetes.namespace, self.settings.kubernetes.farm)
+        return recorded_processes.folder_of(self.settings.kubernetes.namespace, self.settings.kubernetes.farm)
 
     @property
     def rollout(self) -> Rollout:
@@ -260,12 +261,12 @@ class Farm:
 
     def _scaler_steps(self) -> Iterator[Step]:
         if self.options.in_cluster:
-            record = processes.find(SCALER, self.folder)
+            record = recorded_processes.find(SCALER, self.folder)
             if record is not None:
                 yield Step(
                     f"stop the scaler here, pid {record.pid}: from now on it runs in the cluster",
                     [["kill", str(record.pid)]],
-                    partial(processes.stop, SCALER, self.folder, STOP_S),
+                    partial(recorded_processes.stop, SCALER, self.folder, STOP_S),
                 )
             yield Step(
                 f"run scaler and balancer in the cluster, where KEDA finds them at {self.scaler_address}",

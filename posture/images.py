@@ -11,9 +11,9 @@ from pathlib import Path
 
 import requests
 
-from posture import commands
 from posture.runtime import Stop
 from posture.settings.config import ROOT, Images
+from posture.system import commands
 
 ANALYZER_TARGET, SCHEDULER_TARGET = "analyzer", "scheduler"
 """The Dockerfile's two targets."""

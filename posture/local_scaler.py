@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from posture import processes
-from posture.children import Child
 from posture.errors import FailedError
 from posture.runtime import Stop
 from posture.scaler_server import split_listen
 from posture.settings.config import ROOT, Scaler
+from posture.system import recorded_processes
+from posture.system.children import Child
 
 NAME = "scaler"
 SCRIPT = ROOT / "cpu_monitor_and_offload.py"
@@ -93,8 +93,8 @@ class LocalScaler:
         Raises:
             FailedError: it ends, or doesn't listen.
         """
-        processes.stop(NAME, self.folder, STOP_S)
-        self.child = processes.start(NAME, self.command(), self.folder)
+        recorded_processes.stop(NAME, self.folder, STOP_S)
+        self.child = recorded_processes.start(NAME, self.command(), self.folder)
         host, port = split_listen(self.settings.listen)
         target = ("127.0.0.1" if host in ANY_HOST else host.strip("[]"), port)
         deadline = time.monotonic() + START_S
@@ -106,7 +106,7 @@ class LocalScaler:
             else:
                 return
         trouble = "does not listen" if self.child.status is None else f"has ended with status {self.child.status}"
-        processes.stop(NAME, self.folder, STOP_S)
+        recorded_processes.stop(NAME, self.folder, STOP_S)
         raise FailedError(f"the scaler {trouble}:\n{self.child.last_words()}")
 
     def watch(self) -> bool:
@@ -117,7 +117,7 @@ class LocalScaler:
         """
         if self.child is None or self.child.status is None:
             return True
-        record = processes.read(NAME, self.folder)
+        record = recorded_processes.read(NAME, self.folder)
         if record is None or record.pid != self.child.pid or record.stopping:
             return False
         if self.start_at is None:
@@ -129,5 +129,5 @@ class LocalScaler:
             self.pause_s = min(2 * self.pause_s, LONGEST_PAUSE_S)
         elif time.monotonic() >= self.start_at:
             self.start_at = None
-            self.child = processes.start(NAME, self.command(), self.folder)
+            self.child = recorded_processes.start(NAME, self.command(), self.folder)
         return True

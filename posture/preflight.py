@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from posture import commands, images, kube, labels, objects, rights, taint
+from posture import images, kube, labels, objects, rights, taint
 from posture.affinity import NODE_LABEL
 from posture.errors import FailedError, UserError
 from posture.in_cluster import CONFIG_MAP, InCluster
@@ -27,6 +27,7 @@ from posture.scaler_server import check_exposure, credentials, is_loopback
 from posture.settings import config
 from posture.settings.config import Settings
 from posture.snapshot import taint_texts, tolerates
+from posture.system import commands
 
 OLDEST_KEDA = (2, 20)
 """What the farm is tested with."""

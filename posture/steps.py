@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from posture.commands import StoppedError
 from posture.errors import FailedError, UserError
 from posture.kube import KubeError
 from posture.runtime import Stop
+from posture.system.commands import StoppedError
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from posture.children import Child
+from posture.system.children import Child
 
 LOOK_S = 0.1
 """How often the process is looked at; no event for its end is to be had on all systems."""

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from posture import compose, kube, labels, objects, processes, taint
+from posture import compose, kube, labels, objects, taint
 from posture.errors import FailedError
 from posture.in_cluster import InCluster
 from posture.kube import Kind, KubeClient, Object
 from posture.runtime import Stop
 from posture.settings.config import Settings
+from posture.system import recorded_processes
 
 POLL_S = 1.0
 SCALER_STOP_S = 10.0
@@ -52,17 +53,17 @@ class TearDown:
         folder = self.folder
         # the scaler first: it would start a balancer that has ended again
         for name in ("scaler", "balancer"):
-            record = processes.find(name, folder)
+            record = recorded_processes.find(name, folder)
             if record is not None:
                 self._do(
                     f"stop the {name}, pid {record.pid}",
-                    lambda name=name: processes.stop(name, folder, SCALER_STOP_S),  # type: ignore[misc]
+                    lambda name=name: recorded_processes.stop(name, folder, SCALER_STOP_S),  # type: ignore[misc]
                 )
 
     @property
     def folder(self) -> Path:
         """Where this farm's records are."""
-        return processes.folder_of(self.settings.kubernetes.namespace, self.settings.kubernetes.farm)
+        return recorded_processes.folder_of(self.settings.kubernetes.namespace, self.settings.kubernetes.farm)
 
     def streams(self, cluster: KubeClient) -> list[str]:
         """Pause the ScaledJobs, and end their Jobs and pods.

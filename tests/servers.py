@@ -84,7 +84,7 @@ class Server:
 
     def start(self) -> None:
         # here, since the keeper of the Docker engine imports this file without the project on its path
-        from posture.children import bound_to_us  # noqa: PLC0415
+        from posture.system.children import bound_to_us  # noqa: PLC0415
 
         with self.log.open("ab") as log:
             if self.user is None:

@@ -19,11 +19,12 @@ import pytest
 import trustme
 from servers import free_port
 
-from posture import commands, images, preflight, rollout
+from posture import images, preflight, rollout
 from posture.objects import Node
 from posture.prometheus import MetricUnavailable, Reading
 from posture.runtime import Stop
 from posture.settings.config import GpuQuery, Images, Kubernetes, Settings
+from posture.system import commands
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from posture import processes
+from posture.system import recorded_processes
 
 PROGRAMS = 200
 """One in ten was not found, on a busy machine, when its command line was read too early."""
@@ -13,9 +13,9 @@ PROGRAMS = 200
 def test_every_program_that_was_started_is_found_again(tmp_path: Path) -> None:
     lost = []
     for number in range(PROGRAMS):
-        child = processes.start("program", ["sleep", "60"], tmp_path)
-        if processes.find("program", tmp_path) is None:
+        child = recorded_processes.start("program", ["sleep", "60"], tmp_path)
+        if recorded_processes.find("program", tmp_path) is None:
             lost.append(number)
             child.stop(1)
-        assert processes.stop("program", tmp_path, 10) or number in lost
+        assert recorded_processes.stop("program", tmp_path, 10) or number in lost
     assert not lost

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from posture import processes
 from posture.errors import UserError
+from posture.system import recorded_processes
 
 ROOT = Path(__file__).resolve().parent.parent
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); signal.pause()"
@@ -27,7 +27,7 @@ def sleeper(tmp_path: Path) -> Iterator[Callable[..., int]]:
     started = []
 
     def start(*command: str) -> int:
-        child = processes.start("scaler", command or ("sleep", "600"), tmp_path)
+        child = recorded_processes.start("scaler", command or ("sleep", "600"), tmp_path)
         started.append(child)
         return child.pid
 
@@ -38,18 +38,18 @@ def sleeper(tmp_path: Path) -> Iterator[Callable[..., int]]:
 
 def test_a_recorded_program_is_found_again_and_stopped(tmp_path: Path, sleeper: Callable[..., int]) -> None:
     pid = sleeper()
-    record = processes.find("scaler", tmp_path)
+    record = recorded_processes.find("scaler", tmp_path)
     assert record is not None
     assert (record.pid, record.command) == (pid, "sleep 600")
-    assert processes.stop("scaler", tmp_path, 10)
-    assert processes.identity(pid) is None
+    assert recorded_processes.stop("scaler", tmp_path, 10)
+    assert recorded_processes.identity(pid) is None
     assert not (tmp_path / "scaler.json").exists()
 
 
 def test_stopping_twice_is_no_error(tmp_path: Path, sleeper: Callable[..., int]) -> None:
     sleeper()
-    assert processes.stop("scaler", tmp_path, 10)
-    assert not processes.stop("scaler", tmp_path, 10)
+    assert recorded_processes.stop("scaler", tmp_path, 10)
+    assert not recorded_processes.stop("scaler", tmp_path, 10)
 
 
 @pytest.mark.parametrize(
@@ -65,34 +65,34 @@ def test_another_program_that_has_the_recorded_id_is_left_alone(
     pid = sleeper()
     path = tmp_path / "scaler.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
-    assert processes.find("scaler", tmp_path) is None
-    assert not processes.stop("scaler", tmp_path, 10)
-    assert processes.identity(pid) is not None
+    assert recorded_processes.find("scaler", tmp_path) is None
+    assert not recorded_processes.stop("scaler", tmp_path, 10)
+    assert recorded_processes.identity(pid) is not None
     assert not path.exists()
 
 
 def test_a_program_that_ignores_the_polite_signal_is_killed(tmp_path: Path) -> None:
-    child = processes.start("scaler", [sys.executable, "-c", STUBBORN], tmp_path)
+    child = recorded_processes.start("scaler", [sys.executable, "-c", STUBBORN], tmp_path)
     while not child.output.read_text():
         assert child.status is None
-    assert processes.stop("scaler", tmp_path, 0.2)
+    assert recorded_processes.stop("scaler", tmp_path, 0.2)
     assert child.status == -signal.SIGKILL
 
 
 def test_a_program_that_has_ended_and_was_not_waited_for_counts_as_ended(tmp_path: Path) -> None:
     ending = tmp_path / "ending"
     os.mkfifo(ending)
-    child = processes.start("scaler", ["cat", str(ending)], tmp_path)
+    child = recorded_processes.start("scaler", ["cat", str(ending)], tmp_path)
     ending.open("w").close()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert processes.find("scaler", tmp_path) is None
+    assert recorded_processes.find("scaler", tmp_path) is None
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": 1}'])
 def test_a_record_that_is_not_whole_names_no_program(tmp_path: Path, content: str) -> None:
     (tmp_path / "scaler.json").write_text(content)
-    assert processes.find("scaler", tmp_path) is None
-    assert not processes.stop("scaler", tmp_path, 1)
+    assert recorded_processes.find("scaler", tmp_path) is None
+    assert not recorded_processes.stop("scaler", tmp_path, 1)
 
 
 def test_the_program_outlives_the_script_that_started_it(tmp_path: Path) -> None:
@@ -102,14 +102,14 @@ def test_the_program_outlives_the_script_that_started_it(tmp_path: Path) -> None
         f"processes.start('scaler', ['sleep', '600'], Path({str(tmp_path)!r}))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-    assert processes.find("scaler", tmp_path) is not None
-    assert processes.stop("scaler", tmp_path, 10)
+    assert recorded_processes.find("scaler", tmp_path) is not None
+    assert recorded_processes.stop("scaler", tmp_path, 10)
 
 
 def test_a_program_that_records_itself_is_found_while_it_works_and_not_after(tmp_path: Path) -> None:
     folder = tmp_path / "farm"
-    with processes.recorded("balancer", folder):
-        record = processes.find("balancer", folder)
+    with recorded_processes.recorded("balancer", folder):
+        record = recorded_processes.find("balancer", folder)
         assert record is not None
         assert record.pid == os.getpid()
     assert not folder.exists()
@@ -117,15 +117,15 @@ def test_a_program_that_records_itself_is_found_while_it_works_and_not_after(tmp
 
 def test_a_program_that_cant_record_itself_works_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with processes.recorded("balancer", tmp_path / "file" / "farm"):
+    with recorded_processes.recorded("balancer", tmp_path / "file" / "farm"):
         pass
 
 
 def test_two_scripts_do_not_work_on_one_farm_at_the_same_time(tmp_path: Path) -> None:
     at_work = pytest.raises(UserError, match=f"process {os.getpid()} is at work")
-    with processes.only_one(tmp_path), at_work, processes.only_one(tmp_path):
+    with recorded_processes.only_one(tmp_path), at_work, recorded_processes.only_one(tmp_path):
         pass
-    with processes.only_one(tmp_path):
+    with recorded_processes.only_one(tmp_path):
         pass
 
 
@@ -134,7 +134,7 @@ class Farm:
 
     def __init__(self) -> None:
         self.name = f"test-{uuid.uuid4().hex[:8]}"
-        self.folder = processes.folder_of("posture-farm", self.name)
+        self.folder = recorded_processes.folder_of("posture-farm", self.name)
 
     def stop(self, *flags: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run stop.py."""
@@ -150,12 +150,12 @@ class Farm:
 def farm() -> Iterator[Farm]:
     made = Farm()
     yield made
-    processes.stop("scaler", made.folder, 0)
+    recorded_processes.stop("scaler", made.folder, 0)
     shutil.rmtree(made.folder, ignore_errors=True)
 
 
 def test_without_a_cluster_it_says_so_and_stops_what_runs_here(farm: Farm) -> None:
-    child = processes.start("scaler", ["sleep", "600"], farm.folder)
+    child = recorded_processes.start("scaler", ["sleep", "600"], farm.folder)
     done = farm.stop()
     assert f"stop the scaler, pid {child.pid}" in done.stdout
     assert child.status == -signal.SIGTERM
@@ -165,7 +165,7 @@ def test_without_a_cluster_it_says_so_and_stops_what_runs_here(farm: Farm) -> No
 
 
 def test_a_dry_run_stops_nothing(farm: Farm) -> None:
-    child = processes.start("scaler", ["sleep", "600"], farm.folder)
+    child = recorded_processes.start("scaler", ["sleep", "600"], farm.folder)
     done = farm.stop("--dry-run")
     assert f"would stop the scaler, pid {child.pid}" in done.stdout
     assert child.status is None

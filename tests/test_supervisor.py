@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from servers import is_running
 
-from posture.children import Child
 from posture.supervisor import Supervisor
+from posture.system.children import Child
 
 ROOT = Path(__file__).resolve().parent.parent
 SOON_S = 30.0

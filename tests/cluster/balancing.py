@@ -25,7 +25,7 @@ from scaled_jobs import is_finished, is_ready, labels_of_jobs, name_of, ready_on
 from servers import PrometheusServer
 from stub_scaler import StubScaler
 
-from posture.children import BOUND
+from posture.system.children import BOUND
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MOVE = "posture-farm/move"

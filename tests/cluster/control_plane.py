@@ -43,7 +43,7 @@ from lightkube.resources.authorization_v1 import SubjectAccessReview
 from lightkube.resources.core_v1 import Namespace, ServiceAccount
 from servers import Server, free_port
 
-from posture import processes
+from posture.system import recorded_processes
 
 ScaledJob = create_namespaced_resource("keda.sh", "v1alpha1", "ScaledJob", "scaledjobs")
 TriggerAuthentication = create_namespaced_resource(
@@ -267,7 +267,7 @@ class Cluster:
             self.until(ScaledJob, name, lambda left: not left)
             self.client.delete(Namespace, name)
             # what scripts that were killed have left of it on this machine
-            shutil.rmtree(processes.folder_of(name, "default"), ignore_errors=True)
+            shutil.rmtree(recorded_processes.folder_of(name, "default"), ignore_errors=True)
 
     def until(
         self,

@@ -21,7 +21,7 @@ from gpu_exporter import gpu_queries
 from nodes import SimulatedNode
 from servers import PrometheusServer, Server, find_program, free_port
 
-from posture import processes
+from posture.system import recorded_processes
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COPIED = ("*.py", "posture/*.py", "posture-job-*.yaml", ".dockerignore", "deploy/**/*.yaml", "deploy/*.yml")
@@ -213,7 +213,7 @@ class Checkout:
             if script.running:
                 script.kill()
         for record in self.records.glob("*.json"):
-            processes.stop(record.stem, self.records, 10)
+            recorded_processes.stop(record.stem, self.records, 10)
 
     def start(self, script: str, *flags: str, **environ: str) -> Script:
         """Start a script of this checkout."""

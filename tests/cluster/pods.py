@@ -19,7 +19,7 @@ from lightkube import ApiError, AsyncClient
 from lightkube.resources.core_v1 import ConfigMap, Pod, Secret
 from lightkube.types import PatchType
 
-from posture.children import bound_to_us
+from posture.system.children import bound_to_us
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RETRY_S = 0.1

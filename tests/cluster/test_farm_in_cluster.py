@@ -16,7 +16,7 @@ from stub_scaler import StubScaler
 from test_deploy import REVIEWS
 from test_life_of_a_farm import checkout, exporter, usage  # noqa: F401 - fixtures
 
-from posture import processes
+from posture.system import recorded_processes
 
 NAME = "posture-scaler"
 
@@ -45,7 +45,7 @@ def test_what_it_has_made_is_scaled_to_0_brought_back_and_removed_without_a_trac
     assert deployment.spec.template.spec.containers[0].image == "127.0.0.1:9/posture-scheduler:latest"
     settings = cluster.client.get(ConfigMap, NAME, namespace=namespace).data["cluster.yaml"]
     assert yaml.safe_load(settings) == checkout.settings
-    assert processes.find("scaler", checkout.records) is None
+    assert recorded_processes.find("scaler", checkout.records) is None
     balancer = cluster.client_for(cluster.kubeconfig_of(namespace, NAME))
     assert len(list(balancer.list(ScaledJob, namespace=namespace))) == 2, "its account has the balancer's rights"
 

@@ -34,10 +34,11 @@ from scaled_jobs import affinity, is_ready, name_of, scaled_job
 from servers import PrometheusServer
 from test_deploy import REVIEWS
 
-from posture import kube, processes
+from posture import kube
 from posture.rollout import Rollout
 from posture.runtime import Stop
 from posture.settings.config import Kubernetes
+from posture.system import recorded_processes
 
 NODES = ("agx", "nano")
 SECRET = {"POSTURE_MQTT_URL": "mqtt://broker:1883", "POSTURE_DATABASE_URL": "postgresql://farm@db/farm"}
@@ -128,7 +129,7 @@ def test_ctrl_c_at_the_prompt_stops_the_farm(checkout: Checkout, cluster: Cluste
     assert run.wait() == 0, run.said
     assert "stopped" in run.said
     assert not names(cluster, Pod, namespace)
-    assert processes.find("scaler", checkout.records) is None
+    assert recorded_processes.find("scaler", checkout.records) is None
 
 
 def test_ctrl_c_while_streams_start_says_what_was_done_and_a_second_run_goes_on(
@@ -340,7 +341,7 @@ def test_stop_finishes_what_is_half_gone_and_may_be_run_twice(
     before = everything(cluster)
     checkout.run(*UP, "--no-wait")
     cluster.until(Pod, namespace, lambda pods: sum(map(is_ready, pods)) == 2)
-    record = processes.find("scaler", checkout.records)
+    record = recorded_processes.find("scaler", checkout.records)
     assert record is not None
     os.kill(record.pid, signal.SIGKILL)
     cluster.client.delete(ScaledJob, name_of("pi2"), namespace=namespace)
@@ -392,17 +393,17 @@ def test_while_keda_is_away_the_scaled_jobs_cant_go_and_that_is_said(
 def test_a_scaler_that_dies_while_the_farm_runs_is_started_again(checkout: Checkout, cluster: Cluster) -> None:
     run = checkout.start(*UP)
     run.until_it_says("press ENTER")
-    record = processes.find("scaler", checkout.records)
+    record = recorded_processes.find("scaler", checkout.records)
     assert record is not None
     os.kill(record.pid, signal.SIGKILL)
     run.until_it_says("the scaler has ended with status -9; it is started again in 1 s")
     deadline = time.monotonic() + 60
-    while (again := processes.find("scaler", checkout.records)) is None or again.pid == record.pid:
+    while (again := recorded_processes.find("scaler", checkout.records)) is None or again.pid == record.pid:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     run.press_enter()
     assert run.wait() == 0, run.said
-    assert processes.find("scaler", checkout.records) is None
+    assert recorded_processes.find("scaler", checkout.records) is None
 
 
 def test_with_standard_input_closed_the_farm_runs_on_and_stop_py_stops_it(
@@ -410,10 +411,10 @@ def test_with_standard_input_closed_the_farm_runs_on_and_stop_py_stops_it(
 ) -> None:
     said = checkout.run(*UP)
     assert "standard input is closed" in said
-    assert processes.find("scaler", checkout.records) is not None
+    assert recorded_processes.find("scaler", checkout.records) is not None
     assert len(places(cluster, namespace)) == 2
     checkout.run("stop.py")
-    assert processes.find("scaler", checkout.records) is None
+    assert recorded_processes.find("scaler", checkout.records) is None
     assert not names(cluster, Pod, namespace)
 
 

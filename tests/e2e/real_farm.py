@@ -43,7 +43,7 @@ from timeline import Timeline
 from watching import wait_for
 
 from posture import manifests
-from posture.children import bound_to_us
+from posture.system.children import bound_to_us
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FACTORS = {"agx": 10.0, "orin": 20.0, "nano": 45.0}

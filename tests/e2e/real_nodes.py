@@ -27,8 +27,8 @@ import pytest
 import yaml
 from servers import find_program, free_port
 
-from posture import processes
-from posture.children import bound_to_us
+from posture.system import recorded_processes
+from posture.system.children import bound_to_us
 
 HERE = Path(__file__).resolve().parent
 CNI_PLUGINS = Path("/usr/lib/cni")
@@ -85,7 +85,7 @@ class Machine:
     def clean(self) -> None:
         """Take away what outlives the processes of a run: links, cgroups, mounts, files, and the farm's scaler."""
         for record in self.folder.glob("farm/run/*/scaler.json"):
-            processes.stop(record.stem, record.parent, 10)
+            recorded_processes.stop(record.stem, record.parent, 10)
         for name in links():
             ip("link", "delete", name)
         for line in read("/proc/mounts").splitlines():

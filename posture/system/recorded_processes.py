@@ -19,9 +19,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from posture.children import Child
 from posture.errors import UserError
 from posture.settings.config import ROOT
+from posture.system.children import Child
 
 PROC = Path("/proc")
 POLL_S = 0.1
