@@ -10,8 +10,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from posture.rules import NO_VERDICT
 from posture.store import Row
+from posture.verdict.rule_sets import NO_VERDICT
 
 SAY_EVERY_S = 1.0
 RATE_OVER_S = 5.0

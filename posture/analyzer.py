@@ -35,16 +35,16 @@ from posture.account import Account
 from posture.calibration import calibrate
 from posture.errors import UserError
 from posture.health import Progress
-from posture.lateness import Lateness
 from posture.pictures import PictureFolder, PicturesUnavailable, Quarantine
 from posture.pose import PoseEstimator, View
-from posture.rules import Baseline, Judge, Landmarks, Verdict
 from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, setup_logging
 from posture.settings import config
 from posture.settings.config import Analyzer, Database, Settings, path_of
-from posture.state import StateTracker
 from posture.store import Row, Store, StoreRefused, StoreUnavailable, open_store
 from posture.stream import Delivery, Stream
+from posture.verdict.backlog import Lateness
+from posture.verdict.rule_sets import Baseline, Judge, Landmarks, Verdict
+from posture.verdict.smoothing import StateTracker
 
 log = logging.getLogger("analyzer")
 

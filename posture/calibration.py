@@ -8,12 +8,13 @@ import time
 
 from paho.mqtt import client as paho
 
-from posture import frame, mqtt, rules
+from posture import frame, mqtt
 from posture.errors import FailedError, UserError
 from posture.pose import PoseEstimator
-from posture.rules import CALIBRATION_S, Landmarks
 from posture.runtime import EXIT_OK, Stop
 from posture.settings.config import Settings, path_of
+from posture.verdict import rule_sets
+from posture.verdict.rule_sets import CALIBRATION_S, Landmarks
 
 log = logging.getLogger("calibrate")
 
@@ -40,7 +41,7 @@ def calibrate(settings: Settings, pi_id: str, stop: Stop) -> int:
                 log.warning("a frame was passed over: %s", error.reason)
                 continue
             seen.append(pose.detect(pose.view(picture), index * 100 + 1))
-    baseline = rules.calibrate(seen, options.camera_roll_deg)
+    baseline = rule_sets.calibrate(seen, options.camera_roll_deg)
     print(f"{len(pictures)} frames. Put this into cluster.yaml:\n")
     print(f"streams:\n  {pi_id}:\n    rule_set: baseline")
     print(f"    baseline_neck_deg: {baseline.neck:.1f}\n    baseline_body_deg: {baseline.body:.1f}")

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from posture.rules import MIN_VISIBILITY, SIDES, Landmarks, Verdict
+from posture.verdict.rule_sets import MIN_VISIBILITY, SIDES, Landmarks, Verdict
 
 Picture = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]  # blue, green, red

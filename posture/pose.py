@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from posture.errors import UserError
-from posture.rules import Landmarks
+from posture.verdict.rule_sets import Landmarks
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from posture.rules import RULE_SETS
+from posture.verdict.rule_sets import RULE_SETS
 
 mpl.use("Agg")  # no display is needed
 

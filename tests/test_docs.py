@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from posture.rules import RULE_SETS
 from posture.settings import config
+from posture.verdict.rule_sets import RULE_SETS
 
 ROOT = Path(__file__).resolve().parent.parent
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()

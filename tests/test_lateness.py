@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from posture.lateness import Lateness
+from posture.verdict.backlog import Lateness
 
 
 @pytest.mark.parametrize("wrong_by_s", [0.0, 3600.0, -3600.0], ids=["right", "an-hour-ahead", "an-hour-behind"])

@@ -11,7 +11,7 @@ import pytest
 
 from posture import overlay
 from posture.overlay import annotate
-from posture.rules import Landmarks, Verdict
+from posture.verdict.rule_sets import Landmarks, Verdict
 
 PICTURES = Path(__file__).resolve().parent / "pictures"
 WHEN = datetime(2026, 11, 24, 5, 17, 3, tzinfo=timezone.utc)

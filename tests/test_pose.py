@@ -18,7 +18,7 @@ import pytest
 
 from posture.errors import UserError
 from posture.pose import PoseEstimator
-from posture.rules import SIDES, Judge, Landmarks
+from posture.verdict.rule_sets import SIDES, Judge, Landmarks
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = ROOT / "models" / "pose_landmarker_full.task"

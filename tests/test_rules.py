@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posture.errors import UserError
-from posture.rules import RULE_SETS, Baseline, Judge, Landmarks, Verdict, calibrate, loads
+from posture.verdict.rule_sets import RULE_SETS, Baseline, Judge, Landmarks, Verdict, calibrate, loads
 
 WIDTH, HEIGHT = 1280, 720
 MIRROR = [0, 4, 5, 6, 1, 2, 3, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15, 18, 17, 20, 19, 22, 21]

@@ -10,8 +10,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from posture.rules import Baseline, Verdict, loads
-from posture.state import OneEuro, StateChange, StateTracker
+from posture.verdict.rule_sets import Baseline, Verdict, loads
+from posture.verdict.smoothing import OneEuro, StateChange, StateTracker
 
 START = 1_790_000_000.0  # seconds since 1970
 FPS = 10.0

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from posture.rules import NO_VERDICT, Baseline, Verdict, check_rule_set, loads
+from posture.verdict.rule_sets import NO_VERDICT, Baseline, Verdict, check_rule_set, loads
 
 RELEASE = 0.85  # share of the limit that the angles must be under before Bad ends
 BAD_AFTER_S = 3.0
