@@ -38,7 +38,18 @@ from random import Random
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from posture.planner import Job, Move, MoveKind, Node, Plan, Policy, Rules, Snapshot, StreamHistory, plan_offloads
+from posture.planning.planner import (
+    Job,
+    Move,
+    MoveKind,
+    Node,
+    Plan,
+    Policy,
+    Rules,
+    Snapshot,
+    StreamHistory,
+    plan_offloads,
+)
 from posture.scenario import Scenario, read_scenario, scenario_from
 from posture.simulation import Result, Simulation
 

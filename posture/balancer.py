@@ -18,13 +18,13 @@ from random import Random
 from posture import events, explain, kube, labels, last_node, rights
 from posture.balancer_metrics import BalancerMetrics
 from posture.errors import UserError
-from posture.fleet import Move, Plan, Policy, Rules, Snapshot, StreamHistory
 from posture.kube import KubeClient, KubeError
-from posture.learning import Ledger, history_from_json, history_to_json
 from posture.lease import Lease
 from posture.mover import Mover, OpenMove, next_steps, open_move_text
 from posture.objects import ScaledJob
-from posture.planner import plan_offloads
+from posture.planning.ledger import Ledger, history_from_json, history_to_json
+from posture.planning.model import Move, Plan, Policy, Rules, Snapshot, StreamHistory
+from posture.planning.planner import plan_offloads
 from posture.prometheus import Average, Prometheus, Window
 from posture.runtime import EXIT_FAILED, EXIT_OK, Stop
 from posture.settings.config import Balancer as BalancerSettings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from posture.fleet import Plan
+from posture.planning.model import Plan
 
 
 class BalancerMetrics:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from posture.fleet import Node, Plan, Rules, Snapshot
+from posture.planning.model import Node, Plan, Rules, Snapshot
 
 
 def summary(snapshot: Snapshot, plan: Plan) -> str:

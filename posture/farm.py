@@ -18,7 +18,7 @@ from posture.local_scaler import NAME as SCALER
 from posture.local_scaler import STOP_S, LocalScaler
 from posture.manifests import Manifest
 from posture.objects import ScaledJob
-from posture.planner import even_spread
+from posture.planning.planner import even_spread
 from posture.preflight import Survey
 from posture.prometheus import Prometheus
 from posture.rollout import Rollout

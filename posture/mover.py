@@ -21,9 +21,9 @@ from typing import Any
 
 from posture import kube, labels
 from posture.affinity import with_node
-from posture.fleet import Move, MoveKind
 from posture.kube import KubeClient, Propagation
 from posture.objects import Job, Pod, ScaledJob
+from posture.planning.model import Move, MoveKind
 
 log = logging.getLogger("posture.mover")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from random import Random
 
 from posture.errors import FailedError
-from posture.planner import even_spread
+from posture.planning.planner import even_spread
 from posture.prometheus import MetricUnavailable, Reading
 
 

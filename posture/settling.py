@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from posture.learning import Ledger
 from posture.mover import open_move_text
 from posture.objects import ScaledJob
+from posture.planning.ledger import Ledger
 from posture.snapshot import View
 
 

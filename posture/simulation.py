@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posture.learning import NO_HISTORY, Ledger
-from posture.planner import (
+from posture.planning.ledger import NO_HISTORY, Ledger
+from posture.planning.planner import (
     ROUNDING,
     Job,
     Move,

@@ -18,13 +18,14 @@ from typing import Any
 
 from lightkube.utils.quantity import parse_quantity
 
-from posture import fleet, kube, labels
+from posture import kube, labels
 from posture.affinity import allows, with_node
-from posture.fleet import Keda, Phase, Snapshot
 from posture.kube import KubeClient
-from posture.learning import Ledger
 from posture.mover import open_move_text
 from posture.objects import Job, Node, Pod, ScaledJob
+from posture.planning import model
+from posture.planning.ledger import Ledger
+from posture.planning.model import Keda, Phase, Snapshot
 from posture.prometheus import Average, MetricUnavailable
 
 log = logging.getLogger("posture.snapshot")
@@ -255,7 +256,7 @@ class SnapshotMaker:
         view: View,
         averages: Mapping[str, Average | MetricUnavailable],
         used: Mapping[str, Mapping[str, float]],
-    ) -> fleet.Node:
+    ) -> model.Node:
         found = averages.get(name)
         if isinstance(found, Average):
             usage, why = found.value, ""
@@ -266,9 +267,9 @@ class SnapshotMaker:
             # the label may have been taken off a node that lives on
             lives = name in view.nodes and view.nodes[name].ready
             down_s = self._watch.down_s(name)
-            return fleet.Node(name, usage, why, ready=lives, down_s=down_s, labelled=False, history=history)
+            return model.Node(name, usage, why, ready=lives, down_s=down_s, labelled=False, history=history)
         node = view.nodes[host]
-        return fleet.Node(
+        return model.Node(
             name=name,
             usage=usage,
             why_unknown=why,
@@ -281,10 +282,10 @@ class SnapshotMaker:
             history=history,
         )
 
-    def _job(self, scaled_job: ScaledJob, view: View, demands: _Demands, unsettled: frozenset[str]) -> fleet.Job:
+    def _job(self, scaled_job: ScaledJob, view: View, demands: _Demands, unsettled: frozenset[str]) -> model.Job:
         pods = view.current_pods(scaled_job)
         failing_s = self._watch.failing_s(view, scaled_job)
-        return fleet.Job(
+        return model.Job(
             stream=scaled_job.stream,
             node=str(scaled_job.node),
             phase=_phase(pods, failing_s),

@@ -20,12 +20,13 @@ from hypothesis import strategies as st
 import cpu_monitor_and_offload
 import gpu_balancer
 import patch_scaledjob
-from posture import affinity, explain, fleet, last_node
-from posture.fleet import Keda, Move, MoveKind, Phase, Rules
-from posture.learning import Ledger
+from posture import affinity, explain, last_node
 from posture.mover import Close, DeleteJob, DeletePod, OpenMove, Wait, next_steps
 from posture.objects import Job, Node, Pod, ScaledJob, seconds
-from posture.planner import plan_offloads
+from posture.planning import model
+from posture.planning.ledger import Ledger
+from posture.planning.model import Keda, Move, MoveKind, Phase, Rules
+from posture.planning.planner import plan_offloads
 from posture.prometheus import Average, MetricUnavailable
 from posture.settling import Settling
 from posture.snapshot import SnapshotMaker, View, Watch
@@ -491,7 +492,7 @@ def test_one_crash_long_ago_is_no_failure_to_start() -> None:
 # the planner's input
 
 
-def make(seen: View, **averages: float) -> fleet.Snapshot:
+def make(seen: View, **averages: float) -> model.Snapshot:
     found = {name: Average(value, 6, NOW_S - 30, NOW_S) for name, value in averages.items()}
     return SnapshotMaker(Ledger(Rules()), Watch()).make(seen, found, frozenset())
 

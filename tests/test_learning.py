@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posture.learning import Ledger, history_from_json, history_to_json
-from posture.planner import Move, MoveKind, Rules, StreamHistory
+from posture.planning.ledger import Ledger, history_from_json, history_to_json
+from posture.planning.planner import Move, MoveKind, Rules, StreamHistory
 
 RULES = Rules()
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from posture.learning import Ledger
-from posture.planner import (
+from posture.planning.ledger import Ledger
+from posture.planning.planner import (
     Job,
     Keda,
     Move,

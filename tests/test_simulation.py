@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from posture.planner import MoveKind, Policy, VetoReason
+from posture.planning.planner import MoveKind, Policy, VetoReason
 from posture.scenario import Event, NodeClass, Scenario, fits, lower_bounds, read_scenario, scenario_from
 from posture.simulation import Result, Simulation, simulate
 

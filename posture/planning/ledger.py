@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from posture.fleet import Move, MoveKind, NodeHistory, Rules, StreamHistory
+from posture.planning.model import Move, MoveKind, NodeHistory, Rules, StreamHistory
 
 CLIPPED = 95.0
 """R11, points: a source that read so much may have needed more than it got; its drop teaches too little."""
