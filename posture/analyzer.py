@@ -30,7 +30,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from posture import frame, overlay
+from posture import overlay
 from posture.account import Account
 from posture.calibration import calibrate
 from posture.errors import UserError
@@ -45,6 +45,7 @@ from posture.stream import Delivery, Stream
 from posture.verdict.backlog import Lateness
 from posture.verdict.rule_sets import Baseline, Judge, Landmarks, Verdict
 from posture.verdict.smoothing import StateTracker
+from posture.wire import frame
 
 log = logging.getLogger("analyzer")
 

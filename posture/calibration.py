@@ -8,13 +8,13 @@ import time
 
 from paho.mqtt import client as paho
 
-from posture import frame, mqtt
 from posture.errors import FailedError, UserError
 from posture.pose import PoseEstimator
 from posture.runtime import EXIT_OK, Stop
 from posture.settings.config import Settings, path_of
 from posture.verdict import rule_sets
 from posture.verdict.rule_sets import CALIBRATION_S, Landmarks
+from posture.wire import frame, mqtt
 
 log = logging.getLogger("calibrate")
 

@@ -17,12 +17,12 @@ from typing import Any
 from paho.mqtt import client as paho
 from paho.mqtt.reasoncodes import ReasonCode
 
-from posture import mqtt
 from posture.errors import UserError
-from posture.frame import Identity, stamp
 from posture.runtime import Stop
 from posture.settings.config import Mqtt
 from posture.spool import Waiting
+from posture.wire import mqtt
+from posture.wire.frame import Identity, stamp
 
 log = logging.getLogger("camera")
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from posture.errors import UserError
-from posture.frame import JPEG, Limits
+from posture.wire.frame import JPEG, Limits
 
 log = logging.getLogger("camera")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from posture.errors import UserError
-from posture.frame import identify, safe_name
+from posture.wire.frame import identify, safe_name
 
 SUFFIX, TEMPORARY = ".jpg", ".writing"
 HEAD_BYTES = 16_384

@@ -29,10 +29,10 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from posture import mqtt
 from posture.errors import UserError
 from posture.runtime import Stop
 from posture.settings.config import Mqtt
+from posture.wire import mqtt
 
 log = logging.getLogger("stream")
 

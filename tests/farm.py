@@ -21,7 +21,7 @@ import numpy as np
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from posture import frame
+from posture.wire import frame
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -17,7 +17,7 @@ from hostile import encoded, hostile_payloads
 from PIL import Image
 from servers import Mosquitto
 
-from posture import frame
+from posture.wire import frame
 
 pytestmark = pytest.mark.xdist_group("analyzer")
 

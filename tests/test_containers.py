@@ -26,7 +26,7 @@ from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from servers import find_program, free_port
 
-from posture import frame
+from posture.wire import frame
 
 pytestmark = pytest.mark.xdist_group("docker")
 ROOT = Path(__file__).resolve().parent.parent

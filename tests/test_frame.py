@@ -20,8 +20,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from posture import frame
-from posture.frame import Identity, Limits, Undecodable
+from posture.wire import frame
+from posture.wire.frame import Identity, Limits, Undecodable
 
 JPEG = encoded(noise_picture(), "JPEG", quality=60)
 PLAIN = Image.new("RGB", (60, 40), (200, 100, 50))

@@ -14,7 +14,7 @@ import pytest
 from farm import Analyzer, Camera, Watcher, clip_jpegs, ended
 from servers import Mosquitto, Postgres
 
-from posture import frame
+from posture.wire import frame
 
 pytestmark = pytest.mark.xdist_group("loss")
 

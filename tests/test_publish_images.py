@@ -25,10 +25,10 @@ from paho.mqtt.enums import CallbackAPIVersion
 from PIL import Image
 from servers import Mosquitto, find_program, free_port
 
-from posture import frame
 from posture.errors import UserError
-from posture.mqtt import Broker, parse_broker
 from posture.spool import Memory, Spool, Waiting
+from posture.wire import frame
+from posture.wire.mqtt import Broker, parse_broker
 
 pytestmark = pytest.mark.xdist_group("camera")
 
