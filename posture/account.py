@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from posture.store import Row
+from posture.store.base import Row
 from posture.verdict.rule_sets import NO_VERDICT
 
 SAY_EVERY_S = 1.0

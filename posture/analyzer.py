@@ -40,7 +40,7 @@ from posture.pose import PoseEstimator, View
 from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, setup_logging
 from posture.settings import config
 from posture.settings.config import Analyzer, Database, Settings, path_of
-from posture.store import Row, Store, StoreRefused, StoreUnavailable, open_store
+from posture.store.base import Row, Store, StoreRefused, StoreUnavailable, open_store
 from posture.stream import Delivery, Stream
 from posture.verdict.backlog import Lateness
 from posture.verdict.rule_sets import Baseline, Judge, Landmarks, Verdict

@@ -25,8 +25,8 @@ import pytest
 from servers import Postgres
 from supabase_server import GRANTS, ROLES, PostgREST
 
-from posture import store_postgres
-from posture.store import Row, Store, StoreRefused, StoreUnavailable, open_store
+from posture.store import postgres as store_postgres
+from posture.store.base import Row, Store, StoreRefused, StoreUnavailable, open_store
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA = (ROOT / "schema.sql").read_text()

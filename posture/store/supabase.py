@@ -15,7 +15,7 @@ from postgrest.exceptions import APIError
 from postgrest.types import CountMethod, ReturnMethod
 from supabase import Client, ClientOptions, SupabaseException, create_client
 
-from posture.store import (
+from posture.store.base import (
     ACCEPTED_URLS,
     COLUMNS,
     TABLE,

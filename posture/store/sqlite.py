@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from posture.store import (
+from posture.store.base import (
     COLUMNS,
     TABLE,
     URL_SETTING,

@@ -116,7 +116,7 @@ def open_store(url: str, *, key: str | None = None, timeout_s: float = 10.0) -> 
     scheme, colon, _ = url.partition("://")
     # psycopg and Supabase's client take 25 MB each: only who uses one loads it
     if scheme in ("postgresql", "postgres") and colon:
-        from posture.store_postgres import PostgresStore  # noqa: PLC0415
+        from posture.store.postgres import PostgresStore  # noqa: PLC0415
 
         return PostgresStore(url, timeout_s)
     if scheme in ("https", "http") and colon:
@@ -124,13 +124,13 @@ def open_store(url: str, *, key: str | None = None, timeout_s: float = 10.0) -> 
             raise StoreRefused(
                 f"POSTURE_SUPABASE_KEY is not set; accepted: the secret key of the project at {_place(url)}"
             )
-        from posture.store_supabase import SupabaseStore  # noqa: PLC0415
+        from posture.store.supabase import SupabaseStore  # noqa: PLC0415
 
         return SupabaseStore(url, key, timeout_s)
     path = url.removeprefix("sqlite:///")
     if not path or "://" in path:
         raise StoreRefused(f"{URL_SETTING}: {_place(url)!r} names no store that we know; accepted: {ACCEPTED_URLS}")
-    from posture.store_sqlite import SqliteStore  # noqa: PLC0415
+    from posture.store.sqlite import SqliteStore  # noqa: PLC0415
 
     return SqliteStore(Path(path), timeout_s)
 

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from posture.store import (
+from posture.store.base import (
     ACCEPTED_URLS,
     COLUMNS,
     TABLE,
