@@ -25,10 +25,11 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from posture import kube, manifests, preflight
+from posture import manifests, preflight
 from posture.errors import UserError
 from posture.farm import Farm, Options
 from posture.in_cluster import InCluster
+from posture.kube import client
 from posture.local_scaler import NAME as SCALER
 from posture.local_scaler import LocalScaler
 from posture.manifests import Manifest
@@ -169,8 +170,8 @@ def prepare(settings: Settings, flags: argparse.Namespace, stop: Stop, open_clie
     scaler = LocalScaler(settings.scaler, flags.config, folder)
     intent = intent_of(settings, options, sources, scaler)
     try:
-        cluster = open_clients.enter_context(kube.connect(kubernetes, wait=stop.wait))
-        trial = open_clients.enter_context(kube.connect(kubernetes, dry_run=True, wait=stop.wait))
+        cluster = open_clients.enter_context(client.connect(kubernetes, wait=stop.wait))
+        trial = open_clients.enter_context(client.connect(kubernetes, dry_run=True, wait=stop.wait))
     except UserError as error:
         show_findings([*preflight.check_here(intent), *preflight.no_cluster(error)])
         return None

@@ -23,10 +23,10 @@ sys.path.insert(0, str(HERE))
 
 from prometheus_client import CollectorRegistry
 
-from posture import kube
 from posture.balancer import Balancer
 from posture.balancer_metrics import BalancerMetrics
 from posture.errors import UserError
+from posture.kube import client
 from posture.prometheus import Prometheus
 from posture.runtime import Stop, run_script, setup_logging
 from posture.settings import config
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def wait(seconds: float) -> None:
         stop.wait(seconds)
         if stop.requested:
-            raise kube.UnreachableError("asked to stop while the API server did not answer")
+            raise client.UnreachableError("asked to stop while the API server did not answer")
 
     balancer = dataclasses.asdict(settings.balancer)
     log.info("%s%s", " ".join(f"{key}={value}" for key, value in balancer.items()), " dry-run" * flags.dry_run)
@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = recorded_processes.folder_of(settings.kubernetes.namespace, settings.kubernetes.farm)
     stays = not (flags.dry_run or flags.once)
     with contextlib.ExitStack() as stack:
-        cluster = stack.enter_context(kube.connect(settings.kubernetes, wait=wait))
+        cluster = stack.enter_context(client.connect(settings.kubernetes, wait=wait))
         # pods become Ready by the API server's clock
         prometheus = Prometheus(settings.prometheus, settings.gpu_queries, cluster.now)
         if stays:

@@ -18,9 +18,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from posture import kube
 from posture.errors import FailedError, UserError
-from posture.kube import KubeClient, KubeError
+from posture.kube import client
+from posture.kube.client import KubeClient, KubeError
 from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, run_script, setup_logging
 from posture.settings import config
 from posture.settings.config import Settings
@@ -56,7 +56,7 @@ def stop_farm(work: TearDown, *, delete_scaledjobs: bool = False, clean: bool = 
         attempt(lambda: work.untaint(cluster))
 
     def connect() -> None:
-        with kube.connect(settings, wait=work.stop.wait) as cluster:
+        with client.connect(settings, wait=work.stop.wait) as cluster:
             in_cluster(cluster)
 
     attempt(connect)

@@ -15,13 +15,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 
-from posture import events, explain, kube, labels, last_node, rights
+from posture import explain, last_node
 from posture.balancer_metrics import BalancerMetrics
 from posture.errors import UserError
-from posture.kube import KubeClient, KubeError
-from posture.lease import Lease
+from posture.kube import access, client, events, names
+from posture.kube.client import KubeClient, KubeError
+from posture.kube.lease import Lease
+from posture.kube.objects import ScaledJob
 from posture.mover import Mover, OpenMove, next_steps, open_move_text
-from posture.objects import ScaledJob
 from posture.planning.ledger import Ledger, history_from_json, history_to_json
 from posture.planning.model import Move, Plan, Policy, Rules, Snapshot, StreamHistory
 from posture.planning.planner import plan_offloads
@@ -34,16 +35,16 @@ from posture.snapshot import SnapshotMaker, View, Watch, read_nodes, read_view
 
 log = logging.getLogger("posture.balancer")
 
-LOOKING = ((kube.NODE, "list"), (kube.SCALED_JOB, "list"), (kube.POD, "list"), (kube.JOB, "list"))
+LOOKING = ((client.NODE, "list"), (client.SCALED_JOB, "list"), (client.POD, "list"), (client.JOB, "list"))
 """Rights that ``--dry-run`` needs."""
 ACTING = (
-    (kube.SCALED_JOB, "patch"),
-    (kube.JOB, "delete"),
-    (kube.POD, "delete"),
-    (kube.EVENT, "create"),
-    (kube.LEASE, "get"),
-    (kube.LEASE, "create"),
-    (kube.LEASE, "update"),
+    (client.SCALED_JOB, "patch"),
+    (client.JOB, "delete"),
+    (client.POD, "delete"),
+    (client.EVENT, "create"),
+    (client.LEASE, "get"),
+    (client.LEASE, "create"),
+    (client.LEASE, "update"),
 )
 """Rights that moves need beside them."""
 
@@ -185,7 +186,7 @@ class Balancer:
         with self._contact():
             if not self._memory.rights_checked:
                 needed = LOOKING if self._dry_run else LOOKING + ACTING
-                if lacking := rights.missing(self._cluster, needed):
+                if lacking := access.missing(self._cluster, needed):
                     raise UserError("\n".join(lacking))
                 self._memory.rights_checked = True
             if not self._dry_run and not self._lease.renew():
@@ -244,7 +245,7 @@ class Balancer:
         """
         try:
             yield
-        except (kube.UnreachableError, kube.RefusedError):
+        except (client.UnreachableError, client.RefusedError):
             raise
         except KubeError as error:
             if self._memory.refused.get(stream) != str(error):
@@ -313,7 +314,7 @@ class Balancer:
         with self._alone(move.stream):
             try:
                 opened = self._mover.open(scaled_job, move, self._history_text(move.stream))
-            except kube.ConflictError:
+            except client.ConflictError:
                 log.warning("%s was edited meanwhile: it is not moved now", scaled_job.name)
         if opened is None:
             return
@@ -351,7 +352,7 @@ class Balancer:
         with self._alone(scaled_job.stream):
             try:
                 closed = self._mover.take(scaled_job, steps, self._history_text(scaled_job.stream))
-            except kube.ConflictError as error:
+            except client.ConflictError as error:
                 log.info("%s; the next pass sees what it is now", error)
         if closed:
             self._memory.open.discard(scaled_job.stream)
@@ -417,9 +418,9 @@ class Balancer:
         nothing = json.dumps(history_to_json(StreamHistory()))
         for stream, scaled_job in view.scaled_jobs.items():
             text = self._history_text(stream)
-            stored = (scaled_job.annotations or {}).get(labels.HISTORY, nothing)
+            stored = (scaled_job.annotations or {}).get(names.HISTORY, nothing)
             if text != stored and stream not in self._memory.open and self._may_go_on():
-                with self._alone(stream), contextlib.suppress(kube.ConflictError):
+                with self._alone(stream), contextlib.suppress(client.ConflictError):
                     self._mover.remember(scaled_job, text)
 
     def _remember_last_node(self, after_ready_s: float) -> None:
@@ -427,8 +428,8 @@ class Balancer:
         remembered = last_node.read(self._last_node_file)
         if remembered is not None:
             node, at_s = remembered
-            self._ledger.change_begins(labels.OURS, node)
-            self._ledger.change_ends(labels.OURS, at_s + after_ready_s)
+            self._ledger.change_begins(names.OURS, node)
+            self._ledger.change_ends(names.OURS, at_s + after_ready_s)
 
     def _tell(self, scaled_job: ScaledJob, reason: str, message: str) -> None:
         """Leave an Event on the ScaledJob; a move doesn't depend on it."""
@@ -440,6 +441,6 @@ class Balancer:
 
 def _read_history(scaled_job: ScaledJob) -> StreamHistory:
     try:
-        return history_from_json(json.loads((scaled_job.annotations or {}).get(labels.HISTORY, "{}")))
+        return history_from_json(json.loads((scaled_job.annotations or {}).get(names.HISTORY, "{}")))
     except (ValueError, RecursionError):
         return StreamHistory()

@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from posture import images, manifests, taint
+from posture import images, manifests
 from posture.errors import FailedError
 from posture.in_cluster import InCluster
-from posture.kube import FIELD_MANAGER, KubeClient
+from posture.kube import taint
+from posture.kube.client import FIELD_MANAGER, KubeClient
+from posture.kube.objects import ScaledJob
 from posture.local_scaler import NAME as SCALER
 from posture.local_scaler import STOP_S, LocalScaler
 from posture.manifests import Manifest
-from posture.objects import ScaledJob
 from posture.planning.planner import even_spread
 from posture.preflight import Survey
 from posture.prometheus import Prometheus

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from posture.affinity import NODE_LABEL
+from posture.kube.affinity import NODE_LABEL
 
 Key = str | int
 """A step in a path of fields: a name, or an index of a list."""

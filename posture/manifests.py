@@ -16,8 +16,9 @@ from typing import Any
 
 import yaml
 
-from posture import affinity, labels
 from posture.errors import UserError
+from posture.kube import affinity
+from posture.kube import names as labels
 from posture.manifest_checks import Key, find_mistakes
 from posture.settings.config import PI_ID
 

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from posture import images, kube, labels, objects, rights, taint
-from posture.affinity import NODE_LABEL
+from posture import images
 from posture.errors import FailedError, UserError
 from posture.in_cluster import CONFIG_MAP, InCluster
-from posture.kube import Kind, KubeClient, Object
-from posture.objects import Node
+from posture.kube import access, client, names, objects, taint
+from posture.kube.affinity import NODE_LABEL
+from posture.kube.client import Kind, KubeClient, Object
+from posture.kube.objects import Node
 from posture.prometheus import MetricUnavailable, Prometheus, Reading
 from posture.scaler_server import check_exposure, credentials, is_loopback
 from posture.settings import config
@@ -232,8 +233,8 @@ def check_cluster(intent: Intent, cluster: KubeClient, survey: Survey) -> list[F
     """The API server, our rights, KEDA, nodes, Secrets; fills the survey."""
     settings = intent.settings
     try:
-        nodes = cluster.list(kube.NODE)
-    except (kube.KubeError, UserError) as error:
+        nodes = cluster.list(client.NODE)
+    except (client.KubeError, UserError) as error:
         return no_cluster(error)
     survey.reached = True
     read = [objects.Node.read(item) for item in nodes]
@@ -242,7 +243,7 @@ def check_cluster(intent: Intent, cluster: KubeClient, survey: Survey) -> list[F
     for look in (_check_namespace, _check_keda, _check_rights, _check_needs):
         try:
             findings += look(intent, cluster, survey)
-        except kube.KubeError as error:
+        except client.KubeError as error:
             findings.append(Finding(str(error), "kubectl auth can-i --list"))
     findings += _check_nodes(settings, read)
     return findings
@@ -251,16 +252,16 @@ def check_cluster(intent: Intent, cluster: KubeClient, survey: Survey) -> list[F
 def _check_namespace(intent: Intent, cluster: KubeClient, survey: Survey) -> Iterator[Finding]:
     del survey
     try:
-        cluster.get(kube.NAMESPACE, intent.settings.kubernetes.namespace)
-    except kube.NotFoundError:
+        cluster.get(client.NAMESPACE, intent.settings.kubernetes.namespace)
+    except client.NotFoundError:
         name = intent.settings.kubernetes.namespace
         yield Finding(f"namespace {name} does not exist", f"kubectl create namespace {name}")
 
 
 def _check_keda(intent: Intent, cluster: KubeClient, survey: Survey) -> Iterator[Finding]:
     try:
-        found = cluster.list(kube.SCALED_JOB, labels.of_farm(intent.settings.kubernetes.farm))
-    except kube.NotFoundError:
+        found = cluster.list(client.SCALED_JOB, names.of_farm(intent.settings.kubernetes.farm))
+    except client.NotFoundError:
         yield Finding("KEDA is not installed: there is no scaledjobs.keda.sh", INSTALL_KEDA)
         return
     for item in found:
@@ -271,7 +272,7 @@ def _check_keda(intent: Intent, cluster: KubeClient, survey: Survey) -> Iterator
             yield Finding(f"scaledjob {name} is being deleted", mend)
     try:
         crd = cluster.get(CRD, "scaledjobs.keda.sh")
-    except kube.RefusedError:
+    except client.RefusedError:
         crd = {"metadata": {}}
     version = str((crd["metadata"].get("labels") or {}).get("app.kubernetes.io/version", ""))
     numbers = tuple(int(part) for part in version.lstrip("v").split(".")[:2] if part.isdecimal())
@@ -323,12 +324,12 @@ def _check_node(settings: Settings, node: Node) -> Iterator[Finding]:
 
 
 RIGHTS: Mapping[Kind, str] = {
-    kube.SCALED_JOB: "get list create patch delete",
-    kube.JOB: "list delete",
-    kube.POD: "list delete",
-    kube.NODE: "get list",
-    kube.DEPLOYMENT: "list",
-    kube.LEASE: "list delete",
+    client.SCALED_JOB: "get list create patch delete",
+    client.JOB: "list delete",
+    client.POD: "list delete",
+    client.NODE: "get list",
+    client.DEPLOYMENT: "list",
+    client.LEASE: "list delete",
 }
 """What build_and_push.py and stop.py do in the cluster, beside the master's taint and --in-cluster."""
 
@@ -338,14 +339,14 @@ def _check_rights(intent: Intent, cluster: KubeClient, survey: Survey) -> Iterat
     del survey
     needed = [(kind, verb) for kind, verbs in RIGHTS.items() for verb in verbs.split()]
     if intent.settings.kubernetes.master:
-        needed.append((kube.NODE, "patch"))
+        needed.append((client.NODE, "patch"))
     if intent.in_cluster is not None:
         try:
             needed += intent.in_cluster.rights(intent.in_cluster.is_set_up())
         except FailedError as error:
             yield Finding(str(error), "cluster.yaml: another kubernetes.namespace or kubernetes.farm")
     mend = "kubectl apply -k deploy   (as an administrator; the role posture-operator has what is needed)"
-    for lacking in dict.fromkeys(rights.missing(cluster, needed)):
+    for lacking in dict.fromkeys(access.missing(cluster, needed)):
         yield Finding(lacking, mend)
 
 
@@ -357,7 +358,7 @@ def _check_needs(intent: Intent, cluster: KubeClient, survey: Survey) -> Iterato
     def read(kind: Kind, name: str) -> Object | None:
         try:
             return cluster.get(kind, name)
-        except kube.NotFoundError:
+        except client.NotFoundError:
             return None
 
     told: set[str] = set()
@@ -382,7 +383,7 @@ def _missing_secrets(manifest: Object, read: Read) -> Iterator[Finding]:
     namespace = manifest["metadata"].get("namespace", "")
     for name, key in _secret_references(manifest):
         command = f"kubectl -n {namespace} create secret generic {name} --from-env-file=.env"
-        found = read(kube.SECRET, name)
+        found = read(client.SECRET, name)
         if found is None:
             yield Finding(f"secret {name} does not exist, and the analyzers need it", command)
         elif key and key not in (found.get("data") or {}):
@@ -479,13 +480,13 @@ def _value_of(name: str, manifest: Object, read: Read) -> str:
     value = ""
     for container in pod_spec(manifest).get("containers", []):
         for entry in container.get("envFrom") or []:
-            for kind, field_name in ((kube.SECRET, "secretRef"), (CONFIG_MAP, "configMapRef")):
+            for kind, field_name in ((client.SECRET, "secretRef"), (CONFIG_MAP, "configMapRef")):
                 if field_name in entry:
                     value = _held(read(kind, entry[field_name]["name"]), name) or value
         for entry in container.get("env") or []:
             if entry["name"] == name:
                 reference = (entry.get("valueFrom") or {}).get("secretKeyRef")
-                found = read(kube.SECRET, reference["name"]) if reference else None
+                found = read(client.SECRET, reference["name"]) if reference else None
                 value = _held(found, reference["key"]) if reference else str(entry.get("value", ""))
     return value
 
@@ -501,10 +502,10 @@ def check_manifests(intent: Intent, trial: KubeClient) -> Iterator[Finding]:
     for manifest in intent.manifests.values():
         name = str(manifest["metadata"]["name"])
         try:
-            trial.apply(kube.SCALED_JOB, name, manifest, force=True)
-        except (kube.NotFoundError, kube.RefusedError):
+            trial.apply(client.SCALED_JOB, name, manifest, force=True)
+        except (client.NotFoundError, client.RefusedError):
             return  # KEDA, the namespace or the right is missing, which another finding says
-        except kube.KubeError as error:
+        except client.KubeError as error:
             yield Finding(f"the cluster does not take scaledjob {name}: {error}", "correct its posture-job-*.yaml")
 
 

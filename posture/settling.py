@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from posture.kube.objects import ScaledJob
 from posture.mover import open_move_text
-from posture.objects import ScaledJob
 from posture.planning.ledger import Ledger
 from posture.snapshot import View
 

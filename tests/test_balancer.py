@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 import cpu_monitor_and_offload
 import gpu_balancer
 import patch_scaledjob
-from posture import affinity, explain, last_node
+from posture import explain, last_node
+from posture.kube import affinity
+from posture.kube.objects import Job, Node, Pod, ScaledJob, seconds
 from posture.mover import Close, DeleteJob, DeletePod, OpenMove, Wait, next_steps
-from posture.objects import Job, Node, Pod, ScaledJob, seconds
 from posture.planning import model
 from posture.planning.ledger import Ledger
 from posture.planning.model import Keda, Move, MoveKind, Phase, Rules

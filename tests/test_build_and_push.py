@@ -20,7 +20,7 @@ import trustme
 from servers import free_port
 
 from posture import images, preflight, rollout
-from posture.objects import Node
+from posture.kube.objects import Node
 from posture.prometheus import MetricUnavailable, Reading
 from posture.runtime import Stop
 from posture.settings.config import GpuQuery, Images, Kubernetes, Settings

@@ -17,9 +17,10 @@ import requests
 import yaml
 from servers import find_program, free_port
 
-from posture import labels, taint
 from posture.in_cluster import InCluster
-from posture.kube import KubeClient
+from posture.kube import names as labels
+from posture.kube import taint
+from posture.kube.client import KubeClient
 from posture.settings import config
 
 ROOT = Path(__file__).resolve().parent.parent

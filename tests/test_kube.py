@@ -17,10 +17,10 @@ import pytest
 import yaml
 from servers import free_port
 
-from posture import kube
 from posture.errors import UserError
-from posture.kube import KubeClient
-from posture.lease import Lease
+from posture.kube import client as kube
+from posture.kube.client import KubeClient
+from posture.kube.lease import Lease
 from posture.settings import config
 
 

@@ -11,8 +11,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posture import affinity, manifests
+from posture import manifests
 from posture.errors import UserError
+from posture.kube import affinity
 from posture.manifests import Manifest
 from posture.settings import config
 

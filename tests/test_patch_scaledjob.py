@@ -19,7 +19,7 @@ from servers import PrometheusServer, free_port
 import cpu_monitor_and_offload
 import gpu_balancer
 import patch_scaledjob
-from posture import affinity
+from posture.kube import affinity
 from posture.settings import config
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -34,7 +34,7 @@ from scaled_jobs import affinity, is_ready, name_of, scaled_job
 from servers import PrometheusServer
 from test_deploy import REVIEWS
 
-from posture import kube
+from posture.kube import client as kube
 from posture.rollout import Rollout
 from posture.runtime import Stop
 from posture.settings.config import Kubernetes

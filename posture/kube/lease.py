@@ -14,8 +14,8 @@ import time
 import uuid
 from collections.abc import Callable
 
-from posture import kube, labels
-from posture.kube import KubeClient, Object
+from posture.kube import client, names
+from posture.kube.client import KubeClient, Object
 
 log = logging.getLogger("posture.lease")
 
@@ -74,11 +74,11 @@ class Lease:
                     self._ours = self._renewed_at = None
                     return False
             self._ours = self._write(self._ours, self.identity)
-        except kube.ConflictError:
+        except client.ConflictError:
             # another one was quicker
             self._ours = self._renewed_at = None
             return False
-        except kube.KubeError:
+        except client.KubeError:
             # whether it was written is not known
             self._ours = None
             raise
@@ -97,13 +97,13 @@ class Lease:
             lease = self._read()
             if lease is not None and lease["spec"].get("holderIdentity") == self.identity:
                 self._write(lease, "")
-        except kube.KubeError as error:
+        except client.KubeError as error:
             log.warning("the Lease could not be given back: %s", error)
 
     def _read(self) -> Object | None:
         try:
-            return self._cluster.get(kube.LEASE, self.name)
-        except kube.NotFoundError:
+            return self._cluster.get(client.LEASE, self.name)
+        except client.NotFoundError:
             return None
 
     def _is_free(self, lease: Object) -> bool:
@@ -136,10 +136,15 @@ class Lease:
         metadata: Object = {
             "name": self.name,
             "namespace": self._cluster.namespace,
-            "labels": {labels.PART_OF: labels.OURS, labels.FARM: self._farm},
+            "labels": {names.PART_OF: names.OURS, names.FARM: self._farm},
         }
-        body: Object = {"apiVersion": kube.LEASE.api, "kind": kube.LEASE.name, "metadata": metadata, "spec": spec}
+        body: Object = {
+            "apiVersion": client.LEASE.api,
+            "kind": client.LEASE.name,
+            "metadata": metadata,
+            "spec": spec,
+        }
         if lease is None:
-            return self._cluster.create(kube.LEASE, body)
+            return self._cluster.create(client.LEASE, body)
         metadata["resourceVersion"] = lease["metadata"]["resourceVersion"]
-        return self._cluster.replace(kube.LEASE, self.name, body)
+        return self._cluster.replace(client.LEASE, self.name, body)
