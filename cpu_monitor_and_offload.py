@@ -34,7 +34,6 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 
 from posture.debounce import Debounce
 from posture.errors import UserError
-from posture.prometheus import MetricUnavailable, Prometheus
 from posture.refresher import Refresher, Usage
 from posture.runtime import EXIT_FAILED, EXIT_OK, run_script, setup_logging
 from posture.scaler import METRIC, Answers, Calls, ExternalScaler
@@ -43,6 +42,7 @@ from posture.scaler_server import ScalerServer, check_exposure, split_listen
 from posture.supervisor import Supervisor
 from posture.system.children import Child
 from posture.system.probes import Exposition
+from posture.usage.prometheus import MetricUnavailable, Prometheus
 
 LAST_CALLS_S = 1.0
 BALANCER_STOP_S = 3.0

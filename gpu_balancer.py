@@ -27,11 +27,11 @@ from posture.balancer import Balancer
 from posture.balancer_metrics import BalancerMetrics
 from posture.errors import UserError
 from posture.kube import client
-from posture.prometheus import Prometheus
 from posture.runtime import Stop, run_script, setup_logging
 from posture.settings import config
 from posture.system import recorded_processes
 from posture.system.probes import Exposition
+from posture.usage.prometheus import Prometheus
 
 log = logging.getLogger("gpu_balancer")
 

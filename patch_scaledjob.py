@@ -23,9 +23,9 @@ sys.path.insert(0, str(HERE))
 from posture import images, manifests, new_stream, placement
 from posture.errors import UserError
 from posture.manifests import Manifest
-from posture.prometheus import MetricUnavailable, Prometheus, Reading
 from posture.runtime import EXIT_OK, run_script, setup_logging
 from posture.settings import config
+from posture.usage.prometheus import MetricUnavailable, Prometheus, Reading
 
 log = logging.getLogger("patch_scaledjob")
 

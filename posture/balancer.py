@@ -26,12 +26,12 @@ from posture.mover import Mover, OpenMove, next_steps, open_move_text
 from posture.planning.ledger import Ledger, history_from_json, history_to_json
 from posture.planning.model import Move, Plan, Policy, Rules, Snapshot, StreamHistory
 from posture.planning.planner import plan_offloads
-from posture.prometheus import Average, Prometheus, Window
 from posture.runtime import EXIT_FAILED, EXIT_OK, Stop
 from posture.settings.config import Balancer as BalancerSettings
 from posture.settings.config import Settings, path_of
 from posture.settling import Settling
 from posture.snapshot import SnapshotMaker, View, Watch, read_nodes, read_view
+from posture.usage.prometheus import Average, Prometheus, Window
 
 log = logging.getLogger("posture.balancer")
 

@@ -21,13 +21,13 @@ from posture.local_scaler import STOP_S, LocalScaler
 from posture.manifests import Manifest
 from posture.planning.planner import even_spread
 from posture.preflight import Survey
-from posture.prometheus import Prometheus
 from posture.rollout import Rollout
 from posture.runtime import Stop
 from posture.settings.config import ROOT, Settings
 from posture.steps import Step
 from posture.system import recorded_processes
 from posture.system.terminal import Screen
+from posture.usage.prometheus import Prometheus
 
 
 @dataclass(frozen=True)

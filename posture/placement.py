@@ -9,7 +9,7 @@ from random import Random
 
 from posture.errors import FailedError
 from posture.planning.planner import even_spread
-from posture.prometheus import MetricUnavailable, Reading
+from posture.usage.prometheus import MetricUnavailable, Reading
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,12 @@ from posture.kube import access, client, names, objects, taint
 from posture.kube.affinity import NODE_LABEL
 from posture.kube.client import Kind, KubeClient, Object
 from posture.kube.objects import Node
-from posture.prometheus import MetricUnavailable, Prometheus, Reading
 from posture.scaler_server import check_exposure, credentials, is_loopback
 from posture.settings import config
 from posture.settings.config import Settings
 from posture.snapshot import taint_texts, tolerates
 from posture.system import commands
+from posture.usage.prometheus import MetricUnavailable, Prometheus, Reading
 
 OLDEST_KEDA = (2, 20)
 """What the farm is tested with."""

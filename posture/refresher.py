@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from posture.prometheus import MetricUnavailable, Reading
 from posture.scaler import Answers
+from posture.usage.prometheus import MetricUnavailable, Reading
 
 Sampled = Mapping[str, Reading | MetricUnavailable]
 

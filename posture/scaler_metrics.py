@@ -9,10 +9,10 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from posture.prometheus import Reading
 from posture.refresher import Usage
 from posture.scaler import Answers, Calls
 from posture.supervisor import Supervisor
+from posture.usage.prometheus import Reading
 
 
 class ScalerCollector(Collector):

@@ -27,7 +27,7 @@ from posture.mover import open_move_text
 from posture.planning import model
 from posture.planning.ledger import Ledger
 from posture.planning.model import Keda, Phase, Snapshot
-from posture.prometheus import Average, MetricUnavailable
+from posture.usage.prometheus import Average, MetricUnavailable
 
 log = logging.getLogger("posture.snapshot")
 

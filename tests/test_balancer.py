@@ -28,9 +28,9 @@ from posture.planning import model
 from posture.planning.ledger import Ledger
 from posture.planning.model import Keda, Move, MoveKind, Phase, Rules
 from posture.planning.planner import plan_offloads
-from posture.prometheus import Average, MetricUnavailable
 from posture.settling import Settling
 from posture.snapshot import SnapshotMaker, View, Watch
+from posture.usage.prometheus import Average, MetricUnavailable
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = 500

@@ -21,10 +21,10 @@ from servers import free_port
 
 from posture import images, preflight, rollout
 from posture.kube.objects import Node
-from posture.prometheus import MetricUnavailable, Reading
 from posture.runtime import Stop
 from posture.settings.config import GpuQuery, Images, Kubernetes, Settings
 from posture.system import commands
+from posture.usage.prometheus import MetricUnavailable, Reading
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -21,9 +21,9 @@ from gpu_exporter import METRIC, GpuExporter, gpu_queries, instance_of
 from servers import PrometheusServer, free_port
 
 from posture.errors import UserError
-from posture.prometheus import Average, MetricUnavailable, Prometheus, Reading, Window
 from posture.settings import config
 from posture.settings.config import GpuQuery
+from posture.usage.prometheus import Average, MetricUnavailable, Prometheus, Reading, Window
 
 INTERVAL_S = 0.5
 HUNTER2 = "$2b$04$ZayLSij2ZQFIkbLgcgGGseL1NH5cKiXYYJssvf3s1da.u6RiJHIom"

@@ -27,9 +27,9 @@ from scaler_process import ANSWER_S, ROOT, Certificates, ScalerProcess, poll, re
 from servers import PrometheusServer, free_port, is_running
 
 import cpu_monitor_and_offload
-from posture.prometheus import Prometheus
 from posture.refresher import Refresher
 from posture.settings import config
+from posture.usage.prometheus import Prometheus
 
 NODES = ("a", "b")
 SHORT: dict[str, Any] = {"stabilize_s": 1.0, "refresh_s": 0.1}
