@@ -25,14 +25,15 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from posture import manifests, preflight
+from posture import preflight
 from posture.errors import UserError
 from posture.farm import Farm, Options
 from posture.in_cluster import InCluster
 from posture.kube import client
 from posture.local_scaler import NAME as SCALER
 from posture.local_scaler import LocalScaler
-from posture.manifests import Manifest
+from posture.manifests import scaled_job
+from posture.manifests.scaled_job import Manifest
 from posture.preflight import Finding, Intent, Survey
 from posture.runtime import EXIT_FAILED, EXIT_OK, EXIT_USER_ERROR, Stop, run_script, setup_logging
 from posture.scaler_server import split_listen
@@ -96,7 +97,7 @@ def read_sources() -> tuple[list[Manifest], dict[str, Path]]:
     Raises:
         UserError: a file is not accepted, or one of the two is missing.
     """
-    sources = manifests.load(sorted(HERE.glob("posture-job-*.yaml")))
+    sources = scaled_job.load(sorted(HERE.glob("posture-job-*.yaml")))
     scripts = preflight.scripts(HERE)
     streams = {one.stream: one.path for one in sources}
     lone = [f"{scripts[name]}: there is no posture-job-{name}.yaml" for name in scripts if name not in streams]
@@ -164,7 +165,7 @@ def prepare(settings: Settings, flags: argparse.Namespace, stop: Stop, open_clie
         flags.config, not flags.skip_build, flags.in_cluster, not flags.no_wait, flags.build_arg, flags.seed
     )
     sources, scripts = read_sources()
-    manifests.check_pace(sources, settings.scaler.stabilize_s)
+    scaled_job.check_pace(sources, settings.scaler.stabilize_s)
     kubernetes = settings.kubernetes
     folder = recorded_processes.folder_of(kubernetes.namespace, kubernetes.farm)
     scaler = LocalScaler(settings.scaler, flags.config, folder)

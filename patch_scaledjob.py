@@ -20,9 +20,10 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from posture import images, manifests, new_stream, placement
+from posture import images, placement
 from posture.errors import UserError
-from posture.manifests import Manifest
+from posture.manifests import new_stream, scaled_job
+from posture.manifests.scaled_job import Manifest
 from posture.runtime import EXIT_OK, run_script, setup_logging
 from posture.settings import config
 from posture.usage.prometheus import MetricUnavailable, Prometheus, Reading
@@ -120,7 +121,7 @@ def placed_before(source: Manifest, target: Path) -> str | None:
     if not target.is_file():
         return source.node
     try:
-        return manifests.load([target])[0].node
+        return scaled_job.load([target])[0].node
     except UserError:
         return source.node
 
@@ -157,7 +158,7 @@ def patch(streams: Sequence[Manifest], nodes: Mapping[str, str], settings: confi
 
 def write(files: Mapping[Path, str], *, dry_run: bool) -> None:
     """Write the files that are to change, and say which."""
-    changed = [] if dry_run else manifests.write(files)
+    changed = [] if dry_run else scaled_job.write(files)
     for path in files:
         done = "would write" if dry_run else "wrote" if path in changed else "unchanged:"
         print(f"{done} {path}")
@@ -172,9 +173,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if flags.new_stream is not None:
         return add_stream(flags)
     settings = read_settings(flags)
-    streams = manifests.load(flags.files or sorted(HERE.glob("posture-job-*.yaml")))
+    streams = scaled_job.load(flags.files or sorted(HERE.glob("posture-job-*.yaml")))
     check(flags, streams)
-    manifests.check_pace(streams, settings.scaler.stabilize_s)
+    scaled_job.check_pace(streams, settings.scaler.stabilize_s)
     targets = {one.stream: flags.output_dir / f"patched-job-{one.stream}.yaml" for one in streams}
     log.info("%s, nodes: %s", settings.prometheus, ", ".join(settings.gpu_queries))
     plan = placement.place(

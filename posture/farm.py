@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from posture import images, manifests
+from posture import images
 from posture.errors import FailedError
 from posture.in_cluster import InCluster
 from posture.kube import taint
@@ -18,7 +18,8 @@ from posture.kube.client import FIELD_MANAGER, KubeClient
 from posture.kube.objects import ScaledJob
 from posture.local_scaler import NAME as SCALER
 from posture.local_scaler import STOP_S, LocalScaler
-from posture.manifests import Manifest
+from posture.manifests import scaled_job
+from posture.manifests.scaled_job import Manifest
 from posture.planning.planner import even_spread
 from posture.preflight import Survey
 from posture.rollout import Rollout
@@ -224,7 +225,7 @@ class Farm:
             self.survey.readings = Prometheus(self.settings.prometheus, self.settings.gpu_queries).sample()
         patched = self.patched(self.places())
         files = self.files()
-        for path in manifests.write({files[stream]: one.text() for stream, one in patched.items()}):
+        for path in scaled_job.write({files[stream]: one.text() for stream, one in patched.items()}):
             print(f"    wrote {path.name}", flush=True)
 
     def _apply_step(self, source: Manifest, exists: bool) -> Step:
@@ -234,7 +235,7 @@ class Farm:
         return Step(
             f"{'unpause' if exists else 'apply'} scaledjob {name}",
             [self._apply_command(path)],
-            lambda: self.rollout.apply(manifests.load([path])[0].data()),
+            lambda: self.rollout.apply(scaled_job.load([path])[0].data()),
             self.options.stop_command() if exists else f"kubectl -n {namespace} delete scaledjob {name}",
         )
 
@@ -247,7 +248,7 @@ class Farm:
         path = self.files()[source.stream]
 
         def upgrade() -> None:
-            self.rollout.apply(manifests.load([path])[0].data())
+            self.rollout.apply(scaled_job.load([path])[0].data())
             self.rollout.replace_outdated(source.stream)
 
         return Step(

@@ -11,10 +11,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posture import manifests
 from posture.errors import UserError
 from posture.kube import affinity
-from posture.manifests import Manifest
+from posture.manifests import scaled_job
+from posture.manifests.scaled_job import Manifest
 from posture.settings import config
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,7 +61,7 @@ def changed(before: Any, after: Any, at: str = "") -> set[str]:
 
 @pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in SHIPPED])
 def test_placing_changes_the_node_alone(path: Path) -> None:
-    one = manifests.load([path])[0]
+    one = scaled_job.load([path])[0]
     before = yaml.safe_load(path.read_text())
     one.place("jetson-1")
     after = yaml.safe_load(one.text())
@@ -117,7 +117,7 @@ def test_placing_twice_is_placing_once() -> None:
 
 
 def test_owner_image_and_address_are_set_and_quotes_stay() -> None:
-    one = manifests.load([ROOT / "posture-job-pi1.yaml"])[0]
+    one = scaled_job.load([ROOT / "posture-job-pi1.yaml"])[0]
     one.set_owner("cameras", "north")
     one.set_image("registry:5000/posture-pi1:v2")
     one.set_scaler_address("192.0.2.1:50051")
@@ -182,7 +182,7 @@ def test_all_mistakes_of_all_files_are_said_at_once(tmp_path: Path) -> None:
     (tmp_path / "posture-job-pi2.yaml").write_text("a: [")
     paths = [tmp_path / f"posture-job-{stream}.yaml" for stream in ("pi1", "pi2", "pi3")]
     with pytest.raises(UserError) as refused:
-        manifests.load(paths)
+        scaled_job.load(paths)
     first, second, third, fourth = str(refused.value).splitlines()
     assert first.startswith(f"{paths[0]}:2: kind: 'Job'")
     assert second.startswith(f"{paths[0]}:7: spec.triggers[0].type: 'cron'")
@@ -239,7 +239,7 @@ def test_two_files_of_one_stream_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=rf"{re.escape(str(two))}:4: metadata\.name: .* is in posture-job-pi1\.yaml, too"
     ):
-        manifests.load([one, two])
+        scaled_job.load([one, two])
 
 
 def test_anchors_and_merges_are_written_out_and_change_in_one_place_only() -> None:
@@ -312,18 +312,18 @@ def test_files_are_written_all_or_none(tmp_path: Path) -> None:
     good.write_text("old")
     bad.mkdir()
     with pytest.raises(UserError, match=re.escape(f"{bad}: can't be written")):
-        manifests.write({good: "new", bad: "new"})
+        scaled_job.write({good: "new", bad: "new"})
     gone = tmp_path / "gone" / "c.yaml"
     with pytest.raises(UserError, match=r"gone.*can't be written: No such file or directory"):
-        manifests.write({good: "new", gone: "new"})
+        scaled_job.write({good: "new", gone: "new"})
     assert good.read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.yaml", "b.yaml"], "nothing half-written is left"
 
 
 def test_a_file_that_is_as_it_should_be_is_not_written_again(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
-    assert manifests.write({path: "x"}) == [path]
-    assert manifests.write({path: "x"}) == []
+    assert scaled_job.write({path: "x"}) == [path]
+    assert scaled_job.write({path: "x"}) == []
 
 
 # The manifests that are shipped.
@@ -331,7 +331,7 @@ def test_a_file_that_is_as_it_should_be_is_not_written_again(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in SHIPPED])
 def test_a_shipped_stream_agrees_with_its_file_script_and_image(path: Path) -> None:
-    one = manifests.load([path])[0]
+    one = scaled_job.load([path])[0]
     stream = path.stem.removeprefix("posture-job-")
     assert one.stream == stream
     assert one.get("metadata", "name") == f"posture-analyzer-scaledjob-{stream}"
@@ -341,12 +341,12 @@ def test_a_shipped_stream_agrees_with_its_file_script_and_image(path: Path) -> N
 
 def test_streams_and_scripts_that_are_shipped_are_the_same_ones() -> None:
     scripts = {path.stem.removeprefix("Images_From_").lower() for path in ROOT.glob("Images_From_*.py")}
-    assert {one.stream for one in manifests.load(SHIPPED)} == scripts
+    assert {one.stream for one in scaled_job.load(SHIPPED)} == scripts
 
 
 @pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in SHIPPED])
 def test_a_shipped_pod_is_locked_down_bounded_and_told_its_secrets_by_reference(path: Path) -> None:
-    one = manifests.load([path])[0]
+    one = scaled_job.load([path])[0]
     pod = one.get(*POD)
     analyzer = pod["containers"][0]
     assert pod["securityContext"]["runAsNonRoot"] is True
@@ -372,7 +372,7 @@ def test_a_shipped_pod_is_locked_down_bounded_and_told_its_secrets_by_reference(
 
 @pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in SHIPPED])
 def test_a_shipped_stream_leaves_the_scaler_time_to_bring_a_successor(path: Path) -> None:
-    one = manifests.load([path])[0]
+    one = scaled_job.load([path])[0]
     grace_s = one.get(*POD, "terminationGracePeriodSeconds")
     assert one.get("spec", "pollingInterval") + grace_s + 10 <= config.Scaler().stabilize_s
     assert grace_s > 30, "an analyzer may need 10 s for its stages and 10 s twice for a database that is slow"

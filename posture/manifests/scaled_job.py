@@ -19,7 +19,7 @@ import yaml
 from posture.errors import UserError
 from posture.kube import affinity
 from posture.kube import names as labels
-from posture.manifest_checks import Key, find_mistakes
+from posture.manifests.checks import Key, find_mistakes
 from posture.settings.config import PI_ID
 
 POD = ("spec", "jobTargetRef", "template", "spec")
