@@ -22,12 +22,12 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+from posture.camera.publisher import Publisher
+from posture.camera.sources import open_source
+from posture.camera.spool import Memory, Spool, Waiting
 from posture.errors import UserError
-from posture.publisher import Publisher
 from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, run_script, setup_logging
 from posture.settings import config
-from posture.sources import open_source
-from posture.spool import Memory, Spool, Waiting
 from posture.wire import mqtt
 
 MEMORY_BYTES = 64_000_000

@@ -31,10 +31,10 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from posture import summary
+from posture.camera.sources import open_source
 from posture.errors import UserError
 from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, run_script
 from posture.settings import config
-from posture.sources import open_source
 from posture.system.children import Child
 from posture.system.terminal import Screen
 from publish_images import positive

@@ -25,8 +25,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from PIL import Image
 from servers import Mosquitto, find_program, free_port
 
+from posture.camera.spool import Memory, Spool, Waiting
 from posture.errors import UserError
-from posture.spool import Memory, Spool, Waiting
 from posture.wire import frame
 from posture.wire.mqtt import Broker, parse_broker
 

@@ -17,10 +17,10 @@ from typing import Any
 from paho.mqtt import client as paho
 from paho.mqtt.reasoncodes import ReasonCode
 
+from posture.camera.spool import Waiting
 from posture.errors import UserError
 from posture.runtime import Stop
 from posture.settings.config import Mqtt
-from posture.spool import Waiting
 from posture.wire import mqtt
 from posture.wire.frame import Identity, stamp
 
