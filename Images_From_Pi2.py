@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from posture import analyzer
+from posture.analyzer import app
 from posture.runtime import run_script
 
 PI_ID = "pi2"
@@ -20,7 +20,7 @@ PI_ID = "pi2"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run this stream's analyzer; see ``--help``."""
-    return analyzer.main(PI_ID, argv)
+    return app.main(PI_ID, argv)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
-from posture.account import Account
+from posture.analyzer.counts import Account
 from posture.store.base import Row
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from posture import overlay
-from posture.overlay import annotate
+from posture.analyzer import drawing
+from posture.analyzer.drawing import annotate
 from posture.verdict.rule_sets import Landmarks, Verdict
 
 PICTURES = Path(__file__).resolve().parent / "pictures"
@@ -54,13 +54,13 @@ def draw(bgr: np.ndarray, verdict: Verdict = GOOD, pose: bool = True, **options:
 def test_the_camera_picture_stays_as_it_is() -> None:
     original = picture(640, 480)
     before = original.copy()
-    for mode in overlay.PICTURES:
+    for mode in drawing.PICTURES:
         draw(original, pictures=mode)
     assert np.array_equal(original, before)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-@pytest.mark.parametrize("mode", overlay.PICTURES)
+@pytest.mark.parametrize("mode", drawing.PICTURES)
 @pytest.mark.parametrize("verdict", [GOOD, BAD, NOBODY, PARTIAL], ids=lambda v: v.reason or v.status)
 def test_every_size_is_annotated_and_at_most_max_width_wide(
     size: tuple[int, int], mode: str, verdict: Verdict
@@ -81,7 +81,7 @@ def test_the_label_stands_out_in_its_colour_on_any_ground(
     result = draw(picture(*size, ground), verdict, pose=False)
     height, width = result.shape[:2]
     corner = result[height // 4 :, : width * 3 // 4].astype(int)
-    colour = np.array(overlay.STATUS_COLOURS[verdict.status])
+    colour = np.array(drawing.STATUS_COLOURS[verdict.status])
     assert (np.abs(corner - colour).max(axis=2) < 60).sum() >= 4
     plate = result[height - 2, 1].astype(int)
     assert plate.max() < 90  # dark behind the text, whatever was there
@@ -116,8 +116,8 @@ def test_the_measured_lines_have_the_colour_of_their_own_verdict() -> None:
     result = draw(np.zeros((540, 960, 3), np.uint8), bent_neck).astype(int)
     neck = result[int(0.29 * 540), int(0.52 * 960) - 2 : int(0.52 * 960) + 3]
     body = result[int(0.51 * 540), int(0.54 * 960) - 2 : int(0.54 * 960) + 3]
-    assert np.abs(neck - overlay.STATUS_COLOURS["Bad"]).max(axis=1).min() < 40
-    assert np.abs(body - overlay.STATUS_COLOURS["Good"]).max(axis=1).min() < 40
+    assert np.abs(neck - drawing.STATUS_COLOURS["Bad"]).max(axis=1).min() < 40
+    assert np.abs(body - drawing.STATUS_COLOURS["Good"]).max(axis=1).min() < 40
 
 
 def test_a_lean_back_is_told_from_a_lean_forward() -> None:
@@ -202,7 +202,7 @@ def test_an_unknown_mode_is_refused_instead_of_showing_the_photo() -> None:
 def test_landmarks_far_outside_the_picture_do_no_harm() -> None:
     landmarks = person(320, 240)
     landmarks.points[13:17, :2] = ((1e12, -1e12), (np.inf, 0), (np.nan, np.nan), (-500, 900))
-    for mode in overlay.PICTURES:
+    for mode in drawing.PICTURES:
         result = annotate(picture(320, 240), landmarks, GOOD, pi_id="pi1", when=WHEN, pictures=mode)
         assert result.shape == (240, 320, 3)
 

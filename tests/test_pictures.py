@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from posture.pictures import PictureFolder, PicturesUnavailable, Quarantine
+from posture.analyzer.pictures import PictureFolder, PicturesUnavailable, Quarantine
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 import pytest
 
+from posture.analyzer.pose import PoseEstimator
 from posture.errors import UserError
-from posture.pose import PoseEstimator
 from posture.verdict.rule_sets import SIDES, Judge, Landmarks
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -8,8 +8,8 @@ import time
 
 from paho.mqtt import client as paho
 
+from posture.analyzer.pose import PoseEstimator
 from posture.errors import FailedError, UserError
-from posture.pose import PoseEstimator
 from posture.runtime import EXIT_OK, Stop
 from posture.settings.config import Settings, path_of
 from posture.verdict import rule_sets

@@ -30,18 +30,18 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from posture import overlay
-from posture.account import Account
-from posture.calibration import calibrate
+from posture.analyzer import drawing
+from posture.analyzer.calibration import calibrate
+from posture.analyzer.counts import Account
+from posture.analyzer.pictures import PictureFolder, PicturesUnavailable, Quarantine
+from posture.analyzer.pose import PoseEstimator, View
+from posture.analyzer.subscriber import Delivery, Stream
 from posture.errors import UserError
 from posture.health import Progress
-from posture.pictures import PictureFolder, PicturesUnavailable, Quarantine
-from posture.pose import PoseEstimator, View
 from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, setup_logging
 from posture.settings import config
 from posture.settings.config import Analyzer, Database, Settings, path_of
 from posture.store.base import Row, Store, StoreRefused, StoreUnavailable, open_store
-from posture.stream import Delivery, Stream
 from posture.verdict.backlog import Lateness
 from posture.verdict.rule_sets import Baseline, Judge, Landmarks, Verdict
 from posture.verdict.smoothing import StateTracker
@@ -313,7 +313,7 @@ class Pipeline:
         )
 
     def _draw(self, item: Item, picture: npt.NDArray[np.uint8]) -> bytes:
-        annotated = overlay.annotate(
+        annotated = drawing.annotate(
             picture,
             item.landmarks,
             item.verdict,
