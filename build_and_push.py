@@ -36,7 +36,7 @@ from posture.manifests import scaled_job
 from posture.manifests.scaled_job import Manifest
 from posture.preflight import Finding, Intent, Survey
 from posture.runtime import EXIT_FAILED, EXIT_OK, EXIT_USER_ERROR, Stop, run_script, setup_logging
-from posture.scaler_server import split_listen
+from posture.scaler.server import split_listen
 from posture.settings import config
 from posture.settings.config import Settings
 from posture.steps import Journal, show_plan

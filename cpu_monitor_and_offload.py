@@ -32,14 +32,14 @@ GPU_QUERIES = config.GPU_QUERIES
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
-from posture.debounce import Debounce
 from posture.errors import UserError
-from posture.refresher import Refresher, Usage
 from posture.runtime import EXIT_FAILED, EXIT_OK, run_script, setup_logging
-from posture.scaler import METRIC, Answers, Calls, ExternalScaler
-from posture.scaler_metrics import ScalerCollector
-from posture.scaler_server import ScalerServer, check_exposure, split_listen
-from posture.supervisor import Supervisor
+from posture.scaler.debounce import Debounce
+from posture.scaler.metrics import ScalerCollector
+from posture.scaler.refresher import Refresher, Usage
+from posture.scaler.server import ScalerServer, check_exposure, split_listen
+from posture.scaler.servicer import METRIC, Answers, Calls, ExternalScaler
+from posture.scaler.supervisor import Supervisor
 from posture.system.children import Child
 from posture.system.probes import Exposition
 from posture.usage.prometheus import MetricUnavailable, Prometheus

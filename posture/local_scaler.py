@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from posture.errors import FailedError
 from posture.runtime import Stop
-from posture.scaler_server import split_listen
+from posture.scaler.server import split_listen
 from posture.settings.config import ROOT, Scaler
 from posture.system import recorded_processes
 from posture.system.children import Child

@@ -23,7 +23,7 @@ from posture.kube import access, client, names, objects, taint
 from posture.kube.affinity import NODE_LABEL
 from posture.kube.client import Kind, KubeClient, Object
 from posture.kube.objects import Node
-from posture.scaler_server import check_exposure, credentials, is_loopback
+from posture.scaler.server import check_exposure, credentials, is_loopback
 from posture.settings import config
 from posture.settings.config import Settings
 from posture.snapshot import taint_texts, tolerates

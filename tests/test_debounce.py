@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from posture.debounce import Debounce
+from posture.scaler.debounce import Debounce
 
 THRESHOLD = 50.0
 # whole seconds and points: no sum is rounded

@@ -25,10 +25,10 @@ from prometheus_client import CollectorRegistry
 from scaler_process import ANSWER_S, ROOT, Certificates, poll, ref, wire, wire_grpc
 from servers import free_port
 
-from posture.debounce import Debounce
 from posture.errors import UserError
-from posture.scaler import METRIC, Answers, Calls, ExternalScaler
-from posture.scaler_server import ScalerServer, check_exposure, credentials
+from posture.scaler.debounce import Debounce
+from posture.scaler.server import ScalerServer, check_exposure, credentials
+from posture.scaler.servicer import METRIC, Answers, Calls, ExternalScaler
 from posture.settings.config import Scaler
 
 OVERLOADED = {"agx1": 90.0, "nano1": 95.0}

@@ -27,7 +27,7 @@ from scaler_process import ANSWER_S, ROOT, Certificates, ScalerProcess, poll, re
 from servers import PrometheusServer, free_port, is_running
 
 import cpu_monitor_and_offload
-from posture.refresher import Refresher
+from posture.scaler.refresher import Refresher
 from posture.settings import config
 from posture.usage.prometheus import Prometheus
 

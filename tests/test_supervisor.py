@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from servers import is_running
 
-from posture.supervisor import Supervisor
+from posture.scaler.supervisor import Supervisor
 from posture.system.children import Child
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -9,9 +9,9 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from posture.refresher import Usage
-from posture.scaler import Answers, Calls
-from posture.supervisor import Supervisor
+from posture.scaler.refresher import Usage
+from posture.scaler.servicer import Answers, Calls
+from posture.scaler.supervisor import Supervisor
 from posture.usage.prometheus import Reading
 
 

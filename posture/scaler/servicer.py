@@ -15,7 +15,7 @@ import grpc
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 import externalscaler_pb2 as wire
-from posture.debounce import Debounce
+from posture.scaler.debounce import Debounce
 
 METRIC = "gpu_trigger"
 TARGET = 1

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from posture.scaler import Answers
+from posture.scaler.servicer import Answers
 from posture.usage.prometheus import MetricUnavailable, Reading
 
 Sampled = Mapping[str, Reading | MetricUnavailable]
