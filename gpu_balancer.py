@@ -23,8 +23,8 @@ sys.path.insert(0, str(HERE))
 
 from prometheus_client import CollectorRegistry
 
-from posture.balancer import Balancer
-from posture.balancer_metrics import BalancerMetrics
+from posture.balancer.loop import Balancer
+from posture.balancer.metrics import BalancerMetrics
 from posture.errors import UserError
 from posture.kube import client
 from posture.runtime import Stop, run_script, setup_logging

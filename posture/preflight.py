@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from posture import images
+from posture.balancer.snapshot import taint_texts, tolerates
 from posture.errors import FailedError, UserError
 from posture.in_cluster import CONFIG_MAP, InCluster
 from posture.kube import access, client, names, objects, taint
@@ -26,7 +27,6 @@ from posture.kube.objects import Node
 from posture.scaler.server import check_exposure, credentials, is_loopback
 from posture.settings import config
 from posture.settings.config import Settings
-from posture.snapshot import taint_texts, tolerates
 from posture.system import commands
 from posture.usage.prometheus import MetricUnavailable, Prometheus, Reading
 

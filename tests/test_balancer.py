@@ -20,16 +20,16 @@ from hypothesis import strategies as st
 import cpu_monitor_and_offload
 import gpu_balancer
 import patch_scaledjob
-from posture import explain, last_node
+from posture.balancer import last_node, plan_text
+from posture.balancer.disturbances import Settling
+from posture.balancer.moves import Close, DeleteJob, DeletePod, OpenMove, Wait, next_steps
+from posture.balancer.snapshot import SnapshotMaker, View, Watch
 from posture.kube import affinity
 from posture.kube.objects import Job, Node, Pod, ScaledJob, seconds
-from posture.mover import Close, DeleteJob, DeletePod, OpenMove, Wait, next_steps
 from posture.planning import model
 from posture.planning.ledger import Ledger
 from posture.planning.model import Keda, Move, MoveKind, Phase, Rules
 from posture.planning.planner import plan_offloads
-from posture.settling import Settling
-from posture.snapshot import SnapshotMaker, View, Watch
 from posture.usage.prometheus import Average, MetricUnavailable
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -574,10 +574,10 @@ def test_the_plan_in_words_has_every_number() -> None:
     seen = view(scaled_job("agx"), [job("j", "agx")], [pod("j", ready_since_s=NOW_S)])
     snapshot = make(seen, agx=80.0, nano=5.0)
     plan = plan_offloads(snapshot, Rules(), random.Random(1))
-    text = "\n".join(explain.lines(snapshot, plan, Rules()))
+    text = "\n".join(plan_text.lines(snapshot, plan, Rules()))
     assert "node agx: 80.0 %, 1 streams" in text
     assert "veto agx: unplaceable (usage 80, smallest_job 80)" in text
-    assert "1 overloaded; 0 to move; vetoes: unplaceable 1" in explain.summary(snapshot, plan)
+    assert "1 overloaded; 0 to move; vetoes: unplaceable 1" in plan_text.summary(snapshot, plan)
 
 
 def test_a_missing_metric_is_explained() -> None:
@@ -585,7 +585,7 @@ def test_a_missing_metric_is_explained() -> None:
     why = MetricUnavailable("agx", None, "gpu{} is stale")
     snapshot = maker.make(view(scaled_job("agx"), [], []), {"agx": why}, frozenset())
     assert snapshot.nodes[0].usage is None
-    assert "gpu{} is stale" in explain.summary(snapshot, plan_offloads(snapshot, Rules(), random.Random(1)))
+    assert "gpu{} is stale" in plan_text.summary(snapshot, plan_offloads(snapshot, Rules(), random.Random(1)))
 
 
 # what is remembered

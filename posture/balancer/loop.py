@@ -2,7 +2,7 @@
 
 One thread does everything. It wakes at each sample: keeps the Lease, looks at the nodes, goes on with open moves,
 and samples the usage. At the end of a window it reads the cluster, plans, and begins the plan's moves. It ends
-between two actions; whatever is open then is finished by whoever comes next (posture/mover.py).
+between two actions; whatever is open then is finished by whoever comes next (posture/balancer/moves.py).
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 
-from posture import explain, last_node
-from posture.balancer_metrics import BalancerMetrics
+from posture.balancer import last_node, plan_text
+from posture.balancer.disturbances import Settling
+from posture.balancer.metrics import BalancerMetrics
+from posture.balancer.moves import Mover, OpenMove, next_steps, open_move_text
+from posture.balancer.snapshot import SnapshotMaker, View, Watch, read_nodes, read_view
 from posture.errors import UserError
 from posture.kube import access, client, events, names
 from posture.kube.client import KubeClient, KubeError
 from posture.kube.lease import Lease
 from posture.kube.objects import ScaledJob
-from posture.mover import Mover, OpenMove, next_steps, open_move_text
 from posture.planning.ledger import Ledger, history_from_json, history_to_json
 from posture.planning.model import Move, Plan, Policy, Rules, Snapshot, StreamHistory
 from posture.planning.planner import plan_offloads
 from posture.runtime import EXIT_FAILED, EXIT_OK, Stop
 from posture.settings.config import Balancer as BalancerSettings
 from posture.settings.config import Settings, path_of
-from posture.settling import Settling
-from posture.snapshot import SnapshotMaker, View, Watch, read_nodes, read_view
 from posture.usage.prometheus import Average, Prometheus, Window
 
 log = logging.getLogger("posture.balancer")
@@ -290,10 +290,10 @@ class Balancer:
 
     def _report(self, snapshot: Snapshot, plan: Plan) -> None:
         self._metrics.planned(plan)
-        log.info("%s", explain.summary(snapshot, plan))
+        log.info("%s", plan_text.summary(snapshot, plan))
         said = {(veto.reason, veto.node, veto.stream) for veto in plan.vetoes}
         if self._dry_run or self._show_all:
-            print("\n".join(explain.lines(snapshot, plan, self._rules)), flush=True)
+            print("\n".join(plan_text.lines(snapshot, plan, self._rules)), flush=True)
         elif said != self._memory.said:
             for veto in plan.vetoes:
                 log.info("not moved: %s", veto)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from posture.balancer.moves import open_move_text
+from posture.balancer.snapshot import View
 from posture.kube.objects import ScaledJob
-from posture.mover import open_move_text
 from posture.planning.ledger import Ledger
-from posture.snapshot import View
 
 
 class Settling:

@@ -18,12 +18,12 @@ from typing import Any
 
 from lightkube.utils.quantity import parse_quantity
 
+from posture.balancer.moves import open_move_text
 from posture.kube import client
 from posture.kube import names as labels
 from posture.kube.affinity import allows, with_node
 from posture.kube.client import KubeClient
 from posture.kube.objects import Job, Node, Pod, ScaledJob
-from posture.mover import open_move_text
 from posture.planning import model
 from posture.planning.ledger import Ledger
 from posture.planning.model import Keda, Phase, Snapshot
