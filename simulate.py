@@ -6,7 +6,7 @@
     python3 simulate.py scenarios/six-idle.yaml --policy readme --runs 30
     python3 simulate.py --nodes 1000 --jobs 10000 --load 1.5-7 --noise 3 --dwell 2 --hysteresis 2.5 --json
 
-The planner is the real one (posture/planning/planner.py); what the farm around it does is a model (posture/simulation.py).
+The planner is the real one (posture/planning/planner.py); what the farm around it does is a model (posture/simulator/simulation.py).
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ sys.path.insert(0, str(HERE))
 
 from posture.errors import UserError
 from posture.runtime import EXIT_OK, run_script, setup_logging
-from posture.scenario import POLICIES, Scenario, read_scenario, scenario_from
+from posture.simulator.scenario import POLICIES, Scenario, read_scenario, scenario_from
 
 if TYPE_CHECKING:
-    from posture.simulation import Result
+    from posture.simulator.simulation import Result
 
 log = logging.getLogger("simulate")
 
@@ -222,7 +222,7 @@ def simulator() -> Simulate:
         UserError: numpy is missing.
     """
     try:
-        from posture.simulation import simulate  # noqa: PLC0415 - the balancer's machines have no numpy
+        from posture.simulator.simulation import simulate  # noqa: PLC0415 - the balancer's machines have no numpy
     except ImportError:
         raise UserError("simulate.py needs numpy: pip install --require-hashes -r requirements/dev.txt") from None
     return simulate
@@ -235,7 +235,7 @@ def plotter(path: Path) -> Callable[[Result, Path], None]:
         UserError: matplotlib is missing, or the file can't be written.
     """
     try:
-        from posture.heatmap import FORMATS, draw  # noqa: PLC0415 - matplotlib takes its time
+        from posture.simulator.heatmap import FORMATS, draw  # noqa: PLC0415 - matplotlib takes its time
     except ImportError:
         raise UserError("--plot needs matplotlib: pip install --require-hashes -r requirements/dev.txt") from None
     if path.suffix.removeprefix(".").lower() not in FORMATS:

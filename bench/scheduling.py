@@ -19,7 +19,7 @@ Columns, means over the seeds: stable: share of runs that end with no node over 
 (+ hysteresis) and nothing to move;
 loops: until then; moves: all; repeats: moves of a stream that had been moved before; over: node-seconds over the
 threshold; down: seconds without a pod, all streams together; max: fullest node at the end, in points. /best: the
-same divided by what nobody can beat (posture/scenario.py).
+same divided by what nobody can beat (posture/simulator/scenario.py).
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ from posture.planning.planner import (
     StreamHistory,
     plan_offloads,
 )
-from posture.scenario import Scenario, read_scenario, scenario_from
-from posture.simulation import Result, Simulation
+from posture.simulator.scenario import Scenario, read_scenario, scenario_from
+from posture.simulator.simulation import Result, Simulation
 
 SCENARIOS = ("seven-jetsons", "ten-equal", "six-idle", "thousand")
 LARGE = "thousand"

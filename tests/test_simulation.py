@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from posture.planning.planner import MoveKind, Policy, VetoReason
-from posture.scenario import Event, NodeClass, Scenario, fits, lower_bounds, read_scenario, scenario_from
-from posture.simulation import Result, Simulation, simulate
+from posture.simulator.scenario import Event, NodeClass, Scenario, fits, lower_bounds, read_scenario, scenario_from
+from posture.simulator.simulation import Result, Simulation, simulate
 
 SCENARIOS = Path(__file__).resolve().parent.parent / "scenarios"
 

@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from posture.planning.planner import MoveKind
-from posture.simulation import Result
+from posture.simulator.simulation import Result
 
 # blue to white below the threshold, orange to dark red above it: also told apart by the colour-blind
 COLOURS = LinearSegmentedColormap.from_list("load", ["#2166ac", "#92c5de", "#f7f7f7", "#f4a582", "#b2182b"])

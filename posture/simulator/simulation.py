@@ -35,7 +35,7 @@ from posture.planning.planner import (
     even_spread,
     plan_offloads,
 )
-from posture.scenario import NONE, Bounds, Scenario, fits, lower_bounds, surplus_jobs
+from posture.simulator.scenario import NONE, Bounds, Scenario, fits, lower_bounds, surplus_jobs
 
 Planner = Callable[[Snapshot, Rules, Random], Plan]
 
