@@ -30,8 +30,8 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from posture import summary
 from posture.camera.sources import open_source
+from posture.demo import summary
 from posture.errors import UserError
 from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, run_script
 from posture.settings import config

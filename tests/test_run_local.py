@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
-from posture import summary
+from posture.demo import summary
 
 ROOT = Path(__file__).resolve().parent.parent
 START_S = 90.0
