@@ -25,23 +25,23 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from posture import preflight
 from posture.errors import UserError
-from posture.farm import Farm, Options
-from posture.in_cluster import InCluster
 from posture.kube import client
-from posture.local_scaler import NAME as SCALER
-from posture.local_scaler import LocalScaler
+from posture.lifecycle import preflight
+from posture.lifecycle.bring_up import Farm, Options
+from posture.lifecycle.preflight import Finding, Intent, Survey
+from posture.lifecycle.scaler_here import NAME as SCALER
+from posture.lifecycle.scaler_here import LocalScaler
+from posture.lifecycle.scaler_in_cluster import InCluster
+from posture.lifecycle.steps import Journal, show_plan
+from posture.lifecycle.tear_down import TearDown
 from posture.manifests import scaled_job
 from posture.manifests.scaled_job import Manifest
-from posture.preflight import Finding, Intent, Survey
 from posture.runtime import EXIT_FAILED, EXIT_OK, EXIT_USER_ERROR, Stop, run_script, setup_logging
 from posture.scaler.server import split_listen
 from posture.settings import config
 from posture.settings.config import Settings
-from posture.steps import Journal, show_plan
 from posture.system import recorded_processes
-from posture.teardown import TearDown
 from stop import stop_farm
 
 EXIT_INTERRUPTED = 128 + signal.SIGINT

@@ -20,8 +20,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from posture import images, placement
 from posture.errors import UserError
+from posture.lifecycle import container_images, placement
 from posture.manifests import new_stream, scaled_job
 from posture.manifests.scaled_job import Manifest
 from posture.runtime import EXIT_OK, run_script, setup_logging
@@ -153,7 +153,7 @@ def patch(streams: Sequence[Manifest], nodes: Mapping[str, str], settings: confi
         if image:
             one.set_image(image.replace("{pi_id}", one.stream))
         elif settings.images.registry:
-            one.set_image(images.analyzer_image(Path(), one.stream, settings.images).reference)
+            one.set_image(container_images.analyzer_image(Path(), one.stream, settings.images).reference)
 
 
 def write(files: Mapping[Path, str], *, dry_run: bool) -> None:

@@ -21,11 +21,11 @@ sys.path.insert(0, str(HERE))
 from posture.errors import FailedError, UserError
 from posture.kube import client
 from posture.kube.client import KubeClient, KubeError
+from posture.lifecycle.tear_down import TearDown
 from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, run_script, setup_logging
 from posture.settings import config
 from posture.settings.config import Settings
 from posture.system import recorded_processes
-from posture.teardown import TearDown
 
 
 def stop_farm(work: TearDown, *, delete_scaledjobs: bool = False, clean: bool = False) -> int:

@@ -19,8 +19,8 @@ import pytest
 import trustme
 from servers import free_port
 
-from posture import images, preflight, rollout
 from posture.kube.objects import Node
+from posture.lifecycle import container_images, preflight, rollout
 from posture.runtime import Stop
 from posture.settings.config import GpuQuery, Images, Kubernetes, Settings
 from posture.system import commands
@@ -310,8 +310,8 @@ def test_much_output_on_both_pipes_blocks_nobody() -> None:
 
 def test_the_build_command_names_every_platform_and_the_script() -> None:
     settings = Images(registry="host:5000/farm", tag="v1", platforms="linux/amd64,linux/arm64", builder="mine")
-    image = images.analyzer_image(Path("Images_From_Pi7.py"), "pi7", settings)
-    command = images.build_command(image, settings, ["BASE=debian:12"])
+    image = container_images.analyzer_image(Path("Images_From_Pi7.py"), "pi7", settings)
+    command = container_images.build_command(image, settings, ["BASE=debian:12"])
     assert " ".join(command).startswith(
         "docker buildx build --builder mine --platform linux/amd64,linux/arm64 --target analyzer "
         "--build-arg APP=Images_From_Pi7.py --build-arg BASE=debian:12 --tag host:5000/farm/posture-pi7:v1 "
@@ -330,13 +330,13 @@ def test_the_build_command_names_every_platform_and_the_script() -> None:
     ],
 )
 def test_an_image_is_the_same_if_its_digest_is_else_if_its_tag_is(running: str, wanted: str, same: bool) -> None:
-    assert images.same_image(running, wanted) == same
+    assert container_images.same_image(running, wanted) == same
 
 
 def test_what_was_pushed_is_remembered_by_its_digest(tmp_path: Path) -> None:
-    images.remember(["h/posture-pi1:v1@sha256:aa"], tmp_path)
-    images.remember(["h/posture-pi1:v1@sha256:bb", "h/posture-pi2:v1@sha256:cc"], tmp_path)
-    assert images.pushed(tmp_path) == {
+    container_images.remember(["h/posture-pi1:v1@sha256:aa"], tmp_path)
+    container_images.remember(["h/posture-pi1:v1@sha256:bb", "h/posture-pi2:v1@sha256:cc"], tmp_path)
+    assert container_images.pushed(tmp_path) == {
         "h/posture-pi1:v1": "h/posture-pi1:v1@sha256:bb",
         "h/posture-pi2:v1": "h/posture-pi2:v1@sha256:cc",
     }
@@ -348,7 +348,7 @@ def test_what_was_pushed_is_remembered_by_its_digest(tmp_path: Path) -> None:
      ("account", "")],
 )  # fmt: skip
 def test_the_host_of_a_registry(registry: str, host: str) -> None:
-    assert images.registry_host(registry) == host
+    assert container_images.registry_host(registry) == host
 
 
 # where streams may be placed

@@ -17,10 +17,10 @@ import requests
 import yaml
 from servers import find_program, free_port
 
-from posture.in_cluster import InCluster
 from posture.kube import names as labels
 from posture.kube import taint
 from posture.kube.client import KubeClient
+from posture.lifecycle.scaler_in_cluster import InCluster
 from posture.settings import config
 
 ROOT = Path(__file__).resolve().parent.parent

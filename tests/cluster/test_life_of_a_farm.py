@@ -35,7 +35,7 @@ from servers import PrometheusServer
 from test_deploy import REVIEWS
 
 from posture.kube import client as kube
-from posture.rollout import Rollout
+from posture.lifecycle.rollout import Rollout
 from posture.runtime import Stop
 from posture.settings.config import Kubernetes
 from posture.system import recorded_processes

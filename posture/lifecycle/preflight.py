@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from posture import images
 from posture.balancer.snapshot import taint_texts, tolerates
 from posture.errors import FailedError, UserError
-from posture.in_cluster import CONFIG_MAP, InCluster
 from posture.kube import access, client, names, objects, taint
 from posture.kube.affinity import NODE_LABEL
 from posture.kube.client import Kind, KubeClient, Object
 from posture.kube.objects import Node
+from posture.lifecycle import container_images
+from posture.lifecycle.scaler_in_cluster import CONFIG_MAP, InCluster
 from posture.scaler.server import check_exposure, credentials, is_loopback
 from posture.settings import config
 from posture.settings.config import Settings
@@ -170,7 +170,7 @@ def check_docker(intent: Intent) -> Iterator[Finding]:
         return
     try:
         commands.run(["docker", "buildx", "version"], settings.timeout_s)
-        builder = images.inspect_builder(settings)
+        builder = container_images.inspect_builder(settings)
     except commands.CommandError as error:
         yield Finding(f"buildx does not work: {error}", "sudo apt-get install docker-buildx")
         return
@@ -197,14 +197,14 @@ def check_registry(intent: Intent) -> Iterator[Finding]:
         return
     if not intent.build:
         return
-    host = images.registry_host(settings.registry)
-    answer = images.ask_registry(host, settings.timeout_s)
+    host = container_images.registry_host(settings.registry)
+    answer = container_images.ask_registry(host, settings.timeout_s)
     if not answer.reachable:
         yield Finding(
             f"registry {host} can't be reached: {answer.trouble}",
             "python3 build_and_push.py --registry HOST[:PORT]",
         )
-    elif answer.login and not images.has_login(host, settings.timeout_s):
+    elif answer.login and not container_images.has_login(host, settings.timeout_s):
         yield Finding(
             f"registry {host or 'Docker Hub'} wants a login, and docker has none that it takes",
             f"docker login {host}".rstrip(),

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from posture import compose
 from posture.errors import FailedError
-from posture.in_cluster import InCluster
 from posture.kube import client, objects, taint
 from posture.kube import names as labels
 from posture.kube.client import Kind, KubeClient, Object
+from posture.lifecycle import docker_compose
+from posture.lifecycle.scaler_in_cluster import InCluster
 from posture.runtime import Stop
 from posture.settings.config import Settings
 from posture.system import recorded_processes
@@ -49,9 +49,9 @@ class TearDown:
         Raises:
             CommandError: compose failed.
         """
-        names = compose.containers(self.settings.images.timeout_s)
+        names = docker_compose.containers(self.settings.images.timeout_s)
         if names:
-            self._do(f"docker-compose down ({', '.join(names)})", compose.down)
+            self._do(f"docker-compose down ({', '.join(names)})", docker_compose.down)
         folder = self.folder
         # the scaler first: it would start a balancer that has ended again
         for name in ("scaler", "balancer"):

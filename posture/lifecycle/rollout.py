@@ -16,8 +16,8 @@ from posture.errors import FailedError
 from posture.kube import client, names
 from posture.kube.client import KubeClient, Object
 from posture.kube.objects import Job, Pod, ScaledJob
+from posture.lifecycle.tear_down import is_paused, name_of, set_paused
 from posture.runtime import Stop
-from posture.teardown import is_paused, name_of, set_paused
 
 REVISION = "posture-farm/revision"
 """Annotation of a pod template: what it was made from, its node apart."""

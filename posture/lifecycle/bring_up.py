@@ -10,22 +10,22 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from posture import images
 from posture.errors import FailedError
-from posture.in_cluster import InCluster
 from posture.kube import taint
 from posture.kube.client import FIELD_MANAGER, KubeClient
 from posture.kube.objects import ScaledJob
-from posture.local_scaler import NAME as SCALER
-from posture.local_scaler import STOP_S, LocalScaler
+from posture.lifecycle import container_images
+from posture.lifecycle.preflight import Survey
+from posture.lifecycle.rollout import Rollout
+from posture.lifecycle.scaler_here import NAME as SCALER
+from posture.lifecycle.scaler_here import STOP_S, LocalScaler
+from posture.lifecycle.scaler_in_cluster import InCluster
+from posture.lifecycle.steps import Step
 from posture.manifests import scaled_job
 from posture.manifests.scaled_job import Manifest
 from posture.planning.planner import even_spread
-from posture.preflight import Survey
-from posture.rollout import Rollout
 from posture.runtime import Stop
 from posture.settings.config import ROOT, Settings
-from posture.steps import Step
 from posture.system import recorded_processes
 from posture.system.terminal import Screen
 from posture.usage.prometheus import Prometheus
@@ -116,23 +116,23 @@ class Farm:
     def _build_steps(self) -> list[Step]:
         if not self.options.build:
             return []
-        wanted = [images.analyzer_image(self.scripts[one.stream], one.stream, self.settings.images)
+        wanted = [container_images.analyzer_image(self.scripts[one.stream], one.stream, self.settings.images)
                   for one in self.sources]  # fmt: skip
         if self.options.in_cluster:
-            wanted.append(images.scheduler_image(self.settings.images))
+            wanted.append(container_images.scheduler_image(self.settings.images))
         return [
             Step(
                 f"build and push {image.reference}",
-                [images.build_command(image, self.settings.images, self.options.build_arguments)],
+                [container_images.build_command(image, self.settings.images, self.options.build_arguments)],
                 partial(self._build, image),
             )
             for image in wanted
         ]
 
-    def _build(self, image: images.Image) -> None:
-        pushed = images.build(image, self.settings.images, self.options.build_arguments, self.stop)
+    def _build(self, image: container_images.Image) -> None:
+        pushed = container_images.build(image, self.settings.images, self.options.build_arguments, self.stop)
         self._built[image.reference] = pushed
-        images.remember([pushed], self.folder)
+        container_images.remember([pushed], self.folder)
         print(f"    pushed {pushed}", flush=True)
 
     def _taint_steps(self) -> Iterator[Step]:
@@ -192,14 +192,14 @@ class Farm:
     def image_of(self, stream: str) -> str:
         """Return a stream's image: just built, pushed from here before, the one in the cluster, or by its tag."""
         script = self.scripts.get(stream, Path())
-        reference = images.analyzer_image(script, stream, self.settings.images).reference
+        reference = container_images.analyzer_image(script, stream, self.settings.images).reference
         if reference in self._built:
             return self._built[reference]
-        known = images.pushed(self.folder)
+        known = container_images.pushed(self.folder)
         live = self.survey.images().get(stream, "")
         if reference in known:
             return known[reference]
-        return live if images.same_image(live, reference) else reference
+        return live if container_images.same_image(live, reference) else reference
 
     def files(self) -> dict[str, Path]:
         """Return stream -> the file that its patched ScaledJob goes to."""
@@ -240,8 +240,10 @@ class Farm:
         )
 
     def _deploy(self) -> None:
-        reference = images.scheduler_image(self.settings.images).reference
-        self.in_cluster.apply(self._built.get(reference) or images.pushed(self.folder).get(reference, reference))
+        reference = container_images.scheduler_image(self.settings.images).reference
+        self.in_cluster.apply(
+            self._built.get(reference) or container_images.pushed(self.folder).get(reference, reference)
+        )
         self.in_cluster.wait(self.settings.kubernetes.start_timeout_s, self.stop)
 
     def _upgrade_step(self, source: Manifest) -> Step:
