@@ -3,7 +3,7 @@
 
     python3 tests/cluster/binaries.py      # builds what is missing (about ten minutes, once), says where it is
 
-tests/go_tools.py says where they are kept. ``POSTURE_CLUSTER_BIN`` names a folder that has them already.
+tests/support/go_tools.py says where they are kept. ``POSTURE_CLUSTER_BIN`` names a folder that has them already.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE.parent / "support"))
 
 from go_tools import BinariesMissingError, GoTools  # noqa: E402 - found beside us first
 

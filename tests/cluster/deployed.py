@@ -15,6 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 DEPLOY = ROOT / "deploy"
 Right = tuple[str, str, str]
 """Verb, API group and resource."""
+REVIEWS = ("create", "authorization.k8s.io", "selfsubjectaccessreviews")
+"""Everybody may ask what he may."""
 
 
 def objects_of(path: Path) -> list[dict[str, Any]]:

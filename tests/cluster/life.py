@@ -24,8 +24,10 @@ from servers import PrometheusServer, Server, find_program, free_port
 from posture.system import recorded_processes
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-COPIED = ("*.py", "posture/*.py", "posture-job-*.yaml", ".dockerignore", "deploy/**/*.yaml", "deploy/*.yml")
+COPIED = ("*.py", "posture/**/*.py", "posture-job-*.yaml", ".dockerignore", "deploy/**/*.yaml", "deploy/*.yml")
 SAID_S = 120.0
+NODES = ("agx", "nano")
+SECRET = {"POSTURE_MQTT_URL": "mqtt://broker:1883", "POSTURE_DATABASE_URL": "postgresql://farm@db/farm"}
 
 SMALL_DOCKERFILE = """\
 FROM scratch AS scheduler

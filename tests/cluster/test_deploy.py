@@ -13,12 +13,10 @@ import pytest
 import yaml
 from balancing import Farm
 from control_plane import Cluster
-from deployed import DEPLOY, ROOT, account, granted, objects_of, send
+from deployed import DEPLOY, REVIEWS, ROOT, account, granted, objects_of, send
 from lightkube.resources.apps_v1 import Deployment
 from lightkube.resources.core_v1 import Namespace
 
-REVIEWS = ("create", "authorization.k8s.io", "selfsubjectaccessreviews")
-"""Everybody may ask what he may."""
 FILES = sorted(path for path in DEPLOY.glob("*.yaml") if path.name != "kustomization.yaml")
 
 

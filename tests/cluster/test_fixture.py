@@ -170,7 +170,7 @@ def test_all_of_it_can_be_killed_and_started_again_with_its_data(
 STARTS_ETCD = """
 import sys, time
 from pathlib import Path
-sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parent)]
+sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parent / "support")]
 import binaries, control_plane
 etcd = control_plane.Etcd(binaries.folder(), Path(sys.argv[2]))
 etcd.start()

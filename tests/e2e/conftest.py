@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import binaries
 import pytest
+from docker_engine import Engine
+from real_farm import QUICK, README, RealFarm
+from real_nodes import Machine
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent / "cluster"), str(HERE)]
-
-import binaries  # noqa: E402
-from docker_engine import Engine  # noqa: E402
-from real_farm import QUICK, README, RealFarm  # noqa: E402
-from real_nodes import Machine  # noqa: E402
 
 MINUTES = os.environ.get("E2E_MINUTES", "")
 LONG_MINUTES = 60

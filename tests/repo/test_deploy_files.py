@@ -1,0 +1,239 @@
+"""What stands in deploy/, against the code it is for. tests/cluster/test_deploy.py asks the API server."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import requests
+import yaml
+from servers import find_program, free_port
+
+from posture.kube import names as labels
+from posture.kube import taint
+from posture.kube.client import KubeClient
+from posture.lifecycle.scaler_in_cluster import InCluster
+from posture.settings import config
+
+ROOT = Path(__file__).resolve().parents[1]
+DEPLOY = ROOT / "deploy"
+WITH_TLS = ROOT / "deploy-tls"
+MANIFESTS = sorted([*DEPLOY.glob("*.yaml"), *WITH_TLS.glob("*.yaml")])
+ALERTS = DEPLOY / "monitoring" / "alerts.yml"
+
+
+def objects(*folders_or_files: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for path in folders_or_files or MANIFESTS:
+        for item in yaml.safe_load_all(path.read_text()):
+            if item and item["kind"] != "Kustomization":
+                yield path, item
+
+
+def find(kind: str, path: Path) -> dict[str, Any]:
+    (found,) = (item for _, item in objects(path) if item["kind"] == kind)
+    return found
+
+
+def test_every_object_is_known_as_the_farms() -> None:
+    for path, item in objects():
+        if path != WITH_TLS / "scaler.yaml":  # a patch
+            assert item["metadata"]["labels"][labels.PART_OF] == labels.OURS, (path, item["kind"])
+        clusterwide = item["kind"] in {"Namespace", "ClusterRole", "ClusterRoleBinding"}
+        assert item["metadata"].get("namespace") == (None if clusterwide else config.Kubernetes().namespace)
+    deployment = find("Deployment", DEPLOY / "scaler.yaml")
+    farm = {name: value for name, value in labels.of_farm(config.Kubernetes().farm).items() if value}
+    assert farm.items() <= deployment["metadata"]["labels"].items(), "stop.py finds it by these"
+    assert labels.STREAM not in deployment["spec"]["template"]["metadata"]["labels"], "it is no analyzer"
+
+
+def test_kustomize_gets_every_file_but_the_example_of_a_secret() -> None:
+    names = yaml.safe_load((DEPLOY / "kustomization.yaml").read_text())["resources"]
+    assert sorted(names) == sorted(
+        path.name
+        for path in DEPLOY.glob("*.yaml")
+        if path.name not in {"kustomization.yaml", "secret-example.yaml"}
+    )
+    tls = yaml.safe_load((WITH_TLS / "kustomization.yaml").read_text())
+    assert tls["resources"] == ["../deploy", "trigger-authentication.yaml"]
+    assert tls["patches"] == [{"path": "scaler.yaml"}]
+
+
+@pytest.mark.parametrize("folder", [DEPLOY, WITH_TLS], ids=lambda path: path.name)
+def test_kustomize_takes_no_folder_that_it_lies_in(folder: Path) -> None:
+    for name in yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]:
+        assert not folder.is_relative_to((folder / name).resolve()), "kustomize calls that a cycle"
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        return
+    done = subprocess.run(
+        [kubectl, "kustomize", str(folder)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    kinds = [item["kind"] for item in yaml.safe_load_all(done.stdout)]
+    assert kinds.count("Deployment") == 1
+    assert ("TriggerAuthentication" in kinds) == (folder == WITH_TLS)
+
+
+def test_a_farm_of_another_name_has_its_own_scaler_behind_the_service() -> None:
+    in_cluster = InCluster(cast("KubeClient", SimpleNamespace(namespace="elsewhere")), "second")
+    settings, *made = in_cluster.objects()
+    (deployment,) = (item for item in made if item["kind"] == "Deployment")
+    deployment = in_cluster._deployment(deployment, "image", settings, partly=False)
+    (service,) = (item for item in made if item["kind"] == "Service")
+    template = deployment["spec"]["template"]
+    assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+    assert deployment["spec"]["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+    assert [item["key"] for item in template["spec"]["tolerations"]] == [taint.key_of("second")]
+
+
+def test_no_two_of_composes_services_build_one_image() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"].values()
+    built = [service["image"] for service in services if "build" in service]
+    assert len(built) == len(set(built)) == 5, "Compose 2 builds all at once, and the second one fails"
+
+
+def test_the_example_of_a_secret_has_all_keys_that_pods_read_and_no_value() -> None:
+    secret = find("Secret", DEPLOY / "secret-example.yaml")
+    assert set(secret["stringData"].values()) == {""}
+    asked = set()
+    for path in [*ROOT.glob("posture-job-*.yaml"), DEPLOY / "scaler.yaml"]:
+        asked |= set(re.findall(r"name: posture-farm, key: (\w+)", path.read_text()))
+    assert set(secret["stringData"]) == asked
+    known = {config.environment_name(section, name) for section, name, _ in config.all_settings()}
+    assert asked <= known
+
+
+def test_the_scalers_pod_may_nothing_and_runs_beside_the_masters_taint() -> None:
+    pod = find("Deployment", DEPLOY / "scaler.yaml")["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["runAsUser"] == 10001
+    (container,) = pod["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert not container["securityContext"]["allowPrivilegeEscalation"]
+    assert pod["enableServiceLinks"] is False
+    assert [item["key"] for item in pod["tolerations"]] == [taint.key_of(config.Kubernetes().farm)]
+    known = {config.environment_name(section, name) for section, name, _ in config.all_settings()}
+    patch = find("Deployment", WITH_TLS / "scaler.yaml")["spec"]["template"]["spec"]["containers"][0]
+    assert {entry["name"] for entry in (*container["env"], *patch["env"])} <= known
+
+
+def test_keda_alone_reaches_the_scalers_port() -> None:
+    policies = {item["metadata"]["name"]: item["spec"] for _, item in objects(DEPLOY / "network-policy.yaml")}
+    scaler = find("Deployment", DEPLOY / "scaler.yaml")["spec"]["template"]["metadata"]["labels"]
+    policy = policies["posture-scaler"]
+    assert policy["podSelector"]["matchLabels"].items() <= scaler.items()
+    assert policy["policyTypes"] == ["Ingress"]
+    port = int(config.Scaler().listen.rpartition(":")[2])
+    openings = [rule for rule in policy["ingress"] if port in [entry["port"] for entry in rule["ports"]]]
+    keda = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "keda"}}}
+    assert openings == [{"from": [keda], "ports": [{"protocol": "TCP", "port": port}]}]
+    service = find("Service", DEPLOY / "scaler.yaml")
+    assert service["spec"]["type"] == "ClusterIP"
+    address = f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc:{port}"
+    for path in ROOT.glob("posture-job-*.yaml"):
+        (trigger,) = yaml.safe_load(path.read_text())["spec"]["triggers"]
+        assert trigger["metadata"]["scalerAddress"] == address
+    assert policies["posture-analyzers"].get("ingress", []) == [], "nobody connects to an analyzer"
+
+
+def test_composes_broker_has_the_settings_that_the_documentation_asks_for() -> None:
+    part = (ROOT / "docs" / "operations.md").read_text().split("## The broker")[1]
+    asked = re.findall(r"```\n(.*?)```", part, re.S)[0].splitlines()
+    given = (DEPLOY / "mosquitto.conf").read_text().splitlines()
+    assert set(asked) <= set(given)
+
+
+def promtool(*arguments: str) -> str:
+    command = [find_program("promtool", "prometheus"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_prometheus_takes_the_scrape_configuration_and_the_alerts() -> None:
+    assert "SUCCESS" in promtool("check", "config", str(DEPLOY / "monitoring" / "prometheus.yml"))
+    jobs = yaml.safe_load((DEPLOY / "monitoring" / "prometheus.yml").read_text())["scrape_configs"]
+    (nodes,) = (job for job in jobs if job["job_name"] == "posture-nodes")
+    assert nodes["scrape_interval"] == f"{config.Prometheus().scrape_interval_s:g}s"
+
+
+def test_each_alert_comes_when_it_must_and_not_before(tmp_path: Path) -> None:
+    """promtool evaluates the rules over these series, one value a minute."""
+    series = {
+        "PostureScalerDown": ('up{job="posture-scaler"}', "1 1 0 0 0 0", 5),
+        "PostureKedaSilent": ("posture_scaler_keda_age_seconds", "5 5 121 181 241", 4),
+        "PostureStreamForgotten": ('posture_scaler_scaledjob_age_seconds{scaledjob="x"}', "5 301 361 421", 3),
+        "PostureBalancerDown": ("posture_balancer_up", "1 0 0 0 0", 4),
+        "PostureBalancerRestarts": ("posture_balancer_restarts_total", "0 1 2 4 6", 4),
+        "PostureNodeUnknown": ('posture_node_valid{node="agx"}', "1 0 0 0 0", 4),
+        "PostureUsageStale": ("posture_scaler_snapshot_age_seconds", "5 61 121 181", 3),
+        "PostureFarmFull": ("posture_scaler_active", "1 0x12", 12),
+    }
+    rules = yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]
+    assert {rule["alert"] for rule in rules} == set(series)
+    cases = []
+    for alert, (name, values, minute) in series.items():
+        rule = next(rule for rule in rules if rule["alert"] == alert)
+        more = dict(re.findall(r'(\w+)="([^"]*)"', name))
+        summary = rule["annotations"]["summary"]
+        for label, value in more.items():
+            summary = summary.replace(f"{{{{ $labels.{label} }}}}", value)
+        fired = {
+            "exp_labels": {**rule["labels"], **more},
+            "exp_annotations": {"summary": summary.replace("{{ $value | humanizeDuration }}", "4m 1s")},
+        }
+        cases.append(
+            {
+                "interval": "1m",
+                "input_series": [{"series": name, "values": values}],
+                "alert_rule_test": [
+                    {"eval_time": "1m", "alertname": alert, "exp_alerts": []},
+                    {"eval_time": f"{minute}m", "alertname": alert, "exp_alerts": [fired]},
+                ],
+            }
+        )
+    (tmp_path / "tests.yml").write_text(yaml.safe_dump({"rule_files": [str(ALERTS)], "tests": cases}))
+    assert "SUCCESS" in promtool("test", "rules", str(tmp_path / "tests.yml"))
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Iterator[str]:
+    """What a running scaler tells Prometheus."""
+    settings, port = tmp_path / "cluster.yaml", free_port()
+    settings.write_text(
+        yaml.safe_dump(
+            {
+                "GPU_QUERIES": {"agx": {"instance": "127.0.0.1:1", "metric": "gpu"}},
+                "prometheus": {"url": f"http://127.0.0.1:{free_port()}"},
+                "scaler": {"listen": f"127.0.0.1:{free_port()}", "metrics_port": port},
+                "kubernetes": {"context": "none"},
+            }
+        )
+    )
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("POSTURE_")}
+    command = [sys.executable, str(ROOT / "cpu_monitor_and_offload.py"), "--config", str(settings)]
+    with (tmp_path / "scaler.log").open("wb") as log, subprocess.Popen(command, stderr=log, env=environ) as scaler:
+        try:
+            retry = requests.adapters.Retry(connect=12, backoff_factor=0.05)
+            with requests.Session() as session:
+                session.trust_env = False
+                session.mount("http://", requests.adapters.HTTPAdapter(max_retries=retry))
+                yield session.get(f"http://127.0.0.1:{port}/metrics", timeout=30).text
+        finally:
+            scaler.terminate()
+
+
+def test_every_figure_that_an_alert_looks_at_is_exported(exported: str) -> None:
+    asked = set(re.findall(r"posture_\w+", "\n".join(re.findall(r"expr: (.*)", ALERTS.read_text()))))
+    assert len(asked) >= 6
+    offered = set(re.findall(r"^# TYPE (\w+)", exported, re.M))
+    assert asked <= offered | {f"{name}_total" for name in offered}

@@ -1,0 +1,708 @@
+"""The camera's side as a user meets it: publish_images.py as a process, a real broker, real analyzers."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from camera_script import published, publishing, result_of
+from farm import ROOT, Analyzer, Watcher, clip_jpegs, ended, noise_jpeg
+from hostile import encoded
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+from PIL import Image
+from servers import Mosquitto, find_program, free_port
+
+from posture.camera.spool import Memory, Spool, Waiting
+from posture.errors import UserError
+from posture.wire import frame
+from posture.wire.mqtt import Broker, parse_broker
+
+pytestmark = pytest.mark.xdist_group("camera")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Forty pictures on disk."""
+    pictures = tmp_path / "pictures-to-send"
+    pictures.mkdir()
+    for number, jpeg in enumerate(clip_jpegs(40)):
+        (pictures / f"{number:03d}.jpg").write_bytes(jpeg)
+    return pictures
+
+
+class Receiver:
+    """A client that takes frames, and gives receipts for them while ``answers`` is set."""
+
+    def __init__(self, port: int, *, answers: bool = True, prefix: str = "") -> None:
+        self.payloads: list[bytes] = []
+        self.answers = answers
+        self._prefix = prefix
+        self._changed = threading.Condition()
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=f"receiver-{id(self)}")
+        self._client.on_connect = self._on_connect
+        self._client.on_message = self._on_message
+        self._client.on_subscribe = lambda *_: subscribed.set()
+        self._client.reconnect_delay_set(0.1, 0.2)
+        subscribed = threading.Event()
+        self._client.connect_async("127.0.0.1", port)
+        self._client.loop_start()
+        assert subscribed.wait(20)
+
+    def __enter__(self) -> Receiver:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _on_connect(self, client: paho.Client, *_: object) -> None:
+        client.subscribe(f"{self._prefix}images/pi1", qos=1)
+
+    def _on_message(self, client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
+        with self._changed:
+            self.payloads.append(bytes(message.payload))
+            self._changed.notify_all()
+        if self.answers:
+            receipt = json.dumps({"ids": [frame.identify(message.payload, {}).frame_id]})
+            client.publish(f"{self._prefix}committed/pi1", receipt, qos=1)
+
+    def say_online(self) -> None:
+        """Say what an analyzer says that has just started."""
+        status = json.dumps({"state": "online", "instance": "one", "started": "2026-11-24T00:00:00+00:00"})
+        self._client.publish(f"{self._prefix}status/pi1", status, qos=1, retain=True).wait_for_publish(10)
+
+    def wait_for(self, what: Callable[[Receiver], bool], timeout_s: float = 40.0) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: what(self), timeout_s), f"not seen; {len(self.payloads)} frames"
+
+    @property
+    def identities(self) -> list[frame.Identity]:
+        return [frame.identify(payload, {}) for payload in self.payloads]
+
+    @property
+    def ids(self) -> set[str]:
+        return {identity.frame_id for identity in self.identities}
+
+
+def ids_of(result: dict[str, int], count: int) -> set[str]:
+    return {f"pi1-{result['boot_id']}-{number}" for number in range(count)}
+
+
+# Nothing is lost.
+
+
+def test_a_broker_killed_twice_costs_no_frame_of_a_camera_with_a_spool(
+    mosquitto: Mosquitto, tmp_path: Path, folder: Path
+) -> None:
+    watcher, analyzer = Watcher(mosquitto.port), Analyzer(tmp_path, mosquitto.port)
+    flags = ["--source", str(folder), "--loop", "--limit", "300", "--fps", "40", "--receipt-timeout", "3"]
+    with ended(analyzer), publishing(tmp_path, mosquitto.port, *flags, "--drain", "60") as camera:
+        analyzer.start()
+        for enough in (60, 150):
+            watcher.wait_for(lambda w, enough=enough: len(w.receipts) >= enough)
+            mosquitto.kill()
+            mosquitto.start()
+        status, result, log = result_of(camera)
+        assert analyzer.stop() == 0
+    assert status == 0, log
+    assert (result["captured"], result["receipted"], result["in_spool"], result["dropped"]) == (300, 300, 0, 0)
+    rows = [row["frame_id"] for row in analyzer.rows()]
+    assert sorted(rows) == sorted(ids_of(result, 300))
+    assert len(analyzer.picture_names()) == 300
+    watcher.close()
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_every_frame_arrives_though_the_broker_is_away_at_first_and_then_killed(
+    mosquitto: Mosquitto, tmp_path: Path, folder: Path, protocol: str
+) -> None:
+    mosquitto.stop()
+    flags = ["--source", str(folder), "--loop", "--limit", "400", "--fps", "80", "--receipt-timeout", "1"]
+    with publishing(tmp_path, mosquitto.port, *flags, POSTURE_MQTT_PROTOCOL=protocol) as camera:
+        assert camera.stderr is not None
+        while "next try" not in camera.stderr.readline():
+            pass
+        mosquitto.start()
+        with Receiver(mosquitto.port) as receiver:
+            for enough in (50, 150):
+                receiver.wait_for(lambda r, enough=enough: len(r.ids) >= enough)
+                mosquitto.kill()
+                mosquitto.start()
+            status, result, log = result_of(camera)
+    assert status == 0, log
+    assert (result["captured"], result["receipted"], result["in_spool"]) == (400, 400, 0)
+    assert receiver.ids == ids_of(result, 400)
+
+
+def test_a_camera_killed_in_mid_stream_sends_what_is_left_with_its_next_run(
+    mosquitto: Mosquitto, tmp_path: Path, folder: Path
+) -> None:
+    flags = ["--source", str(folder), "--loop", "--fps", "100"]
+    with Receiver(mosquitto.port, answers=False) as receiver:
+        with publishing(tmp_path, mosquitto.port, *flags) as camera:
+            receiver.wait_for(lambda r: len(r.payloads) >= 30)
+            camera.kill()
+        (boot,) = {identity.boot_id for identity in receiver.identities}
+        left = [frame.identify(path.read_bytes(), {}) for path in sorted((tmp_path / "spool").glob("*.jpg"))]
+        assert [identity.seq for identity in left] == list(range(len(left))), "all of them, in order"
+        receiver.answers = True
+        status, result, _ = published(tmp_path, mosquitto.port, *flags, "--limit", "5")
+    assert status == 0
+    assert result["receipted"] == len(left) + 5
+    assert result["boot_id"] != boot
+    assert receiver.ids == {identity.frame_id for identity in left} | ids_of(result, 5)
+    captured = {identity.frame_id: identity.captured_at for identity in receiver.identities}
+    assert all(captured[identity.frame_id] == identity.captured_at for identity in left), "the old times, too"
+
+
+def test_frames_without_receipt_stay_in_the_spool_and_go_with_the_next_run(
+    mosquitto: Mosquitto, tmp_path: Path, folder: Path
+) -> None:
+    flags = ["--source", str(folder), "--fps", "200", "--drain", "0.5"]
+    status, first, log = published(tmp_path, mosquitto.port, *flags)
+    assert (status, first["in_spool"], first["receipted"]) == (1, 40, 0)
+    assert "40 frames have no receipt yet; they stay in the spool" in log
+    with Receiver(mosquitto.port) as receiver:
+        status, second, _ = published(tmp_path, mosquitto.port, "--source", str(folder), "--limit", "1")
+    assert (status, second["receipted"], second["in_spool"]) == (0, 41, 0)
+    assert receiver.ids == ids_of(first, 40) | ids_of(second, 1)
+    assert not list((tmp_path / "spool").iterdir())
+
+
+def test_a_frame_without_receipt_is_sent_again_after_the_time_out(
+    mosquitto: Mosquitto, tmp_path: Path, folder: Path
+) -> None:
+    flags = ["--source", str(folder), "--limit", "3", "--receipt-timeout", "0.3"]
+    with (
+        Receiver(mosquitto.port, answers=False) as receiver,
+        publishing(tmp_path, mosquitto.port, *flags) as camera,
+    ):
+        receiver.wait_for(lambda r: len(r.payloads) >= 6)
+        receiver.answers = True
+        status, result, _ = result_of(camera)
+    assert status == 0
+    assert (result["captured"], result["receipted"]) == (3, 3)
+    assert result["resent"] >= 3
+    assert result["sent"] == 3 + result["resent"]
+
+
+def test_no_more_than_a_window_of_frames_is_on_the_wire_without_receipts(
+    mosquitto: Mosquitto, tmp_path: Path, folder: Path
+) -> None:
+    flags = ["--source", str(folder), "--loop", "--limit", "200", "--fps", "400", "--drain", "1"]
+    with Receiver(mosquitto.port, answers=False) as receiver:
+        status, result, _ = published(tmp_path, mosquitto.port, *flags)
+    assert (status, result["in_spool"]) == (1, 200)
+    assert len(receiver.payloads) == result["sent"] == 50
+
+
+def test_frames_that_nobody_heard_go_to_an_analyzer_as_soon_as_it_is_there(
+    mosquitto: Mosquitto, tmp_path: Path, folder: Path
+) -> None:
+    flags = ["--source", str(folder), "--limit", "5", "--fps", "100", "--receipt-timeout", "600"]
+    with publishing(tmp_path, mosquitto.port, *flags) as camera:
+        assert camera.stderr is not None
+        while "nobody subscribes to images/pi1" not in camera.stderr.readline():
+            pass
+        with Receiver(mosquitto.port) as receiver:
+            receiver.say_online()
+            status, result, _ = result_of(camera, 20)
+    assert (status, result["receipted"]) == (0, 5)
+    assert receiver.ids == ids_of(result, 5)
+
+
+def test_a_broker_that_never_answers_costs_no_picture(tmp_path: Path, folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        flags = ["--source", str(folder), "--loop", "--fps", "20", "--limit", "60", "--drain", "0"]
+        started = time.monotonic()
+        status, result, _ = published(tmp_path, silent.getsockname()[1], *flags)
+        took = time.monotonic() - started
+    assert (status, result["captured"], result["in_spool"]) == (1, 60, 60)
+    times = [
+        frame.identify(path.read_bytes(), {}).captured_at for path in sorted((tmp_path / "spool").glob("*.jpg"))
+    ]
+    gaps = [(after - before).total_seconds() for before, after in itertools.pairwise(times)]
+    assert max(gaps) < 1.0, "a picture every 0.05 s, also while the broker is waited for"
+    assert took < 8, "and the end is not waited for, either"
+
+
+# Signals.
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+def test_a_signal_ends_the_capture_and_what_is_on_its_way_still_gets_its_receipt(
+    mosquitto: Mosquitto, tmp_path: Path, folder: Path, number: signal.Signals
+) -> None:
+    flags = ["--source", str(folder), "--loop", "--fps", "50"]
+    with Receiver(mosquitto.port) as receiver, publishing(tmp_path, mosquitto.port, *flags) as camera:
+        receiver.wait_for(lambda r: len(r.payloads) >= 20)
+        camera.send_signal(number)
+        status, result, log = result_of(camera, 20)
+    assert status == 0
+    assert result["captured"] == result["receipted"] == len(receiver.ids) >= 20
+    assert f"captured {result['captured']}, sent {result['sent']}" in log, "a progress line"
+
+
+def test_a_second_signal_ends_the_wait_for_receipts(mosquitto: Mosquitto, tmp_path: Path, folder: Path) -> None:
+    flags = ["--source", str(folder), "--loop", "--fps", "50", "--drain", "600"]
+    with (
+        Receiver(mosquitto.port, answers=False) as receiver,
+        publishing(tmp_path, mosquitto.port, *flags) as camera,
+    ):
+        receiver.wait_for(lambda r: len(r.payloads) >= 10)
+        camera.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            camera.wait(1)
+        camera.send_signal(signal.SIGTERM)
+        status, result, _ = result_of(camera, 20)
+    assert status == 1
+    assert result["in_spool"] == result["captured"] > 0
+
+
+# What is on the wire.
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_identity_is_in_the_picture_over_both_protocols_and_nothing_is_re_encoded(
+    mosquitto: Mosquitto, tmp_path: Path, folder: Path, protocol: str
+) -> None:
+    flags = ["--source", str(folder), "--fps", "200"]
+    with Receiver(mosquitto.port) as receiver:
+        _, result, log = published(tmp_path, mosquitto.port, *flags, POSTURE_MQTT_PROTOCOL=protocol)
+    assert f"with MQTT {protocol}" in log
+    identities = receiver.identities
+    assert [identity.frame_id for identity in identities] == [f"pi1-{result['boot_id']}-{n}" for n in range(40)]
+    assert [identity.seq for identity in identities] == list(range(40))
+    assert {identity.boot_id for identity in identities} == {result["boot_id"]}
+    assert all(identity.captured_at is not None and identity.source == "comment" for identity in identities)
+    originals = [path.read_bytes() for path in sorted(folder.iterdir())]
+    assert all(
+        payload.endswith(original[2:]) for payload, original in zip(receiver.payloads, originals, strict=True)
+    )
+
+
+def plain(colour: str) -> Image.Image:
+    return Image.new("RGB", (60, 40), colour)
+
+
+def test_pictures_that_are_no_jpeg_go_as_jpeg_and_what_is_no_picture_is_passed_over(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    source = tmp_path / "mixed"
+    source.mkdir()
+    (source / "1.png").write_bytes(encoded(plain("red"), "PNG"))
+    (source / "2.jpg").write_bytes(b"")
+    (source / "3.JPEG").write_bytes(encoded(plain("lime"), "JPEG"))
+    (source / "4.webp").write_bytes(encoded(plain("blue"), "WEBP"))
+    (source / "5.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    (source / "6.txt").write_text("not looked at")
+    with Receiver(mosquitto.port) as receiver:
+        status, result, log = published(tmp_path, mosquitto.port, "--source", str(source), "--fps", "50")
+    assert (status, result["captured"]) == (0, 3)
+    assert [identity.seq for identity in receiver.identities] == [0, 1, 2]
+    assert all(payload.startswith(frame.JPEG) for payload in receiver.payloads)
+    colours = [frame.decode(payload, frame.Limits(), 1280)[10, 10] for payload in receiver.payloads]
+    assert np.abs(np.array(colours, int) - [(0, 0, 255), (0, 255, 0), (255, 0, 0)]).max() < 6
+    assert "2.jpg" in log
+    assert "5.png" in log
+    assert "6.txt" not in log
+
+
+def test_a_video_in_a_loop_gives_each_frame_an_id_of_its_own(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    clip = str(next((ROOT / "samples").glob("*.mp4")))
+    frames = int(cv2.VideoCapture(clip).get(cv2.CAP_PROP_FRAME_COUNT))
+    flags = ["--source", clip, "--loop", "--limit", str(frames + 10), "--fps", "500"]
+    with Receiver(mosquitto.port) as receiver:
+        status, result, _ = published(tmp_path, mosquitto.port, *flags)
+    assert (status, result["captured"]) == (0, frames + 10)
+    assert receiver.ids == ids_of(result, frames + 10)
+
+
+def test_a_tilted_replay_turns_the_picture_to_and_fro(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    source = tmp_path / "line"
+    source.mkdir()
+    picture = np.zeros((200, 200, 3), np.uint8)
+    picture[:, 95:105] = 255
+    cv2.imwrite(str(source / "line.png"), picture)
+    flags = ["--source", str(source), "--loop", "--limit", "150", "--fps", "500", "--tilt", "20"]
+    with Receiver(mosquitto.port) as receiver:
+        status, _, _ = published(tmp_path, mosquitto.port, *flags)
+    assert status == 0
+    angles = []
+    for payload in sorted(receiver.payloads, key=lambda payload: frame.identify(payload, {}).seq or 0):
+        rows, columns = np.nonzero(frame.decode(payload, frame.Limits(), 1280)[60:140, :, 0] > 128)
+        angles.append(np.degrees(np.arctan(np.polyfit(rows, columns, 1)[0])))
+    assert max(angles) == pytest.approx(20, abs=1.5)
+    assert min(angles) == pytest.approx(-20, abs=1.5)
+    assert max(abs(np.diff(angles))) < 1.5, "slowly"
+
+
+def test_a_farms_prefix_stands_before_every_topic(mosquitto: Mosquitto, tmp_path: Path, folder: Path) -> None:
+    with Receiver(mosquitto.port, prefix="hall/2/") as receiver:
+        flags = ["--source", str(folder), "--limit", "3", "--prefix", "hall/2"]
+        status, result, _ = published(tmp_path, mosquitto.port, *flags)
+    assert (status, result["receipted"]) == (0, 3)
+    assert receiver.ids == ids_of(result, 3)
+
+
+def test_without_a_spool_frames_wait_for_the_broker_alone(
+    mosquitto: Mosquitto, tmp_path: Path, folder: Path
+) -> None:
+    with Receiver(mosquitto.port, answers=False) as receiver:
+        flags = ["--source", str(folder), "--fps", "100", "--no-spool"]
+        status, result, _ = published(tmp_path, mosquitto.port, *flags)
+        receiver.wait_for(lambda r: len(r.payloads) == 40)
+    assert (status, result["captured"], result["acknowledged"], result["receipted"]) == (0, 40, 40, 0)
+    assert receiver.ids == ids_of(result, 40)
+    assert not (tmp_path / "spool").exists()
+    mosquitto.stop()
+    status, result, log = published(tmp_path, mosquitto.port, *flags, "--drain", "0")
+    assert (status, result["in_spool"]) == (1, 40)
+    assert "40 frames were not acknowledged by the broker, and are lost" in log
+
+
+# Brokers.
+
+
+class OldBroker:
+    """A broker that knows no MQTT 5: before it, a port that answers such a client in one of the ways they do."""
+
+    def __init__(self, port: int, answer: bytes | None) -> None:
+        self._behind, self._answer = port, answer
+        self.levels: list[int] = []
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._server.getsockname()[1])
+        self._held: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.close()
+        for held in self._held:
+            held.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._server.accept()
+            except OSError:
+                return
+            self._held.append(client)
+            hello = client.recv(4096)
+            level = hello[hello.index(b"MQTT") + 4]
+            self.levels.append(level)
+            if level == 4:
+                behind = socket.create_connection(("127.0.0.1", self._behind))
+                behind.sendall(hello)
+                self._held.append(behind)
+                for source, target in ((client, behind), (behind, client)):
+                    threading.Thread(target=self._copy, args=(source, target), daemon=True).start()
+            elif self._answer is not None:
+                client.sendall(self._answer)
+                client.shutdown(socket.SHUT_RDWR)
+
+    @staticmethod
+    def _copy(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65_536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"\x20\x02\x00\x01", id="refuses-as-3.1.1-does"),
+        pytest.param(b"\x20\x03\x00\x84\x00", id="refuses-as-5-does"),
+        pytest.param(b"", id="hangs-up"),
+        pytest.param(None, id="says-nothing"),
+    ],
+)
+def test_a_broker_without_mqtt_5_gets_3_1_1(
+    mosquitto: Mosquitto, tmp_path: Path, folder: Path, answer: bytes | None
+) -> None:
+    old = OldBroker(mosquitto.port, answer)
+    with Receiver(mosquitto.port) as receiver:
+        status, result, log = published(tmp_path, old.port, "--source", str(folder), "--limit", "10", "--fps", "50")
+    old.close()
+    assert status == 0, log
+    assert old.levels == [5, 4]
+    assert "with MQTT 3.1.1" in log
+    assert receiver.ids == ids_of(result, 10)
+
+
+def test_wrong_credentials_end_it_and_name_the_setting(tmp_path: Path, folder: Path) -> None:
+    broker = Mosquitto(tmp_path / "closed", allow_anonymous="false")
+    broker.start()
+    settings = {"POSTURE_MQTT_USERNAME": "pi1", "POSTURE_MQTT_PASSWORD": "secret-1"}
+    status, _, log = published(tmp_path, broker.port, "--source", str(folder), **settings)
+    broker.stop()
+    assert status == 2
+    assert "POSTURE_MQTT_USERNAME and POSTURE_MQTT_PASSWORD" in log
+    assert "secret-1" not in log
+    assert "Traceback" not in log
+
+
+def test_a_user_whose_password_is_in_a_file_gets_in(tmp_path: Path, folder: Path) -> None:
+    passwords, secret = tmp_path / "passwords", tmp_path / "secret"
+    passwords.touch(mode=0o600)
+    secret.write_text("grass green\n")
+    program = find_program("mosquitto_passwd", "mosquitto")
+    subprocess.run([program, "-b", str(passwords), "pi1", "grass green"], check=True, capture_output=True)
+    broker = Mosquitto(tmp_path / "closed", allow_anonymous="false", password_file=str(passwords))
+    broker.start()
+    settings = {"POSTURE_MQTT_USERNAME": "pi1", "POSTURE_MQTT_PASSWORD_FILE": str(secret)}
+    flags = ["--source", str(folder), "--limit", "3", "--no-spool"]
+    status, result, log = published(tmp_path, broker.port, *flags, **settings)
+    broker.stop()
+    assert (status, result.get("acknowledged")) == (0, 3), log
+
+
+def certificates(folder: Path) -> Path:
+    """An authority, and a server's and a client's certificate that it signed."""
+    openssl = find_program("openssl", "openssl")
+
+    def run(*arguments: str) -> None:
+        subprocess.run([openssl, *arguments], cwd=folder, check=True, capture_output=True)
+
+    folder.mkdir()
+    (folder / "server.ext").write_text("subjectAltName=IP:127.0.0.1")
+    (folder / "client.ext").write_text("extendedKeyUsage=clientAuth")
+    new_key = ["-newkey", "rsa:2048", "-nodes"]
+    run("req", "-x509", *new_key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Farm", "-days", "2")
+    for name in ("server", "client"):
+        run("req", *new_key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        run(
+            "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
+            "-out", f"{name}.pem", "-days", "2", "-extfile", f"{name}.ext",
+        )  # fmt: skip
+    return folder
+
+
+def test_tls_with_client_certificates(tmp_path: Path, folder: Path) -> None:
+    files = certificates(tmp_path / "certificates")
+    broker = Mosquitto(
+        tmp_path / "tls",
+        cafile=str(files / "ca.pem"),
+        certfile=str(files / "server.pem"),
+        keyfile=str(files / "server.key"),
+        require_certificate="true",
+    )
+    broker.start()
+    address = f"mqtts://127.0.0.1:{broker.port}"
+    flags = ["--source", str(folder), "--fps", "100", "--no-spool"]
+    ours = ["--cert", str(files / "client.pem"), "--key", str(files / "client.key")]
+    status, result, log = published(tmp_path, address, *flags, "--ca-file", str(files / "ca.pem"), *ours)
+    assert (status, result.get("acknowledged")) == (0, 40), log
+    status, _, log = published(tmp_path, address, *flags, *ours, "--fail-fast")
+    assert status == 2, "an authority that we don't know"
+    assert "certificate" in log
+    missing = str(files / "nothing.pem")
+    status, _, log = published(tmp_path, address, *flags, "--ca-file", missing)
+    broker.stop()
+    assert status == 2
+    assert missing in log
+    assert "Traceback" not in log
+
+
+def test_a_frame_that_the_broker_would_not_take_is_dropped_and_the_others_go(tmp_path: Path) -> None:
+    broker = Mosquitto(tmp_path / "small", max_packet_size="20000")
+    broker.start()
+    source = tmp_path / "sizes"
+    source.mkdir()
+    for number, side in enumerate((60, 400, 60)):
+        (source / f"{number}.jpg").write_bytes(noise_jpeg(number, side, side))
+    with Receiver(broker.port) as receiver:
+        status, result, log = published(tmp_path, broker.port, "--source", str(source))
+    broker.stop()
+    assert (status, result["receipted"], result["dropped"]) == (1, 2, 1)
+    assert "larger than the broker takes" in log
+    assert [identity.seq for identity in receiver.identities] == [0, 2]
+
+
+def test_a_broker_that_is_away_ends_it_with_fail_fast_only(
+    mosquitto: Mosquitto, tmp_path: Path, folder: Path
+) -> None:
+    mosquitto.stop()
+    status, _, log = published(tmp_path, mosquitto.port, "--source", str(folder), "--fail-fast")
+    assert status == 2
+    assert "Connection refused" in log
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize(
+    ("url", "broker"),
+    [
+        ("192.0.2.1", Broker("192.0.2.1", 1883, False)),
+        ("broker.example:1884", Broker("broker.example", 1884, False)),
+        ("mqtt://broker.example", Broker("broker.example", 1883, False)),
+        ("mqtts://broker.example", Broker("broker.example", 8883, True)),
+        ("mqtts://[2001:db8::1]:1", Broker("2001:db8::1", 1, True)),
+    ],
+    ids=["host", "host-port", "mqtt", "mqtts", "ipv6"],
+)
+def test_a_brokers_address_is_understood(url: str, broker: Broker) -> None:
+    assert parse_broker(url) == broker
+
+
+# The spool.
+
+
+def test_a_full_spool_drops_the_oldest_and_says_so(mosquitto: Mosquitto, tmp_path: Path, folder: Path) -> None:
+    flags = ["--source", str(folder), "--fps", "200", "--drain", "0", "--spool-bytes", "100000"]
+    status, result, log = published(tmp_path, mosquitto.port, *flags)
+    kept = sorted((tmp_path / "spool").iterdir())
+    assert status == 1
+    assert result["dropped"] == 40 - len(kept) > 0
+    assert f"{result['dropped']} frames were dropped" in log
+    assert sum(path.stat().st_size for path in kept) <= 100_000
+    assert frame.identify(kept[-1].read_bytes(), {}).seq == 39
+
+
+def test_frames_that_the_spool_has_dropped_do_not_hold_up_those_that_follow(
+    mosquitto: Mosquitto, tmp_path: Path, folder: Path
+) -> None:
+    flags = ["--source", str(folder), "--loop", "--limit", "200", "--fps", "200", "--spool-bytes", "300000"]
+    with Receiver(mosquitto.port, answers=False) as receiver:
+        _, result, _ = published(tmp_path, mosquitto.port, *flags, "--drain", "1")
+    assert result["dropped"] > 100
+    assert receiver.identities[-1].seq == 199
+
+
+def test_two_cameras_never_share_a_spool(mosquitto: Mosquitto, tmp_path: Path, folder: Path) -> None:
+    flags = ["--source", str(folder), "--loop"]
+    with Receiver(mosquitto.port) as receiver, publishing(tmp_path, mosquitto.port, *flags):
+        receiver.wait_for(lambda r: bool(r.payloads))
+        status, _, log = published(tmp_path, mosquitto.port, *flags)
+    assert status == 2
+    assert f"{tmp_path / 'spool'}: another publisher has it" in log
+
+
+def kept_in(waiting: Waiting, numbers: range, size: int = 100) -> None:
+    for number in numbers:
+        waiting.add(f"f{number}", bytes(size))
+
+
+@pytest.mark.parametrize("kind", ["spool", "memory"])
+def test_what_waits_is_bounded_in_bytes_and_age_and_the_oldest_go(tmp_path: Path, kind: str) -> None:
+    def make(max_age_s: float) -> Waiting:
+        return Memory(1000, max_age_s) if kind == "memory" else Spool(tmp_path / f"{max_age_s}", 1000, max_age_s)
+
+    full = make(1000.0)
+    kept_in(full, range(25))
+    assert full.ids() == [f"f{number}" for number in range(15, 25)]
+    assert full.dropped == 15
+    assert not full.add("large", bytes(1001))
+    assert (len(full), full.dropped) == (10, 16), "one that can't fit pushes nobody out"
+    assert full.remove("f20")
+    assert not full.remove("f20")
+    assert (full.read("f21"), full.read("f20")) == (bytes(100), None)
+    old = make(0.05)
+    kept_in(old, range(3))
+    threading.Event().wait(0.1)
+    old.drop_old()
+    assert (len(old), old.dropped) == (0, 3)
+
+
+def stamped(seq: int) -> bytes:
+    return frame.stamp(noise_jpeg(seq, 16, 16), frame.Identity(f"cam-{seq}", None, seq, "boot"))
+
+
+def test_a_spool_is_taken_up_in_order_of_capture_also_where_the_clock_was_set_back(tmp_path: Path) -> None:
+    first = Spool(tmp_path / "spool", 10**6, 10**6)
+    for seq in (3, 1, 2):
+        first.add(f"cam-{seq}", stamped(seq))
+    first.close()
+    for path in sorted((tmp_path / "spool").iterdir()):  # as if the clock had been a year ahead
+        number, name = path.name.split("-", 1)
+        path.rename(path.with_name(f"{int(number) + 31_536_000 * 10**9:020d}-{name}"))
+    second = Spool(tmp_path / "spool", 10**6, 10**6)
+    second.add("cam-9", stamped(9))
+    second.close()
+    third = Spool(tmp_path / "spool", 10**6, 10**6)
+    assert third.ids() == ["cam-3", "cam-1", "cam-2", "cam-9"]
+    assert third.read("cam-2") == stamped(2)
+
+
+def test_what_a_power_cut_left_half_done_is_cleared_away(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", 10**6, 10**6)
+    spool.add("cam-1", stamped(1))
+    spool.close()
+    (tmp_path / "spool" / "00000000000000000007-cam-2.jpg").touch()
+    (tmp_path / "spool" / "00000000000000000008-cam-3.jpg.writing").write_bytes(b"half")
+    again = Spool(tmp_path / "spool", 10**6, 10**6)
+    assert (again.ids(), again.dropped) == (["cam-1"], 1)
+    assert len(list((tmp_path / "spool").iterdir())) == 1
+
+
+def test_a_disk_that_takes_no_frame_costs_that_frame_alone(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", 10**6, 10**6)
+    spool.add("cam-1", stamped(1))
+    (tmp_path / "spool").rename(tmp_path / "away")
+    with pytest.raises(FileNotFoundError):
+        spool.add("cam-2", stamped(2))
+    (tmp_path / "away").rename(tmp_path / "spool")
+    assert spool.add("cam-3", stamped(3))
+    assert (spool.ids(), spool.dropped) == (["cam-1", "cam-3"], 1)
+
+
+def test_a_spool_that_cannot_be_made_names_its_path(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file"):
+        Spool(tmp_path / "file" / "spool", 10**6, 10**6)
+
+
+# A user's mistakes.
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--source", "/no/such/folder"], "/no/such/folder"),
+        (["--source", str(ROOT / "docs")], "has no picture"),
+        (["--source", str(ROOT / "LICENSE")], "LICENSE"),
+        (["--source", "77"], "webcam"),
+        (["--source", "picamera"], "picamera2"),
+        (["--broker", "mqtt://:70000"], "port"),
+        (["--broker", "http://127.0.0.1"], "mqtts://host:port"),
+        (["--broker", "mqtt://me:mine@127.0.0.1"], "POSTURE_MQTT_PASSWORD"),
+        (["--prefix", "a/#"], "a/#"),
+        (["--pi-id", "Pi/1"], "Pi/1"),
+        (["--fps", "0"], "--fps"),
+        (["--limit", "1.5"], "--limit"),
+        (["--spool-bytes", "-1"], "--spool-bytes"),
+        (["--drain", "nan"], "--drain"),
+    ],
+    ids=[
+        "no-folder", "no-pictures", "no-video", "no-webcam", "no-picamera2", "bad-port", "bad-scheme", "password",
+        "bad-prefix", "bad-name", "bad-fps", "bad-limit", "bad-bytes", "bad-drain",
+    ],
+)  # fmt: skip
+def test_a_users_mistake_is_one_clear_error_and_status_2(tmp_path: Path, flags: list[str], said: str) -> None:
+    status, _, log = published(tmp_path, free_port(), *flags)
+    assert status == 2
+    assert said in log
+    assert "accepted" in log or "belong" in log or "apt-get" in log
+    assert "mine" not in log
+    assert "Traceback" not in log
+
+
+def test_a_folder_of_which_nothing_can_be_read_is_an_error(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    source = tmp_path / "broken"
+    source.mkdir()
+    (source / "1.png").write_bytes(b"nothing")
+    status, result, log = published(tmp_path, mosquitto.port, "--source", str(source), "--loop")
+    assert (status, result["captured"]) == (2, 0)
+    assert str(source) in log
+    assert "accepted" in log

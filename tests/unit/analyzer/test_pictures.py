@@ -1,0 +1,265 @@
+"""Pictures on disk before anything is acknowledged; bounds of what is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from posture.analyzer.pictures import PictureFolder, PicturesUnavailable, Quarantine
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def aged(folder: Path, name: str, size: int, age_s: float) -> None:
+    (folder / name).write_bytes(bytes(size))
+    changed = time.time() - age_s  # now, not when the tests were collected
+    os.utime(folder / name, (changed, changed))
+
+
+def test_pictures_are_there_under_their_names_and_nothing_else_is(tmp_path: Path) -> None:
+    root = tmp_path / "analyzed_images" / "analyzed_images_from_pi1"
+    PictureFolder(root).write_many([("a.jpg", b"first"), ("b.jpg", b"second")])
+    assert names(root) == ["a.jpg", "b.jpg"]
+    assert (root / "a.jpg").read_bytes() == b"first"
+    assert (root / "b.jpg").read_bytes() == b"second"
+
+
+def test_a_picture_that_is_written_again_takes_the_place_of_the_first(tmp_path: Path) -> None:
+    folder = PictureFolder(tmp_path)
+    folder.write_many([("a.jpg", b"first")])
+    folder.write_many([("a.jpg", b"again")])
+    assert names(tmp_path) == ["a.jpg"]
+    assert (tmp_path / "a.jpg").read_bytes() == b"again"
+
+
+def test_no_folder_is_made_for_no_picture(tmp_path: Path) -> None:
+    PictureFolder(tmp_path / "none").write_many([])
+    PictureFolder(tmp_path / "none", max_bytes=1, max_age_s=1).prune()
+    assert names(tmp_path) == []
+
+
+def test_pictures_of_people_are_not_for_everybody_on_the_host(tmp_path: Path) -> None:
+    PictureFolder(tmp_path / "pictures").write_many([("a.jpg", b"x")])
+    Quarantine(tmp_path / "quarantine", 9, 999, enabled=True).keep("b", b"x")
+    for path in tmp_path.rglob("*"):
+        assert path.stat().st_mode & 0o007 == 0, path
+
+
+def test_file_and_folder_are_synced_before_the_write_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, str]] = []
+    fsync, replace = os.fsync, os.replace
+
+    def noted_fsync(descriptor: int) -> None:
+        calls.append(("sync", Path(os.readlink(f"/proc/self/fd/{descriptor}")).name))
+        fsync(descriptor)
+
+    def noted_replace(source: Path, target: Path) -> None:
+        assert calls[-1] == ("sync", source.name)
+        calls[-1] = ("written, synced, renamed", target.name)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    PictureFolder(tmp_path / "new" / "folder").write_many([("a.jpg", b"x"), ("b.jpg", b"y")])
+    assert calls == [
+        ("sync", tmp_path.name),  # the folders that had to be made
+        ("sync", "new"),
+        ("written, synced, renamed", "a.jpg"),
+        ("written, synced, renamed", "b.jpg"),
+        ("sync", "folder"),
+    ]
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("a file system of its own needs root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_said_leaves_no_part_of_a_file_and_is_over_when_there_is_room(full_disk: Path) -> None:
+    filler = full_disk / "filler"
+    filler.write_bytes(bytes(900_000))
+    folder = PictureFolder(full_disk / "pictures")
+    with pytest.raises(PicturesUnavailable, match=f"{full_disk}/pictures: No space left"):
+        folder.write_many([("a.jpg", bytes(30_000)), ("b.jpg", bytes(500_000))])
+    assert names(full_disk / "pictures") == ["a.jpg"]
+    with pytest.raises(PicturesUnavailable, match=r"quarantine .*: No space left"):
+        Quarantine(full_disk / "quarantine", 10, 1_000_000, enabled=True).keep("c", bytes(500_000))
+    assert names(full_disk / "quarantine") == []
+    filler.unlink()
+    folder.write_many([("a.jpg", bytes(30_000)), ("b.jpg", bytes(500_000))])
+    assert names(full_disk / "pictures") == ["a.jpg", "b.jpg"]
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(PicturesUnavailable, match=f"{tmp_path}/file/pictures: Not a directory"):
+        PictureFolder(tmp_path / "file" / "pictures").write_many([("a.jpg", b"x")])
+    with pytest.raises(PicturesUnavailable, match=f"{tmp_path}/file"):
+        PictureFolder(tmp_path / "file").write_many([("a.jpg", b"x")])
+
+
+@pytest.mark.parametrize("name", ["../a.jpg", "/tmp/a.jpg", "sub/a.jpg", "..", "", ".hidden.jpg"])  # noqa: S108
+def test_no_name_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="no name for a file"):
+        PictureFolder(tmp_path / "pictures").write_many([(name, b"x")])
+    assert names(tmp_path / "pictures") == []
+
+
+def test_what_a_killed_process_left_half_written_goes_at_the_next_start(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys; sys.path.insert(0, sys.argv[2])\n"
+        "from pathlib import Path; from posture.pictures import PictureFolder, Quarantine\n"
+        "os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "root = Path(sys.argv[1])\n"
+        "if sys.argv[3] == 'pictures': PictureFolder(root / 'pictures').write_many([('a.jpg', b'x')])\n"
+        "else: Quarantine(root / 'quarantine', 9, 99, True).keep('a', b'x')\n"
+    )
+    for kind in ("pictures", "quarantine"):
+        (tmp_path / kind).mkdir()
+        command = [sys.executable, "-c", script, str(tmp_path), str(ROOT), kind]
+        assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+        assert len(names(tmp_path / kind)) == 1
+    PictureFolder(tmp_path / "pictures")
+    Quarantine(tmp_path / "quarantine", 9, 99, enabled=True)
+    assert names(tmp_path / "pictures") == names(tmp_path / "quarantine") == []
+
+
+def test_a_picture_is_written_also_if_another_starts_before_its_file_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, begun = fcntl.flock, []
+
+    def start_another_first(descriptor: int, how: int) -> None:
+        if not begun:
+            begun.append(names(tmp_path))
+            PictureFolder(tmp_path)
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", start_another_first)
+    PictureFolder(tmp_path).write_many([("a.jpg", b"x")])
+    assert len(begun[0]) == 1, "there was no file to take"
+    assert names(tmp_path) == ["a.jpg"]
+
+
+def test_a_folder_where_nothing_can_be_locked_is_told_and_nothing_is_left_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(PicturesUnavailable, match="No locks available"):
+        PictureFolder(tmp_path).write_many([("a.jpg", b"x")])
+    assert names(tmp_path) == []
+
+
+def test_two_processes_that_write_the_same_picture_leave_a_whole_one(tmp_path: Path) -> None:
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[2])\n"
+        "from pathlib import Path; from posture.pictures import PictureFolder\n"
+        "folder = PictureFolder(Path(sys.argv[1])); input()\n"
+        "for _ in range(50): folder.write_many([('a.jpg', sys.argv[3].encode() * 100_000)])\n"
+    )
+    writers = [
+        subprocess.Popen([sys.executable, "-c", script, str(tmp_path), str(ROOT), letter], stdin=subprocess.PIPE)
+        for letter in "xy"
+    ]
+    for writer in writers:
+        assert writer.stdin is not None
+        with contextlib.closing(writer.stdin) as start:
+            start.write(b"\n")
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    assert names(tmp_path) == ["a.jpg"]
+    assert (tmp_path / "a.jpg").read_bytes() in (b"x" * 100_000, b"y" * 100_000)
+
+
+def test_pictures_older_than_the_limit_go(tmp_path: Path) -> None:
+    for name, age_s in (("old.jpg", 100), ("young.jpg", 50)):
+        aged(tmp_path, name, 10, age_s)
+    PictureFolder(tmp_path, max_age_s=80).prune()
+    assert names(tmp_path) == ["young.jpg"]
+
+
+def test_the_oldest_pictures_go_beyond_the_limit_of_bytes(tmp_path: Path) -> None:
+    for age_s in range(10):
+        aged(tmp_path, f"{age_s}.jpg", 100, age_s)
+    PictureFolder(tmp_path, max_bytes=350).prune()
+    assert names(tmp_path) == ["0.jpg", "1.jpg", "2.jpg"]
+
+
+def test_without_limits_everything_is_kept(tmp_path: Path) -> None:
+    aged(tmp_path, "old.jpg", 10, 1e9)
+    PictureFolder(tmp_path).prune()
+    assert names(tmp_path) == ["old.jpg"]
+
+
+def test_pruning_leaves_alone_what_is_no_picture_of_ours(tmp_path: Path) -> None:
+    outside = tmp_path / "outside.jpg"
+    outside.write_bytes(b"x")
+    root = tmp_path / "pictures"
+    (root / "folder.jpg").mkdir(parents=True)
+    (root / "link.jpg").symlink_to(outside)
+    aged(root, "notes.txt", 10, 1e6)
+    aged(root, "old.jpg", 10, 1e6)
+    PictureFolder(root, max_bytes=0, max_age_s=1).prune()
+    assert names(root) == ["folder.jpg", "link.jpg", "notes.txt"]
+
+
+def test_ten_thousand_pictures_are_looked_through_within_seconds(tmp_path: Path) -> None:
+    for number in range(10_000):
+        (tmp_path / f"{number}.jpg").touch()
+    started = time.monotonic()
+    PictureFolder(tmp_path, max_bytes=10, max_age_s=3600).prune()
+    assert time.monotonic() - started < 5
+    assert len(names(tmp_path)) == 10_000
+
+
+def test_quarantine_keeps_the_bytes_as_they_came(tmp_path: Path) -> None:
+    Quarantine(tmp_path / "quarantine", 9, 999, enabled=True).keep("frame-1", b"\x00no picture")
+    assert (tmp_path / "quarantine" / "frame-1.bin").read_bytes() == b"\x00no picture"
+
+
+@pytest.mark.parametrize(("max_count", "max_bytes"), [(3, 1_000), (1_000, 30)], ids=["count", "bytes"])
+def test_quarantine_is_bounded_and_the_oldest_goes_first(tmp_path: Path, max_count: int, max_bytes: int) -> None:
+    quarantine = Quarantine(tmp_path, max_count, max_bytes, enabled=True)
+    for number in range(6):
+        quarantine.keep(f"{number}", bytes(10))
+        os.utime(tmp_path / f"{number}.bin", (number, number))
+        assert len(names(tmp_path)) <= 3
+    assert names(tmp_path) == ["3.bin", "4.bin", "5.bin"]
+
+
+def test_quarantine_keeps_no_payload_that_is_larger_than_all_of_it_may_be(tmp_path: Path) -> None:
+    quarantine = Quarantine(tmp_path, 10, 30, enabled=True)
+    quarantine.keep("small", bytes(10))
+    quarantine.keep("large", bytes(31))
+    assert names(tmp_path) == ["small.bin"]
+
+
+@pytest.mark.parametrize(("max_count", "enabled"), [(10, False), (0, True)], ids=["off", "no room"])
+def test_quarantine_that_is_off_writes_nothing(tmp_path: Path, max_count: int, enabled: bool) -> None:
+    Quarantine(tmp_path / "quarantine", max_count, 1_000, enabled).keep("frame-1", b"a face")
+    assert names(tmp_path) == []

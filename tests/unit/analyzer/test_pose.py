@@ -1,0 +1,272 @@
+"""The pose model, on real pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from posture.analyzer.pose import PoseEstimator
+from posture.errors import UserError
+from posture.verdict.rule_sets import SIDES, Judge, Landmarks
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL = ROOT / "models" / "pose_landmarker_full.task"
+PICTURES = Path(__file__).resolve().parent / "pictures"
+CLIP = ROOT / "samples" / "side_walk.mp4"
+FRAMES = ROOT.parent / "shared" / "frames"
+
+needs_frames = pytest.mark.skipif(
+    not FRAMES.is_dir(), reason="the evaluation pictures are not beside this checkout"
+)
+
+
+class Camera:
+    """One estimator for all tests here; each picture comes later than the last, so each is looked at afresh."""
+
+    def __init__(self, estimator: PoseEstimator) -> None:
+        self.estimator = estimator
+        self.now_ms = 0
+
+    def look(self, picture: np.ndarray, after_ms: int = 10_000) -> Landmarks | None:
+        self.now_ms += after_ms
+        return self.estimator.detect(self.estimator.view(picture), self.now_ms)
+
+
+@pytest.fixture(scope="session")
+def camera() -> Iterator[Camera]:
+    with PoseEstimator(MODEL, "cpu") as estimator:
+        yield Camera(estimator)
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> np.ndarray:
+    return read(PICTURES / "astronaut.jpg")
+
+
+def read(path: Path) -> np.ndarray:
+    picture = cv2.imread(str(path))
+    assert picture is not None, path
+    return picture
+
+
+def normalised(landmarks: Landmarks | None) -> np.ndarray:
+    assert landmarks is not None
+    return landmarks.points / (landmarks.width, landmarks.height, 1.0)
+
+
+def clip_frames(count: int) -> list[np.ndarray]:
+    video = cv2.VideoCapture(str(CLIP))
+    frames = [video.read()[1] for _ in range(count)]
+    video.release()
+    return frames
+
+
+def test_the_landmarks_of_the_reference_picture_are_as_recorded(camera: Camera, astronaut: np.ndarray) -> None:
+    recorded = np.array(json.loads((PICTURES / "astronaut_landmarks.json").read_text())["landmarks"])
+    assert normalised(camera.look(astronaut)) == pytest.approx(recorded, abs=1e-3)
+
+
+def test_landmarks_are_in_pixels_of_the_given_picture(camera: Camera, astronaut: np.ndarray) -> None:
+    small = camera.look(astronaut)
+    wide = camera.look(cv2.resize(astronaut, (1536, 1024)))
+    assert small is not None
+    assert wide is not None
+    assert (wide.width, wide.height) == (1536, 1024)
+    assert wide.points[0, :2] / (3, 2) == pytest.approx(small.points[0, :2], abs=15)
+
+
+def test_a_frontal_picture_without_hips_gets_no_verdict(camera: Camera, astronaut: np.ndarray) -> None:
+    verdict = Judge().judge(camera.look(astronaut), 0.0)
+    assert (verdict.status, verdict.reason) == ("Unknown", "partial_landmarks")
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (1, 3000), (3000, 1), (7, 5), (480, 640)], ids=lambda shape: "x".join(map(str, shape))
+)
+def test_nobody_is_found_in_an_empty_picture_of_any_size(camera: Camera, shape: tuple[int, int]) -> None:
+    assert camera.look(np.full((*shape, 3), 90, np.uint8)) is None
+
+
+def test_a_clock_that_stands_still_or_goes_back_is_accepted(camera: Camera, astronaut: np.ndarray) -> None:
+    for timestamp_ms in (5_000, 5_000, 4_000, -1, 2**62, 0, 40):
+        assert camera.estimator.detect(camera.estimator.view(astronaut), timestamp_ms) is not None
+
+
+def test_tracking_stays_where_a_fresh_look_finds_the_upper_body(camera: Camera, astronaut: np.ndarray) -> None:
+    first = normalised(camera.look(astronaut))
+    for _ in range(5):
+        again = normalised(camera.look(astronaut, after_ms=40))
+    assert again[:13, :2] == pytest.approx(first[:13, :2], abs=0.04)
+
+
+def test_after_a_pause_tracking_has_no_say(camera: Camera, astronaut: np.ndarray) -> None:
+    alone = normalised(camera.look(astronaut))
+    moved = np.roll(astronaut, 40, axis=1)
+    for _ in range(3):
+        camera.look(moved, after_ms=40)
+    assert normalised(camera.look(astronaut, after_ms=2_000)) == pytest.approx(alone, abs=1e-3)
+
+
+def test_after_a_cut_the_new_scene_counts_at_once(astronaut: np.ndarray) -> None:
+    walking = clip_frames(101)[100]
+    with PoseEstimator(MODEL, "cpu") as estimator:
+        alone = normalised(estimator.detect(estimator.view(walking), 0))
+    with PoseEstimator(MODEL, "cpu") as estimator:
+        for index in range(5):
+            estimator.detect(estimator.view(astronaut), 33 * index)
+        after_cut = [normalised(estimator.detect(estimator.view(walking), 33 * index)) for index in range(5, 9)]
+    hip_and_shoulder = [*SIDES["left"][1:], *SIDES["right"][1:]]
+    for found in after_cut:
+        assert found[hip_and_shoulder, :2] == pytest.approx(alone[hip_and_shoulder, :2], abs=0.03)
+        assert found[hip_and_shoulder, 2].min() > 0.5
+
+
+def test_somebody_who_was_never_tracked_is_found_by_the_second_look(astronaut: np.ndarray) -> None:
+    empty = np.full_like(astronaut, astronaut.mean(axis=(0, 1)).astype(np.uint8))
+    with PoseEstimator(MODEL, "cpu") as estimator:
+        assert estimator.detect(estimator.view(empty), 0) is None
+        assert estimator.detect(estimator.view(astronaut), 33) is not None
+
+
+def test_the_sample_clip_shows_good_bad_and_nobody() -> None:
+    judge = Judge()
+    seen: Counter[str] = Counter()
+    with PoseEstimator(MODEL, "cpu") as estimator:
+        for index, picture in enumerate(clip_frames(194)):
+            if index % 3 == 0:
+                verdict = judge.judge(estimator.detect(estimator.view(picture), index * 33), index / 30)
+                seen[verdict.reason if verdict.status == "Unknown" else verdict.status] += 1
+    assert seen["Good"] >= 25
+    assert seen["Bad"] >= 8
+    assert seen["no_person"] >= 5
+
+
+def test_without_a_gpu_auto_warns_and_uses_the_cpu(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "posture.pose"), PoseEstimator(MODEL, "auto") as estimator:
+        in_use = estimator.delegate
+    if in_use == "gpu":
+        pytest.skip("this machine has a usable GPU")
+    assert in_use == "cpu"
+    assert "delegate auto: no usable GPU, the CPU is used" in caplog.text
+
+
+def test_an_unknown_delegate_is_refused() -> None:
+    with pytest.raises(UserError, match=r"'tpu'.*auto, cpu, gpu"):
+        PoseEstimator(MODEL, "tpu")
+
+
+def test_a_missing_model_names_the_path_and_how_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"absent\.task.*models/make_model\.py"):
+        PoseEstimator(tmp_path / "absent.task")
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "broken.task"
+    path.write_bytes(b"not a model" * 100)
+    with pytest.raises(UserError, match=r"broken\.task is no pose landmarker model"):
+        PoseEstimator(path, "cpu")
+
+
+def test_closing_twice_is_harmless() -> None:
+    estimator = PoseEstimator(MODEL, "cpu")
+    estimator.close()
+    estimator.close()
+
+
+def run_python(code: str, *path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    places = os.pathsep.join(str(place) for place in (*path, ROOT))
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": places, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+OPEN = "from pathlib import Path; from posture.pose import PoseEstimator; import numpy as np\n"
+LOOK = (
+    f"with PoseEstimator(Path({str(MODEL)!r}), 'auto') as e: e.detect(e.view(np.zeros((64, 64, 3), np.uint8)), 0)"
+)
+
+
+def test_starting_leaves_the_libraries_chatter_off_standard_error() -> None:
+    done = run_python(OPEN + LOOK)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if "delegate auto" not in line]
+    assert lines == []
+
+
+def test_a_missing_system_library_is_explained_with_the_apt_line(tmp_path: Path) -> None:
+    package = tmp_path / "mediapipe"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "raise OSError('libEGL.so.1: cannot open shared object file: No such file or directory')"
+    )
+    done = run_python(f"{OPEN}PoseEstimator(Path({str(MODEL)!r}))", tmp_path)
+    assert "posture.errors.UserError: mediapipe can't be loaded (libEGL.so.1" in done.stderr
+    assert "apt-get install --no-install-recommends libegl1 libgles2" in done.stderr
+
+
+def test_without_mediapipe_the_message_says_how_to_install_it(tmp_path: Path) -> None:
+    (tmp_path / "mediapipe.py").write_text("raise ModuleNotFoundError(\"No module named 'mediapipe'\")")
+    done = run_python(f"{OPEN}PoseEstimator(Path({str(MODEL)!r}))", tmp_path)
+    assert "pip install 'posture-farm[analyzer]'" in done.stderr
+
+
+@needs_frames
+def test_landmarks_agree_with_what_the_vendor_expects(camera: Camera) -> None:
+    folder = FRAMES / "official"
+    expected = json.loads((folder / "expected_full.json").read_text())
+    found = normalised(camera.look(read(folder / expected["image"])))
+    assert found[:25, :2] == pytest.approx(np.array(expected["landmarks_xyz"])[:25, :2], abs=0.03)
+
+
+@needs_frames
+def test_a_frontal_webcam_gets_no_verdicts(camera: Camera) -> None:
+    judge = Judge()
+    statuses = Counter(
+        judge.judge(camera.look(read(path)), 0.0).status
+        for path in sorted((FRAMES / "frontal_webcam" / "images").glob("*.jpg"))
+    )
+    assert statuses["Unknown"] >= 0.95 * statuses.total()
+
+
+@needs_frames
+@pytest.mark.parametrize("after_ms", [200, 10_000], ids=["as a stream at 5 a second", "each on its own"])
+def test_labelled_side_views_are_told_apart(camera: Camera, after_ms: int) -> None:
+    judge = Judge()
+    right, wrong, none = 0, [], 0
+    with (FRAMES / "side_labelled" / "labels.csv").open(newline="") as table:
+        for row in csv.DictReader(table):
+            if row["label"] not in {"good", "bad"}:
+                continue
+            verdict = judge.judge(camera.look(read(FRAMES / "side_labelled" / row["file"]), after_ms), 0.0)
+            if verdict.status == "Unknown":
+                none += 1
+            elif verdict.status.lower() == row["label"]:
+                right += 1
+            else:
+                wrong.append(row["file"])
+    assert right >= 0.75 * (right + len(wrong)), wrong
+    assert none <= 4
+
+
+@needs_frames
+def test_crowds_and_empty_places_do_no_harm(camera: Camera) -> None:
+    pictures = sorted((FRAMES / "coco").glob("*.jpg"))
+    assert pictures
+    for path in pictures:
+        assert Judge().judge(camera.look(read(path)), 0.0).status in {"Good", "Bad", "Unknown"}
