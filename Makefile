@@ -2,7 +2,7 @@
 # make test   the tests, with the servers that they need; the first time it builds a control plane (ten minutes)
 # make test-fast   the same without that control plane, for the inner loop
 # make e2e    the whole farm on real nodes with containers, under faults (root, Linux; E2E_MINUTES=60: all of them)
-# make lint   ruff and mypy
+# make lint   ruff, mypy, and the rules of who may import whom
 
 PYTHON ?= python3
 VENV := .venv
@@ -34,6 +34,7 @@ lint: $(VENV)/dev.done
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
 
 libraries:
 	@$(PYTHON) packages.py libraries $(LIBRARIES)

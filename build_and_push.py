@@ -39,8 +39,9 @@ from posture.manifests import scaled_job
 from posture.manifests.scaled_job import Manifest
 from posture.runtime import EXIT_FAILED, EXIT_OK, EXIT_USER_ERROR, Stop, run_script, setup_logging
 from posture.scaler.server import split_listen
-from posture.settings import config
-from posture.settings.config import Settings
+from posture.settings import loading
+from posture.settings.flags import flag_type
+from posture.settings.table import Settings
 from posture.system import recorded_processes
 from stop import stop_farm
 
@@ -54,7 +55,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Build the images, place the streams, start the scaler.")
 
     def setting(flag: str, section: str, name: str, metavar: str, about: str) -> None:
-        kind = config.flag_type(section, name)
+        kind = flag_type(section, name)
         help_text = f"{about} (default: settings)"
         parser.add_argument(flag, dest=f"{section}.{name}", type=kind, metavar=metavar, help=help_text)
 
@@ -82,7 +83,7 @@ def read_settings(flags: argparse.Namespace) -> Settings:
     Raises:
         UserError: they are not accepted.
     """
-    settings = config.load(flags.config, os.environ)
+    settings = loading.load(flags.config, os.environ)
     for dotted, value in vars(flags).items():
         section, _, name = dotted.partition(".")
         if name and value is not None:

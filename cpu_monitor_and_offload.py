@@ -25,9 +25,10 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from posture.settings import config
+from posture.settings import loading, paths, table
+from posture.settings.flags import flag_type
 
-GPU_QUERIES = config.GPU_QUERIES
+GPU_QUERIES = loading.GPU_QUERIES
 """Node -> instance and metric; edited in cluster.yaml."""
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
@@ -57,7 +58,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Answer KEDA from the nodes' usage; keep the balancer running.")
 
     def setting(flag: str, name: str, metavar: str, about: str) -> None:
-        kind = config.flag_type("scaler", name)
+        kind = flag_type("scaler", name)
         parser.add_argument(flag, dest=name, type=kind, metavar=metavar, help=f"{about} (default: settings)")
 
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings (default: cluster.yaml here)")
@@ -76,28 +77,28 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def read_settings(flags: argparse.Namespace) -> config.Settings:
+def read_settings(flags: argparse.Namespace) -> table.Settings:
     """Return the settings, with what the flags say of the scaler.
 
     Raises:
         UserError: they are not accepted.
     """
-    settings = config.load(flags.config, os.environ)
+    settings = loading.load(flags.config, os.environ)
     if not settings.gpu_queries:
         file = flags.config or HERE / "cluster.yaml"
         raise UserError(f"{file}: GPU_QUERIES is empty; accepted: node: {{instance: host:port, metric: name}}")
-    names = {entry.name for entry in dataclasses.fields(config.Scaler)}
+    names = {entry.name for entry in dataclasses.fields(table.Scaler)}
     given = {name: value for name, value in vars(flags).items() if name in names and value is not None}
     return dataclasses.replace(settings, scaler=dataclasses.replace(settings.scaler, **given))
 
 
-def balancer_command(flags: argparse.Namespace, settings: config.Settings) -> list[str]:
+def balancer_command(flags: argparse.Namespace, settings: table.Settings) -> list[str]:
     """Return how the balancer is started.
 
     Raises:
         UserError: it isn't there.
     """
-    script = config.path_of(settings.scaler.balancer_script)
+    script = paths.path_of(settings.scaler.balancer_script)
     if not script.is_file():
         raise UserError(f"scaler.balancer_script: {script} is no file; accepted: a program, or --no-balancer")
     command = [sys.executable, str(script)]
@@ -106,14 +107,14 @@ def balancer_command(flags: argparse.Namespace, settings: config.Settings) -> li
     return command + [flag for flag, given in (("--dry-run", flags.dry_run), ("--debug", flags.debug)) if given]
 
 
-def answers_of(settings: config.Settings) -> Answers:
+def answers_of(settings: table.Settings) -> Answers:
     """Return the answers as they are before anything is known."""
     # a reading speaks for the time until the next one is due and has had its time to come
     trusted_s = settings.scaler.refresh_s + settings.prometheus.timeout_s
     return Answers(Debounce(settings.balancer.threshold, settings.scaler.stabilize_s, trusted_s))
 
 
-def show_once(settings: config.Settings, prometheus: Prometheus) -> int:
+def show_once(settings: table.Settings, prometheus: Prometheus) -> int:
     """Print each node's usage, and what KEDA would be told."""
     answers = answers_of(settings)
     usage = Usage(answers)
@@ -136,7 +137,7 @@ class Service:
         balancer: the command that starts it; None: it runs elsewhere.
     """
 
-    def __init__(self, settings: config.Settings, prometheus: Prometheus, balancer: Sequence[str] | None) -> None:
+    def __init__(self, settings: table.Settings, prometheus: Prometheus, balancer: Sequence[str] | None) -> None:
         self.settings = settings
         self.stopping = asyncio.Event()
         self.ready = False
@@ -209,7 +210,7 @@ class Service:
         return hand_over
 
 
-async def serve(settings: config.Settings, prometheus: Prometheus, balancer: Sequence[str] | None) -> int:
+async def serve(settings: table.Settings, prometheus: Prometheus, balancer: Sequence[str] | None) -> int:
     """Answer until a signal, and return the exit status."""
     return await Service(settings, prometheus, balancer).run()
 

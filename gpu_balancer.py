@@ -26,16 +26,16 @@ from prometheus_client import CollectorRegistry
 from posture.balancer.loop import Balancer
 from posture.balancer.metrics import BalancerMetrics
 from posture.errors import UserError
-from posture.kube import client
+from posture.kube import client, errors
 from posture.runtime import Stop, run_script, setup_logging
-from posture.settings import config
+from posture.settings import loading, table
 from posture.system import recorded_processes
 from posture.system.probes import Exposition
 from posture.usage.prometheus import Prometheus
 
 log = logging.getLogger("gpu_balancer")
 
-GPU_QUERIES = config.GPU_QUERIES
+GPU_QUERIES = loading.GPU_QUERIES
 """Node -> {instance, metric}: where each node's usage is read. Edited in cluster.yaml."""
 
 
@@ -55,7 +55,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def load_settings(flags: argparse.Namespace) -> config.Settings:
+def load_settings(flags: argparse.Namespace) -> table.Settings:
     """Return the settings; a flag counts as its variable of the environment does.
 
     Raises:
@@ -69,10 +69,10 @@ def load_settings(flags: argparse.Namespace) -> config.Settings:
         "interval_s": ("--interval", flags.interval),
     }
     named = {
-        config.environment_name("balancer", name): entry for name, entry in given.items() if entry[1] is not None
+        table.environment_name("balancer", name): entry for name, entry in given.items() if entry[1] is not None
     }
     try:
-        settings = config.load(flags.config, {**os.environ, **{name: value for name, (_, value) in named.items()}})
+        settings = loading.load(flags.config, {**os.environ, **{name: value for name, (_, value) in named.items()}})
     except UserError as error:
         text = str(error)
         for variable, (flag, _) in named.items():
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def wait(seconds: float) -> None:
         stop.wait(seconds)
         if stop.requested:
-            raise client.UnreachableError("asked to stop while the API server did not answer")
+            raise errors.UnreachableError("asked to stop while the API server did not answer")
 
     balancer = dataclasses.asdict(settings.balancer)
     log.info("%s%s", " ".join(f"{key}={value}" for key, value in balancer.items()), " dry-run" * flags.dry_run)

@@ -25,12 +25,13 @@ from posture.lifecycle import container_images, placement
 from posture.manifests import new_stream, scaled_job
 from posture.manifests.scaled_job import Manifest
 from posture.runtime import EXIT_OK, run_script, setup_logging
-from posture.settings import config
+from posture.settings import loading, table
+from posture.settings.flags import flag_type
 from posture.usage.prometheus import MetricUnavailable, Prometheus, Reading
 
 log = logging.getLogger("patch_scaledjob")
 
-GPU_QUERIES = config.GPU_QUERIES
+GPU_QUERIES = loading.GPU_QUERIES
 """Node -> {instance, metric}: where each node's usage is read. Edited in cluster.yaml."""
 
 MODEL = "pi1"
@@ -51,7 +52,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--scaler-address",
-        type=config.flag_type("scaler", "address"),
+        type=flag_type("scaler", "address"),
         metavar="HOST:PORT",
         help="where KEDA finds the scaler (default: settings, else as each file has it)",
     )
@@ -60,7 +61,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--namespace",
-        type=config.flag_type("kubernetes", "namespace"),
+        type=flag_type("kubernetes", "namespace"),
         metavar="NAME",
         help="of the ScaledJobs (default: settings)",
     )
@@ -69,13 +70,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def read_settings(flags: argparse.Namespace) -> config.Settings:
+def read_settings(flags: argparse.Namespace) -> table.Settings:
     """Return the settings, with what the flags say.
 
     Raises:
         UserError: they are not accepted, or GPU_QUERIES is empty.
     """
-    settings = config.load(flags.config, os.environ)
+    settings = loading.load(flags.config, os.environ)
     if not settings.gpu_queries:
         raise UserError(
             "GPU_QUERIES is empty: no node's usage is known; accepted: at least one node in cluster.yaml"
@@ -126,7 +127,7 @@ def placed_before(source: Manifest, target: Path) -> str | None:
         return source.node
 
 
-def sample(settings: config.Settings) -> dict[str, Reading | MetricUnavailable]:
+def sample(settings: table.Settings) -> dict[str, Reading | MetricUnavailable]:
     """Return node -> its usage, or why no stream can be placed there."""
     sampled = Prometheus(settings.prometheus, settings.gpu_queries).sample()
     master = settings.kubernetes.master
@@ -135,7 +136,7 @@ def sample(settings: config.Settings) -> dict[str, Reading | MetricUnavailable]:
     return sampled
 
 
-def patch(streams: Sequence[Manifest], nodes: Mapping[str, str], settings: config.Settings, image: str) -> None:
+def patch(streams: Sequence[Manifest], nodes: Mapping[str, str], settings: table.Settings, image: str) -> None:
     """Set in each ScaledJob what the settings say, and its node.
 
     Args:

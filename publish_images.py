@@ -27,7 +27,7 @@ from posture.camera.sources import open_source
 from posture.camera.spool import Memory, Spool, Waiting
 from posture.errors import UserError
 from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, run_script, setup_logging
-from posture.settings import config
+from posture.settings import loading, parsers, table
 from posture.wire import mqtt
 
 MEMORY_BYTES = 64_000_000
@@ -123,7 +123,7 @@ def progress(publisher: Publisher, waiting: Waiting) -> Callable[..., None]:
     return show
 
 
-def mqtt_settings(flags: argparse.Namespace) -> config.Mqtt:
+def mqtt_settings(flags: argparse.Namespace) -> table.Mqtt:
     """Return the broker's settings: the flags' where there are some, else those of file and environment.
 
     Raises:
@@ -136,7 +136,7 @@ def mqtt_settings(flags: argparse.Namespace) -> config.Mqtt:
         given["prefix"] = flags.prefix.strip("/")
         if not re.fullmatch(r"[A-Za-z0-9_/-]*", given["prefix"]):
             raise UserError(f"--prefix {flags.prefix!r} is no topic's; accepted: letters, digits, -, _ and /")
-    settings = config.load(flags.config, os.environ).mqtt
+    settings = loading.load(flags.config, os.environ).mqtt
     return dataclasses.replace(settings, **{name: value for name, value in given.items() if value is not None})
 
 
@@ -144,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Publish until the source ends, the limit is reached, or a signal."""
     flags = parse(argv)
     setup_logging(flags.debug)
-    if not config.PI_ID.fullmatch(flags.pi_id):
+    if not parsers.PI_ID.fullmatch(flags.pi_id):
         raise UserError(f"--pi-id {flags.pi_id!r} is no stream's name; accepted: a-z, 0-9 and -, up to 32")
     settings = mqtt_settings(flags)
     frames = open_source(flags.source, loop=flags.loop, tilt_deg=flags.tilt)

@@ -34,7 +34,7 @@ from posture.camera.sources import open_source
 from posture.demo import summary
 from posture.errors import UserError
 from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, run_script
-from posture.settings import config
+from posture.settings import loading, paths
 from posture.system.children import Child
 from posture.system.terminal import Screen
 from publish_images import positive
@@ -242,9 +242,9 @@ def child_environment(folder: Path, port: int) -> dict[str, str]:
 
 def report(run: Run) -> int:
     """Print what became of the frames, write summary.png, and return how many frames or pictures were lost."""
-    settings = config.load(run.flags.config, child_environment(run.folder, run.port))
+    settings = loading.load(run.flags.config, child_environment(run.folder, run.port))
     results = [
-        read_result(run.folder, pi_id, config.path_of(settings.for_stream(pi_id).pictures_dir))
+        read_result(run.folder, pi_id, paths.path_of(settings.for_stream(pi_id).pictures_dir))
         for pi_id in run.pi_ids
     ]
     lost = 0
@@ -360,7 +360,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not (live and flags.source.isdigit()):  # a webcam is not opened twice within a moment
         open_source(flags.source, loop=True)
     # settings are checked before anything starts, too
-    config.load(flags.config, os.environ)
+    loading.load(flags.config, os.environ)
     folder = make_folder(flags.output)
     stop = Stop()
     stop.install()

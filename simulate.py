@@ -6,7 +6,7 @@
     python3 simulate.py scenarios/six-idle.yaml --policy readme --runs 30
     python3 simulate.py --nodes 1000 --jobs 10000 --load 1.5-7 --noise 3 --dwell 2 --hysteresis 2.5 --json
 
-The planner is the real one (posture/planning/planner.py); what the farm around it does is a model (posture/simulator/simulation.py).
+The planner is the real one (posture/planning/); what the farm around it does is a model (posture/simulator/).
 """
 
 from __future__ import annotations

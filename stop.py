@@ -20,11 +20,12 @@ sys.path.insert(0, str(HERE))
 
 from posture.errors import FailedError, UserError
 from posture.kube import client
-from posture.kube.client import KubeClient, KubeError
+from posture.kube.client import KubeClient
+from posture.kube.errors import KubeError
 from posture.lifecycle.tear_down import TearDown
 from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, run_script, setup_logging
-from posture.settings import config
-from posture.settings.config import Settings
+from posture.settings import loading
+from posture.settings.table import Settings
 from posture.system import recorded_processes
 
 
@@ -102,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Stop the farm that cluster.yaml names."""
     flags = parse(argv)
     setup_logging(flags.debug)
-    settings: Settings = config.load(flags.config, os.environ)
+    settings: Settings = loading.load(flags.config, os.environ)
     stop = Stop()
     stop.install()
     work = TearDown(settings, stop, dry_run=flags.dry_run)

@@ -11,9 +11,13 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 
 from posture.errors import FailedError, UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The folder of the scripts: files are found from here, never from the working directory."""
 
 EXIT_OK = 0
 EXIT_FAILED = 1

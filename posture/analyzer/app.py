@@ -35,13 +35,15 @@ from posture.analyzer.calibration import calibrate
 from posture.analyzer.counts import Account
 from posture.analyzer.pictures import PictureFolder, PicturesUnavailable, Quarantine
 from posture.analyzer.pose import PoseEstimator, View
+from posture.analyzer.progress import Progress
 from posture.analyzer.subscriber import Delivery, Stream
 from posture.errors import UserError
-from posture.health import Progress
 from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, setup_logging
-from posture.settings import config
-from posture.settings.config import Analyzer, Database, Settings, path_of
-from posture.store.base import Row, Store, StoreRefused, StoreUnavailable, open_store
+from posture.settings import loading
+from posture.settings.paths import path_of
+from posture.settings.table import Analyzer, Database, Settings
+from posture.store.base import Row, Store, StoreRefused, StoreUnavailable
+from posture.store.opening import open_store
 from posture.verdict.backlog import Lateness
 from posture.verdict.rule_sets import Baseline, Judge, Landmarks, Verdict
 from posture.verdict.smoothing import StateTracker
@@ -462,7 +464,7 @@ def main(pi_id: str, argv: Sequence[str] | None = None) -> int:
     sys.setswitchinterval(SWITCH_S)
     if hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(M_ARENA_MAX, ARENAS)
-    settings = config.load(flags.config, os.environ)
+    settings = loading.load(flags.config, os.environ)
     stop = Stop()
     stop.install()
     if flags.calibrate:

@@ -11,7 +11,8 @@ from paho.mqtt import client as paho
 from posture.analyzer.pose import PoseEstimator
 from posture.errors import FailedError, UserError
 from posture.runtime import EXIT_OK, Stop
-from posture.settings.config import Settings, path_of
+from posture.settings.paths import path_of
+from posture.settings.table import Settings
 from posture.verdict import rule_sets
 from posture.verdict.rule_sets import CALIBRATION_S, Landmarks
 from posture.wire import frame, mqtt

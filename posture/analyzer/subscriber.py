@@ -31,7 +31,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from posture.errors import UserError
 from posture.runtime import Stop
-from posture.settings.config import Mqtt
+from posture.settings.table import Mqtt
 from posture.wire import mqtt
 
 log = logging.getLogger("stream")

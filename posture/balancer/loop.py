@@ -21,30 +21,32 @@ from posture.balancer.metrics import BalancerMetrics
 from posture.balancer.moves import Mover, OpenMove, next_steps, open_move_text
 from posture.balancer.snapshot import SnapshotMaker, View, Watch, read_nodes, read_view
 from posture.errors import UserError
-from posture.kube import access, client, events, names
-from posture.kube.client import KubeClient, KubeError
+from posture.kube import access, errors, events, kinds, labels
+from posture.kube.client import KubeClient
+from posture.kube.errors import KubeError
 from posture.kube.lease import Lease
 from posture.kube.objects import ScaledJob
 from posture.planning.ledger import Ledger, history_from_json, history_to_json
 from posture.planning.model import Move, Plan, Policy, Rules, Snapshot, StreamHistory
 from posture.planning.planner import plan_offloads
 from posture.runtime import EXIT_FAILED, EXIT_OK, Stop
-from posture.settings.config import Balancer as BalancerSettings
-from posture.settings.config import Settings, path_of
+from posture.settings.paths import path_of
+from posture.settings.table import Balancer as BalancerSettings
+from posture.settings.table import Settings
 from posture.usage.prometheus import Average, Prometheus, Window
 
 log = logging.getLogger("posture.balancer")
 
-LOOKING = ((client.NODE, "list"), (client.SCALED_JOB, "list"), (client.POD, "list"), (client.JOB, "list"))
+LOOKING = ((kinds.NODE, "list"), (kinds.SCALED_JOB, "list"), (kinds.POD, "list"), (kinds.JOB, "list"))
 """Rights that ``--dry-run`` needs."""
 ACTING = (
-    (client.SCALED_JOB, "patch"),
-    (client.JOB, "delete"),
-    (client.POD, "delete"),
-    (client.EVENT, "create"),
-    (client.LEASE, "get"),
-    (client.LEASE, "create"),
-    (client.LEASE, "update"),
+    (kinds.SCALED_JOB, "patch"),
+    (kinds.JOB, "delete"),
+    (kinds.POD, "delete"),
+    (kinds.EVENT, "create"),
+    (kinds.LEASE, "get"),
+    (kinds.LEASE, "create"),
+    (kinds.LEASE, "update"),
 )
 """Rights that moves need beside them."""
 
@@ -245,7 +247,7 @@ class Balancer:
         """
         try:
             yield
-        except (client.UnreachableError, client.RefusedError):
+        except (errors.UnreachableError, errors.RefusedError):
             raise
         except KubeError as error:
             if self._memory.refused.get(stream) != str(error):
@@ -314,7 +316,7 @@ class Balancer:
         with self._alone(move.stream):
             try:
                 opened = self._mover.open(scaled_job, move, self._history_text(move.stream))
-            except client.ConflictError:
+            except errors.ConflictError:
                 log.warning("%s was edited meanwhile: it is not moved now", scaled_job.name)
         if opened is None:
             return
@@ -352,7 +354,7 @@ class Balancer:
         with self._alone(scaled_job.stream):
             try:
                 closed = self._mover.take(scaled_job, steps, self._history_text(scaled_job.stream))
-            except client.ConflictError as error:
+            except errors.ConflictError as error:
                 log.info("%s; the next pass sees what it is now", error)
         if closed:
             self._memory.open.discard(scaled_job.stream)
@@ -418,9 +420,9 @@ class Balancer:
         nothing = json.dumps(history_to_json(StreamHistory()))
         for stream, scaled_job in view.scaled_jobs.items():
             text = self._history_text(stream)
-            stored = (scaled_job.annotations or {}).get(names.HISTORY, nothing)
+            stored = (scaled_job.annotations or {}).get(labels.HISTORY, nothing)
             if text != stored and stream not in self._memory.open and self._may_go_on():
-                with self._alone(stream), contextlib.suppress(client.ConflictError):
+                with self._alone(stream), contextlib.suppress(errors.ConflictError):
                     self._mover.remember(scaled_job, text)
 
     def _remember_last_node(self, after_ready_s: float) -> None:
@@ -428,8 +430,8 @@ class Balancer:
         remembered = last_node.read(self._last_node_file)
         if remembered is not None:
             node, at_s = remembered
-            self._ledger.change_begins(names.OURS, node)
-            self._ledger.change_ends(names.OURS, at_s + after_ready_s)
+            self._ledger.change_begins(labels.OURS, node)
+            self._ledger.change_ends(labels.OURS, at_s + after_ready_s)
 
     def _tell(self, scaled_job: ScaledJob, reason: str, message: str) -> None:
         """Leave an Event on the ScaledJob; a move doesn't depend on it."""
@@ -441,6 +443,6 @@ class Balancer:
 
 def _read_history(scaled_job: ScaledJob) -> StreamHistory:
     try:
-        return history_from_json(json.loads((scaled_job.annotations or {}).get(names.HISTORY, "{}")))
+        return history_from_json(json.loads((scaled_job.annotations or {}).get(labels.HISTORY, "{}")))
     except (ValueError, RecursionError):
         return StreamHistory()

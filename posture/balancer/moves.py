@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from posture.kube import client, names
+from posture.kube import kinds, labels
 from posture.kube.affinity import with_node
 from posture.kube.client import KubeClient, Propagation
 from posture.kube.objects import Job, Pod, ScaledJob
@@ -56,7 +56,7 @@ class OpenMove:
 
 def open_move_text(scaled_job: ScaledJob) -> str | None:
     """Return the annotation of an open move, None if there is none."""
-    return (scaled_job.annotations or {}).get(names.MOVE)
+    return (scaled_job.annotations or {}).get(labels.MOVE)
 
 
 @dataclass(frozen=True)
@@ -168,9 +168,9 @@ class Mover:
             # not the resourceVersion: KEDA raises it at every active poll
             {"op": "test", "path": "/metadata/generation", "value": scaled_job.generation},
             {"op": "add", "path": "/spec/jobTargetRef/template/spec/affinity", "value": affinity},
-            *_set_annotations(scaled_job, {names.HISTORY: history, names.MOVE: opened.to_text()}),
+            *_set_annotations(scaled_job, {labels.HISTORY: history, labels.MOVE: opened.to_text()}),
         ]
-        self._cluster.patch(client.SCALED_JOB, scaled_job.name, operations)
+        self._cluster.patch(kinds.SCALED_JOB, scaled_job.name, operations)
         return opened
 
     def take(self, scaled_job: ScaledJob, steps: Sequence[Step], history: str) -> bool:
@@ -190,10 +190,10 @@ class Mover:
         for step in steps:
             if isinstance(step, DeleteJob):
                 log.info("%s: deleting Job %s (%s)", scaled_job.name, step.job.name, step.propagation)
-                self._cluster.delete(client.JOB, step.job.name, uid=step.job.uid, propagation=step.propagation)
+                self._cluster.delete(kinds.JOB, step.job.name, uid=step.job.uid, propagation=step.propagation)
             elif isinstance(step, DeletePod):
                 log.info("%s: deleting leftover pod %s", scaled_job.name, step.pod.name)
-                self._cluster.delete(client.POD, step.pod.name, uid=step.pod.uid, propagation="Background")
+                self._cluster.delete(kinds.POD, step.pod.name, uid=step.pod.uid, propagation="Background")
             elif isinstance(step, Wait):
                 log.debug("%s: waiting for %s", scaled_job.name, step.what)
             else:
@@ -202,13 +202,13 @@ class Mover:
         return False
 
     def _close(self, scaled_job: ScaledJob, history: str) -> None:
-        path = _annotation_path(names.MOVE)
+        path = _annotation_path(labels.MOVE)
         operations: list[dict[str, Any]] = [
             {"op": "test", "path": path, "value": open_move_text(scaled_job)},
             {"op": "remove", "path": path},
-            *_set_annotations(scaled_job, {names.HISTORY: history}),
+            *_set_annotations(scaled_job, {labels.HISTORY: history}),
         ]
-        self._cluster.patch(client.SCALED_JOB, scaled_job.name, operations)
+        self._cluster.patch(kinds.SCALED_JOB, scaled_job.name, operations)
 
     def remember(self, scaled_job: ScaledJob, history: str) -> None:
         """Write what is remembered of a stream that has no open move.
@@ -217,7 +217,7 @@ class Mover:
             KubeError: the API server did not do it.
         """
         self._cluster.patch(
-            client.SCALED_JOB, scaled_job.name, _set_annotations(scaled_job, {names.HISTORY: history})
+            kinds.SCALED_JOB, scaled_job.name, _set_annotations(scaled_job, {labels.HISTORY: history})
         )
 
 

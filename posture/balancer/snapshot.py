@@ -19,8 +19,7 @@ from typing import Any
 from lightkube.utils.quantity import parse_quantity
 
 from posture.balancer.moves import open_move_text
-from posture.kube import client
-from posture.kube import names as labels
+from posture.kube import kinds, labels
 from posture.kube.affinity import allows, with_node
 from posture.kube.client import KubeClient
 from posture.kube.objects import Job, Node, Pod, ScaledJob
@@ -76,7 +75,7 @@ def read_nodes(cluster: KubeClient) -> dict[str, Node]:
     Raises:
         KubeError: the API server does not answer.
     """
-    return {node.host: node for node in map(Node.read, cluster.list(client.NODE))}
+    return {node.host: node for node in map(Node.read, cluster.list(kinds.NODE))}
 
 
 def read_view(cluster: KubeClient, farm: str, streams: Collection[str] | None = None) -> View:
@@ -93,15 +92,15 @@ def read_view(cluster: KubeClient, farm: str, streams: Collection[str] | None = 
     few = streams is not None and len(streams) <= FEW
     nodes = read_nodes(cluster)
     ours = labels.of_streams(farm) | ({labels.STREAM: streams} if few else {})
-    scaled_jobs = _by_stream(map(ScaledJob.read, cluster.list(client.SCALED_JOB, ours)))
+    scaled_jobs = _by_stream(map(ScaledJob.read, cluster.list(kinds.SCALED_JOB, ours)))
     names = {scaled_job.name for scaled_job in scaled_jobs.values()}
     if not names:
         # an empty list in a selector would ask for those with an empty name
         return View(cluster.now(), nodes, scaled_jobs, {}, {})
     owned = {labels.SCALED_JOB: names if few else None}
     # pods before Jobs: a pod whose Job is not in the list has outlived it, and is not younger than it
-    pods = _by_owner(map(Pod.read, cluster.list(client.POD, owned)), names)
-    jobs = _by_owner(map(Job.read, cluster.list(client.JOB, owned)), names)
+    pods = _by_owner(map(Pod.read, cluster.list(kinds.POD, owned)), names)
+    jobs = _by_owner(map(Job.read, cluster.list(kinds.JOB, owned)), names)
     return View(cluster.now(), nodes, scaled_jobs, jobs, pods)
 
 

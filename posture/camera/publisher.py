@@ -20,7 +20,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from posture.camera.spool import Waiting
 from posture.errors import UserError
 from posture.runtime import Stop
-from posture.settings.config import Mqtt
+from posture.settings.table import Mqtt
 from posture.wire import mqtt
 from posture.wire.frame import Identity, stamp
 

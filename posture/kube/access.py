@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from posture.kube.client import Kind, KubeClient
+from posture.kube.client import KubeClient
+from posture.kube.kinds import Kind
 
 ACCESS_REVIEW = Kind("SelfSubjectAccessReview", "authorization.k8s.io/v1", "selfsubjectaccessreviews", False)
 

@@ -21,7 +21,6 @@ import os
 import ssl
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Protocol
 
@@ -32,6 +31,8 @@ from lightkube.config.kubeconfig import DEFAULT_KUBECONFIG, KubeConfig, SingleCo
 from lightkube.core.exceptions import ConfigError
 
 from posture.errors import UserError
+from posture.kube.errors import ConflictError, KubeError, NotFoundError, RefusedError, UnreachableError
+from posture.kube.kinds import Kind
 
 log = logging.getLogger("posture.kube")
 
@@ -49,57 +50,6 @@ LONGEST_PAUSE_S = 30.0
 FIELD_MANAGER = "posture-farm"
 
 Propagation = Literal["Foreground", "Background", "Orphan"]
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of object and where the API has it."""
-
-    name: str
-    api: str
-    plural: str
-    namespaced: bool = True
-
-    def path(self, namespace: str, name: str = "") -> str:
-        """Return the path of one object, or of all of them without a name."""
-        root = f"/api/{self.api}" if "/" not in self.api else f"/apis/{self.api}"
-        place = f"/namespaces/{namespace}" if self.namespaced else ""
-        return f"{root}{place}/{self.plural}" + (f"/{name}" if name else "")
-
-    def __str__(self) -> str:
-        group = self.api.rpartition("/")[0]
-        return f"{self.plural}.{group}" if group else self.plural
-
-
-SCALED_JOB = Kind("ScaledJob", "keda.sh/v1alpha1", "scaledjobs")
-JOB = Kind("Job", "batch/v1", "jobs")
-POD = Kind("Pod", "v1", "pods")
-NODE = Kind("Node", "v1", "nodes", namespaced=False)
-EVENT = Kind("Event", "v1", "events")
-LEASE = Kind("Lease", "coordination.k8s.io/v1", "leases")
-DEPLOYMENT = Kind("Deployment", "apps/v1", "deployments")
-SECRET = Kind("Secret", "v1", "secrets")
-NAMESPACE = Kind("Namespace", "v1", "namespaces", namespaced=False)
-
-
-class KubeError(Exception):
-    """The API server did not do what was asked; the message is one line for the log."""
-
-
-class UnreachableError(KubeError):
-    """No answer, or none that is one: no connection, a time-out, 429 or 5xx to the end."""
-
-
-class RefusedError(KubeError):
-    """401: the credentials are not accepted. 403: the role lacks a verb, which the message names."""
-
-
-class ConflictError(KubeError):
-    """409, or a JSON Patch whose ``test`` failed (422): somebody else was there first."""
-
-
-class NotFoundError(KubeError):
-    """404: it is gone, or never was there."""
 
 
 class Cluster(Protocol):

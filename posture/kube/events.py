@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import time
 
-from posture.kube import client, names
+from posture.kube import kinds, labels
 from posture.kube.client import KubeClient, Object
 from posture.kube.objects import ScaledJob
 
@@ -26,17 +26,17 @@ def create(cluster: KubeClient, scaled_job: ScaledJob, reason: str, message: str
     """
     now = datetime.datetime.fromtimestamp(cluster.now(), datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     body: Object = {
-        "apiVersion": client.EVENT.api,
-        "kind": client.EVENT.name,
+        "apiVersion": kinds.EVENT.api,
+        "kind": kinds.EVENT.name,
         "metadata": {
             # so that they are listed in their order
             "name": f"{scaled_job.name}.{time.time_ns():x}",
             "namespace": cluster.namespace,
-            "labels": {names.PART_OF: names.OURS, names.STREAM: scaled_job.stream},
+            "labels": {labels.PART_OF: labels.OURS, labels.STREAM: scaled_job.stream},
         },
         "involvedObject": {
-            "apiVersion": client.SCALED_JOB.api,
-            "kind": client.SCALED_JOB.name,
+            "apiVersion": kinds.SCALED_JOB.api,
+            "kind": kinds.SCALED_JOB.name,
             "name": scaled_job.name,
             "namespace": cluster.namespace,
             "uid": scaled_job.uid,
@@ -50,4 +50,4 @@ def create(cluster: KubeClient, scaled_job: ScaledJob, reason: str, message: str
         "source": {"component": COMPONENT},
         "reportingComponent": COMPONENT,
     }
-    cluster.create(client.EVENT, body)
+    cluster.create(kinds.EVENT, body)

@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable
 
-from posture.kube import client, names
+from posture.kube import errors, kinds, labels
 from posture.kube.client import KubeClient, Object
 
 log = logging.getLogger("posture.lease")
@@ -74,11 +74,11 @@ class Lease:
                     self._ours = self._renewed_at = None
                     return False
             self._ours = self._write(self._ours, self.identity)
-        except client.ConflictError:
+        except errors.ConflictError:
             # another one was quicker
             self._ours = self._renewed_at = None
             return False
-        except client.KubeError:
+        except errors.KubeError:
             # whether it was written is not known
             self._ours = None
             raise
@@ -97,13 +97,13 @@ class Lease:
             lease = self._read()
             if lease is not None and lease["spec"].get("holderIdentity") == self.identity:
                 self._write(lease, "")
-        except client.KubeError as error:
+        except errors.KubeError as error:
             log.warning("the Lease could not be given back: %s", error)
 
     def _read(self) -> Object | None:
         try:
-            return self._cluster.get(client.LEASE, self.name)
-        except client.NotFoundError:
+            return self._cluster.get(kinds.LEASE, self.name)
+        except errors.NotFoundError:
             return None
 
     def _is_free(self, lease: Object) -> bool:
@@ -136,15 +136,15 @@ class Lease:
         metadata: Object = {
             "name": self.name,
             "namespace": self._cluster.namespace,
-            "labels": {names.PART_OF: names.OURS, names.FARM: self._farm},
+            "labels": {labels.PART_OF: labels.OURS, labels.FARM: self._farm},
         }
         body: Object = {
-            "apiVersion": client.LEASE.api,
-            "kind": client.LEASE.name,
+            "apiVersion": kinds.LEASE.api,
+            "kind": kinds.LEASE.name,
             "metadata": metadata,
             "spec": spec,
         }
         if lease is None:
-            return self._cluster.create(client.LEASE, body)
+            return self._cluster.create(kinds.LEASE, body)
         metadata["resourceVersion"] = lease["metadata"]["resourceVersion"]
-        return self._cluster.replace(client.LEASE, self.name, body)
+        return self._cluster.replace(kinds.LEASE, self.name, body)

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from posture.kube import names
 from posture.kube.affinity import NODE_LABEL, node_of
+from posture.kube.labels import PAUSED, PINNED, SCALED_JOB, STREAM
 
 CANNOT_START = frozenset(
     {
@@ -77,10 +77,10 @@ class ScaledJob:
         pod_spec = (((spec.get("jobTargetRef") or {}).get("template")) or {}).get("spec") or {}
         annotations = metadata.get("annotations")
         # KEDA's condition Paused may stay True after the annotation is gone and it goes on, as seen with 2.20.2
-        paused = str((annotations or {}).get(names.PAUSED, "false")) not in NOT_PAUSED
+        paused = str((annotations or {}).get(PAUSED, "false")) not in NOT_PAUSED
         return cls(
             name=metadata["name"],
-            stream=(metadata.get("labels") or {}).get(names.STREAM) or metadata["name"],
+            stream=(metadata.get("labels") or {}).get(STREAM) or metadata["name"],
             uid=metadata["uid"],
             generation=metadata["generation"],
             node=node_of(pod_spec.get("affinity")),
@@ -96,7 +96,7 @@ class ScaledJob:
     @property
     def pinned(self) -> bool:
         """Say whether a person wants the stream to stay where it is."""
-        return (self.annotations or {}).get(names.PINNED, "").lower() not in {"", "false", "no"}
+        return (self.annotations or {}).get(PINNED, "").lower() not in {"", "false", "no"}
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class Pod:
         return cls(
             name=metadata["name"],
             uid=metadata["uid"],
-            scaled_job=(metadata.get("labels") or {}).get(names.SCALED_JOB, ""),
+            scaled_job=(metadata.get("labels") or {}).get(SCALED_JOB, ""),
             job_uid=_owner(metadata, "Job", "uid"),
             host=spec.get("nodeName") or "",
             phase=str(status.get("phase", "Pending")),

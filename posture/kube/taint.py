@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from posture.kube import client
+from posture.kube import errors, kinds
 from posture.kube.client import KubeClient, Object
 
 EFFECT = "NoSchedule"
@@ -49,15 +49,15 @@ def remove(cluster: KubeClient, name: str, farm: str) -> bool:
 def _change(cluster: KubeClient, name: str, change: Callable[[list[Object]], list[Object]]) -> bool:
     """Change the list of taints, only if it still is what it was when we read it; otherwise read it again."""
     for attempt in range(1, ATTEMPTS + 1):
-        before = _taints(cluster.get(client.NODE, name))
+        before = _taints(cluster.get(kinds.NODE, name))
         after = change(before)
         if after == before:
             return False
         test = {"op": "test", "path": "/spec/taints", "value": before or None}
         edit = {"op": "add", "value": after} if after else {"op": "remove"}
         try:
-            cluster.patch(client.NODE, name, [test, {**edit, "path": "/spec/taints"}])
-        except client.ConflictError:
+            cluster.patch(kinds.NODE, name, [test, {**edit, "path": "/spec/taints"}])
+        except errors.ConflictError:
             if attempt == ATTEMPTS:
                 raise
         else:

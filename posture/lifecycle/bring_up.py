@@ -24,8 +24,8 @@ from posture.lifecycle.steps import Step
 from posture.manifests import scaled_job
 from posture.manifests.scaled_job import Manifest
 from posture.planning.planner import even_spread
-from posture.runtime import Stop
-from posture.settings.config import ROOT, Settings
+from posture.runtime import ROOT, Stop
+from posture.settings.table import Settings
 from posture.system import recorded_processes
 from posture.system.terminal import Screen
 from posture.usage.prometheus import Prometheus

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import requests
 
-from posture.runtime import Stop
-from posture.settings.config import ROOT, Images
+from posture.runtime import ROOT, Stop
+from posture.settings.table import Images
 from posture.system import commands
 
 ANALYZER_TARGET, SCHEDULER_TARGET = "analyzer", "scheduler"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 
-from posture.settings.config import ROOT
+from posture.runtime import ROOT
 from posture.system import commands
 
 FILE = ROOT / "docker-compose.yml"

@@ -18,15 +18,16 @@ from urllib.parse import urlsplit
 
 from posture.balancer.snapshot import taint_texts, tolerates
 from posture.errors import FailedError, UserError
-from posture.kube import access, client, names, objects, taint
+from posture.kube import access, errors, kinds, labels, objects, taint
 from posture.kube.affinity import NODE_LABEL
-from posture.kube.client import Kind, KubeClient, Object
+from posture.kube.client import KubeClient, Object
+from posture.kube.kinds import Kind
 from posture.kube.objects import Node
 from posture.lifecycle import container_images
 from posture.lifecycle.scaler_in_cluster import CONFIG_MAP, InCluster
 from posture.scaler.server import check_exposure, credentials, is_loopback
-from posture.settings import config
-from posture.settings.config import Settings
+from posture.settings import table
+from posture.settings.table import Settings
 from posture.system import commands
 from posture.usage.prometheus import MetricUnavailable, Prometheus, Reading
 
@@ -233,8 +234,8 @@ def check_cluster(intent: Intent, cluster: KubeClient, survey: Survey) -> list[F
     """The API server, our rights, KEDA, nodes, Secrets; fills the survey."""
     settings = intent.settings
     try:
-        nodes = cluster.list(client.NODE)
-    except (client.KubeError, UserError) as error:
+        nodes = cluster.list(kinds.NODE)
+    except (errors.KubeError, UserError) as error:
         return no_cluster(error)
     survey.reached = True
     read = [objects.Node.read(item) for item in nodes]
@@ -243,7 +244,7 @@ def check_cluster(intent: Intent, cluster: KubeClient, survey: Survey) -> list[F
     for look in (_check_namespace, _check_keda, _check_rights, _check_needs):
         try:
             findings += look(intent, cluster, survey)
-        except client.KubeError as error:
+        except errors.KubeError as error:
             findings.append(Finding(str(error), "kubectl auth can-i --list"))
     findings += _check_nodes(settings, read)
     return findings
@@ -252,16 +253,16 @@ def check_cluster(intent: Intent, cluster: KubeClient, survey: Survey) -> list[F
 def _check_namespace(intent: Intent, cluster: KubeClient, survey: Survey) -> Iterator[Finding]:
     del survey
     try:
-        cluster.get(client.NAMESPACE, intent.settings.kubernetes.namespace)
-    except client.NotFoundError:
+        cluster.get(kinds.NAMESPACE, intent.settings.kubernetes.namespace)
+    except errors.NotFoundError:
         name = intent.settings.kubernetes.namespace
         yield Finding(f"namespace {name} does not exist", f"kubectl create namespace {name}")
 
 
 def _check_keda(intent: Intent, cluster: KubeClient, survey: Survey) -> Iterator[Finding]:
     try:
-        found = cluster.list(client.SCALED_JOB, names.of_farm(intent.settings.kubernetes.farm))
-    except client.NotFoundError:
+        found = cluster.list(kinds.SCALED_JOB, labels.of_farm(intent.settings.kubernetes.farm))
+    except errors.NotFoundError:
         yield Finding("KEDA is not installed: there is no scaledjobs.keda.sh", INSTALL_KEDA)
         return
     for item in found:
@@ -272,7 +273,7 @@ def _check_keda(intent: Intent, cluster: KubeClient, survey: Survey) -> Iterator
             yield Finding(f"scaledjob {name} is being deleted", mend)
     try:
         crd = cluster.get(CRD, "scaledjobs.keda.sh")
-    except client.RefusedError:
+    except errors.RefusedError:
         crd = {"metadata": {}}
     version = str((crd["metadata"].get("labels") or {}).get("app.kubernetes.io/version", ""))
     numbers = tuple(int(part) for part in version.lstrip("v").split(".")[:2] if part.isdecimal())
@@ -324,12 +325,12 @@ def _check_node(settings: Settings, node: Node) -> Iterator[Finding]:
 
 
 RIGHTS: Mapping[Kind, str] = {
-    client.SCALED_JOB: "get list create patch delete",
-    client.JOB: "list delete",
-    client.POD: "list delete",
-    client.NODE: "get list",
-    client.DEPLOYMENT: "list",
-    client.LEASE: "list delete",
+    kinds.SCALED_JOB: "get list create patch delete",
+    kinds.JOB: "list delete",
+    kinds.POD: "list delete",
+    kinds.NODE: "get list",
+    kinds.DEPLOYMENT: "list",
+    kinds.LEASE: "list delete",
 }
 """What build_and_push.py and stop.py do in the cluster, beside the master's taint and --in-cluster."""
 
@@ -339,7 +340,7 @@ def _check_rights(intent: Intent, cluster: KubeClient, survey: Survey) -> Iterat
     del survey
     needed = [(kind, verb) for kind, verbs in RIGHTS.items() for verb in verbs.split()]
     if intent.settings.kubernetes.master:
-        needed.append((client.NODE, "patch"))
+        needed.append((kinds.NODE, "patch"))
     if intent.in_cluster is not None:
         try:
             needed += intent.in_cluster.rights(intent.in_cluster.is_set_up())
@@ -358,7 +359,7 @@ def _check_needs(intent: Intent, cluster: KubeClient, survey: Survey) -> Iterato
     def read(kind: Kind, name: str) -> Object | None:
         try:
             return cluster.get(kind, name)
-        except client.NotFoundError:
+        except errors.NotFoundError:
             return None
 
     told: set[str] = set()
@@ -383,7 +384,7 @@ def _missing_secrets(manifest: Object, read: Read) -> Iterator[Finding]:
     namespace = manifest["metadata"].get("namespace", "")
     for name, key in _secret_references(manifest):
         command = f"kubectl -n {namespace} create secret generic {name} --from-env-file=.env"
-        found = read(client.SECRET, name)
+        found = read(kinds.SECRET, name)
         if found is None:
             yield Finding(f"secret {name} does not exist, and the analyzers need it", command)
         elif key and key not in (found.get("data") or {}):
@@ -465,7 +466,7 @@ def _secret_references(manifest: Object) -> Iterator[tuple[str, str]]:
 
 
 def _check_database(stream: str, manifest: Object, read: Read) -> Iterator[Finding]:
-    url = _value_of("POSTURE_DATABASE_URL", manifest, read) or config.Database().url
+    url = _value_of("POSTURE_DATABASE_URL", manifest, read) or table.Database().url
     shared = _value_of("POSTURE_DATABASE_SHARED", manifest, read).lower() in {"true", "yes", "on", "1"}
     if url.startswith("sqlite:") and not shared:
         yield Finding(
@@ -480,13 +481,13 @@ def _value_of(name: str, manifest: Object, read: Read) -> str:
     value = ""
     for container in pod_spec(manifest).get("containers", []):
         for entry in container.get("envFrom") or []:
-            for kind, field_name in ((client.SECRET, "secretRef"), (CONFIG_MAP, "configMapRef")):
+            for kind, field_name in ((kinds.SECRET, "secretRef"), (CONFIG_MAP, "configMapRef")):
                 if field_name in entry:
                     value = _held(read(kind, entry[field_name]["name"]), name) or value
         for entry in container.get("env") or []:
             if entry["name"] == name:
                 reference = (entry.get("valueFrom") or {}).get("secretKeyRef")
-                found = read(client.SECRET, reference["name"]) if reference else None
+                found = read(kinds.SECRET, reference["name"]) if reference else None
                 value = _held(found, reference["key"]) if reference else str(entry.get("value", ""))
     return value
 
@@ -502,10 +503,10 @@ def check_manifests(intent: Intent, trial: KubeClient) -> Iterator[Finding]:
     for manifest in intent.manifests.values():
         name = str(manifest["metadata"]["name"])
         try:
-            trial.apply(client.SCALED_JOB, name, manifest, force=True)
-        except (client.NotFoundError, client.RefusedError):
+            trial.apply(kinds.SCALED_JOB, name, manifest, force=True)
+        except (errors.NotFoundError, errors.RefusedError):
             return  # KEDA, the namespace or the right is missing, which another finding says
-        except client.KubeError as error:
+        except errors.KubeError as error:
             yield Finding(f"the cluster does not take scaledjob {name}: {error}", "correct its posture-job-*.yaml")
 
 

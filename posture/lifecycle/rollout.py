@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from posture.errors import FailedError
-from posture.kube import client, names
+from posture.kube import errors, kinds, labels
 from posture.kube.client import KubeClient, Object
 from posture.kube.objects import Job, Pod, ScaledJob
 from posture.lifecycle.tear_down import is_paused, name_of, set_paused
@@ -81,16 +81,16 @@ class Rollout:
         for attempt in range(1, ATTEMPTS + 1):
             body = with_revision(manifest)
             try:
-                live: Object | None = self.cluster.get(client.SCALED_JOB, name)
-            except client.NotFoundError:
+                live: Object | None = self.cluster.get(kinds.SCALED_JOB, name)
+            except errors.NotFoundError:
                 live = None
             if live is not None:
                 keep_affinity(body, live)
                 # the balancer may move the stream between our reading and our writing
                 body["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
             try:
-                applied = self.cluster.apply(client.SCALED_JOB, name, body, force=True)
-            except client.ConflictError:
+                applied = self.cluster.apply(kinds.SCALED_JOB, name, body, force=True)
+            except errors.ConflictError:
                 if attempt == ATTEMPTS:
                     raise
                 continue
@@ -114,7 +114,7 @@ class Rollout:
         # one that is already being deleted is a move's, and its successor will be of the present revision
         for job in outdated:
             if "deletionTimestamp" not in job["metadata"]:
-                self.cluster.delete(client.JOB, name_of(job), uid=job["metadata"]["uid"], propagation="Foreground")
+                self.cluster.delete(kinds.JOB, name_of(job), uid=job["metadata"]["uid"], propagation="Foreground")
         if outdated:
             self.wait_for([stream])
         return bool(outdated)
@@ -143,15 +143,15 @@ class Rollout:
                     told += f"\n  does KEDA reach the scaler at {self.scaler_address}? (firewall, --scaler-address)"
                 raise FailedError(
                     f"not running after {self.timeout_s:g} s:\n{told}\n"
-                    f"  see kubectl -n {self.cluster.namespace} describe scaledjob,pod -l {names.STREAM}"
+                    f"  see kubectl -n {self.cluster.namespace} describe scaledjob,pod -l {labels.STREAM}"
                 )
             self.stop.wait(LOOK_EVERY_S)
 
     def _look(self) -> dict[str, tuple[Object, list[Object], list[Object]]]:
         """Return each stream's ScaledJob with its Jobs and pods: those that it owns, by exact name and uid."""
-        selector = names.of_streams(self.farm)
-        scaled_jobs = self.cluster.list(client.SCALED_JOB, names.of_farm(self.farm))
-        jobs, pods = self.cluster.list(client.JOB, selector), self.cluster.list(client.POD, selector)
+        selector = labels.of_streams(self.farm)
+        scaled_jobs = self.cluster.list(kinds.SCALED_JOB, labels.of_farm(self.farm))
+        jobs, pods = self.cluster.list(kinds.JOB, selector), self.cluster.list(kinds.POD, selector)
         found = {}
         for scaled_job in scaled_jobs:
             own = [job for job in jobs if is_owned_by(job, scaled_job)]

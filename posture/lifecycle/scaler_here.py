@@ -12,9 +12,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from posture.errors import FailedError
-from posture.runtime import Stop
+from posture.runtime import ROOT, Stop
 from posture.scaler.server import split_listen
-from posture.settings.config import ROOT, Scaler
+from posture.settings.table import Scaler
 from posture.system import recorded_processes
 from posture.system.children import Child
 

@@ -17,11 +17,11 @@ from pathlib import Path
 import yaml
 
 from posture.errors import FailedError
-from posture.kube import client, names, taint
+from posture.kube import errors, kinds, labels, taint
 from posture.kube.access import Right
-from posture.kube.client import Kind, KubeClient, Object
-from posture.runtime import Stop
-from posture.settings.config import ROOT
+from posture.kube.client import KubeClient, Object
+from posture.kube.kinds import Kind
+from posture.runtime import ROOT, Stop
 
 FOLDER = ROOT / "deploy"
 LEFT_OUT = frozenset({"namespace.yaml", "rbac-operator.yaml"})
@@ -36,7 +36,7 @@ CONFIG_MAP = Kind("ConfigMap", "v1", "configmaps")
 KINDS = {
     kind.name: kind
     for kind in (
-        client.DEPLOYMENT,
+        kinds.DEPLOYMENT,
         CONFIG_MAP,
         Kind("Service", "v1", "services"),
         Kind("ServiceAccount", "v1", "serviceaccounts"),
@@ -77,10 +77,10 @@ class InCluster:
             FailedError: it is another farm's.
         """
         try:
-            live = self.cluster.get(client.DEPLOYMENT, NAME)
-        except client.NotFoundError:
+            live = self.cluster.get(kinds.DEPLOYMENT, NAME)
+        except errors.NotFoundError:
             return False
-        owner = (live["metadata"].get("labels") or {}).get(names.FARM)
+        owner = (live["metadata"].get("labels") or {}).get(labels.FARM)
         if owner != self.farm:
             raise FailedError(f"deployment {NAME} in {self.cluster.namespace} is farm {owner}'s, not {self.farm}'s")
         return True
@@ -88,7 +88,7 @@ class InCluster:
     def rights(self, set_up: bool) -> Iterator[Right]:
         """Yield what must be allowed."""
         yield from ((CONFIG_MAP, verb) for verb in ("get", "create", "patch"))
-        yield from ((client.DEPLOYMENT, verb) for verb in ("get", "patch"))
+        yield from ((kinds.DEPLOYMENT, verb) for verb in ("get", "patch"))
         for kind in KINDS.values() if not set_up else ():
             yield from ((kind, verb) for verb in ("get", "create", "patch"))
 
@@ -112,8 +112,8 @@ class InCluster:
         for subject in item.get("subjects") or []:
             subject["namespace"] = self.cluster.namespace
         if item["kind"] == "Service":
-            item["spec"]["selector"][names.FARM] = self.farm
-        item["metadata"].setdefault("labels", {}).update({names.PART_OF: names.OURS, names.FARM: self.farm})
+            item["spec"]["selector"][labels.FARM] = self.farm
+        item["metadata"].setdefault("labels", {}).update({labels.PART_OF: labels.OURS, labels.FARM: self.farm})
         return item
 
     def _settings(self) -> Object:
@@ -129,7 +129,7 @@ class InCluster:
             FailedError: the Deployment is another farm's.
         """
         settings, *rest = self.objects()
-        (deployment,) = (item for item in rest if item["kind"] == client.DEPLOYMENT.name)
+        (deployment,) = (item for item in rest if item["kind"] == kinds.DEPLOYMENT.name)
         theirs = self.is_set_up() and self._made_by_us(deployment) is None
         self._apply(settings, ONLY_SETTINGS if theirs else EVERYTHING)
         for item in rest:
@@ -155,7 +155,7 @@ class InCluster:
         template["metadata"].setdefault("annotations", {})[CONFIG_HASH] = digest
         for part in (item["spec"].get("selector", {}).get("matchLabels"), template["metadata"].get("labels")):
             if part is not None:
-                part[names.FARM] = self.farm
+                part[labels.FARM] = self.farm
         for toleration in template["spec"].get("tolerations", []):
             toleration["key"] = taint.key_of(self.farm)
         return item
@@ -171,17 +171,17 @@ class InCluster:
     def _live(self, item: Object) -> Object | None:
         try:
             return self.cluster.get(KINDS[item["kind"]], str(item["metadata"]["name"]))
-        except client.NotFoundError:
+        except errors.NotFoundError:
             return None
 
     def _made_by_us(self, item: Object) -> Object | None:
         """Return the object as it lives in the cluster, if we have made it."""
         try:
             live = self._live(item)
-        except client.RefusedError:
+        except errors.RefusedError:
             # who may not even look has not made it
             return None
-        ours = live is not None and _mark(live) and live["metadata"]["labels"].get(names.FARM) == self.farm
+        ours = live is not None and _mark(live) and live["metadata"]["labels"].get(labels.FARM) == self.farm
         return live if ours else None
 
     def made_by_us(self) -> list[tuple[Kind, Object]]:
@@ -191,13 +191,13 @@ class InCluster:
             KubeError: the API server did not answer.
         """
         items = self.objects()
-        first = [item for item in items if item["kind"] in {CONFIG_MAP.name, client.DEPLOYMENT.name}]
+        first = [item for item in items if item["kind"] in {CONFIG_MAP.name, kinds.DEPLOYMENT.name}]
         if EVERYTHING not in {_mark(self._made_by_us(item)) for item in first}:
             # the rest is the administrator's, and not even to be asked for
             items = first
         found = [(KINDS[item["kind"]], self._made_by_us(item)) for item in items]
         living = [(kind, live) for kind, live in found if live is not None]
-        return sorted(living, key=lambda entry: entry[0] is not client.DEPLOYMENT)
+        return sorted(living, key=lambda entry: entry[0] is not kinds.DEPLOYMENT)
 
     def left_of(self, made: Sequence[tuple[Kind, Object]]) -> list[Object]:
         """Return which of these are there still.
@@ -220,7 +220,7 @@ class InCluster:
             FailedError: it doesn't in time, or the stop was requested.
         """
         deadline = time.monotonic() + timeout_s
-        while not _is_available(self.cluster.get(client.DEPLOYMENT, NAME)):
+        while not _is_available(self.cluster.get(kinds.DEPLOYMENT, NAME)):
             if stop.requested:
                 raise FailedError(f"interrupted while waiting for deployment {NAME}")
             if time.monotonic() > deadline:

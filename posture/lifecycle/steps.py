@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from posture.errors import FailedError, UserError
-from posture.kube.client import KubeError
+from posture.kube.errors import KubeError
 from posture.runtime import Stop
 from posture.system.commands import StoppedError
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from posture.errors import FailedError
-from posture.kube import client, objects, taint
-from posture.kube import names as labels
-from posture.kube.client import Kind, KubeClient, Object
+from posture.kube import errors, kinds, labels, objects, taint
+from posture.kube.client import KubeClient, Object
+from posture.kube.kinds import Kind
 from posture.lifecycle import docker_compose
 from posture.lifecycle.scaler_in_cluster import InCluster
 from posture.runtime import Stop
-from posture.settings.config import Settings
+from posture.settings.table import Settings
 from posture.system import recorded_processes
 
 POLL_S = 1.0
@@ -78,7 +78,7 @@ class TearDown:
             FailedError: something does not end in time.
         """
         farm = self.settings.kubernetes.farm
-        for deployment in cluster.list(client.DEPLOYMENT, labels.of_farm(farm)):
+        for deployment in cluster.list(kinds.DEPLOYMENT, labels.of_farm(farm)):
             self._scale_to_zero(cluster, deployment)
         scaled_jobs = self.scaled_jobs(cluster)
         running = [item for item in scaled_jobs if not is_paused(item)]
@@ -96,8 +96,8 @@ class TearDown:
             KubeError: the API server did not answer.
         """
         try:
-            return cluster.list(client.SCALED_JOB, labels.of_farm(self.settings.kubernetes.farm))
-        except client.NotFoundError:
+            return cluster.list(kinds.SCALED_JOB, labels.of_farm(self.settings.kubernetes.farm))
+        except errors.NotFoundError:
             return []
 
     def _scale_to_zero(self, cluster: KubeClient, deployment: Object) -> None:
@@ -106,7 +106,7 @@ class TearDown:
         edit = {"op": "replace", "path": "/spec/replicas", "value": 0}
         self._do(
             f"scale deployment {name_of(deployment)} to 0",
-            lambda: cluster.patch(client.DEPLOYMENT, name_of(deployment), [edit]),
+            lambda: cluster.patch(kinds.DEPLOYMENT, name_of(deployment), [edit]),
         )
 
     def _pause(self, cluster: KubeClient, scaled_job: Object) -> None:
@@ -117,31 +117,31 @@ class TearDown:
         selector = labels.of_streams(self.settings.kubernetes.farm)
         asked: set[str] = set()
         if self.dry_run:
-            for kind in (client.JOB, client.POD):
+            for kind in (kinds.JOB, kinds.POD):
                 self._ask_to_go(cluster, kind, cluster.list(kind, selector), asked)
             return
         seen_at = time.monotonic()
         deadline = seen_at + quiet_s + self.settings.kubernetes.stop_timeout_s
         while True:
-            jobs = cluster.list(client.JOB, selector)
-            self._ask_to_go(cluster, client.JOB, jobs, asked)
+            jobs = cluster.list(kinds.JOB, selector)
+            self._ask_to_go(cluster, kinds.JOB, jobs, asked)
             # Foreground: a Job that is gone has no pods any more
-            pods = [] if jobs else cluster.list(client.POD, selector)
-            self._ask_to_go(cluster, client.POD, pods, asked)
+            pods = [] if jobs else cluster.list(kinds.POD, selector)
+            self._ask_to_go(cluster, kinds.POD, pods, asked)
             now = time.monotonic()
             if jobs:
                 seen_at = now
             elif not pods and now - seen_at >= quiet_s:
                 return
             if now > deadline:
-                self._give_up(cluster, jobs, cluster.list(client.POD, selector))
+                self._give_up(cluster, jobs, cluster.list(kinds.POD, selector))
                 return
             self._pause_between_looks()
 
     def _ask_to_go(self, cluster: KubeClient, kind: Kind, objects: list[Object], asked: set[str]) -> None:
         for item in objects:
             uid = str(item["metadata"]["uid"])
-            if uid in asked or (kind is client.POD and "deletionTimestamp" in item["metadata"]):
+            if uid in asked or (kind is kinds.POD and "deletionTimestamp" in item["metadata"]):
                 continue
             asked.add(uid)
             self._do(
@@ -151,7 +151,7 @@ class TearDown:
 
     def _give_up(self, cluster: KubeClient, jobs: list[Object], pods: list[Object]) -> None:
         """Let go of what hangs on dead nodes; anything else that is still there is an error."""
-        alive = {name_of(node) for node in cluster.list(client.NODE) if objects.Node.read(node).ready}
+        alive = {name_of(node) for node in cluster.list(kinds.NODE) if objects.Node.read(node).ready}
         hanging = [pod for pod in pods if pod["spec"].get("nodeName") in alive or not pod["spec"].get("nodeName")]
         if hanging or (jobs and not pods):
             names = ", ".join(name_of(item) for item in hanging or jobs)
@@ -164,7 +164,7 @@ class TearDown:
             self._do(
                 f"let job {name_of(job)} go, whose node is away",
                 lambda job=job: cluster.delete(  # type: ignore[misc]
-                    client.JOB, name_of(job), uid=job["metadata"]["uid"], propagation="Background"
+                    kinds.JOB, name_of(job), uid=job["metadata"]["uid"], propagation="Background"
                 ),
             )
         for pod in pods:
@@ -182,7 +182,7 @@ class TearDown:
         farm = self.settings.kubernetes.farm
         in_cluster = InCluster(cluster, farm)
         made = in_cluster.made_by_us()
-        for kind, item in [*((client.SCALED_JOB, item) for item in self.scaled_jobs(cluster)), *made]:
+        for kind, item in [*((kinds.SCALED_JOB, item) for item in self.scaled_jobs(cluster)), *made]:
             self._delete(cluster, kind, item)
         if not self.dry_run:
             self._until_gone(
@@ -190,8 +190,8 @@ class TearDown:
                 f"{{}} won't go; see kubectl -n {cluster.namespace} describe deployment,pod",
             )
         # after the balancer, which would make it anew
-        for item in cluster.list(client.LEASE, labels.of_farm(farm)):
-            self._delete(cluster, client.LEASE, item)
+        for item in cluster.list(kinds.LEASE, labels.of_farm(farm)):
+            self._delete(cluster, kinds.LEASE, item)
         if not self.dry_run:
             self._until_gone(
                 lambda: self.scaled_jobs(cluster),
@@ -218,7 +218,7 @@ class TearDown:
             KubeError: the API server did not do it.
         """
         farm = self.settings.kubernetes.farm
-        for node in cluster.list(client.NODE):
+        for node in cluster.list(kinds.NODE):
             if taint.is_tainted(node, farm):
                 self._do(
                     f"untaint node {name_of(node)}",
@@ -274,7 +274,7 @@ def set_paused(cluster: KubeClient, scaled_job: Object, paused: bool) -> None:
         operations = [{"op": "remove", "path": f"{path}/{key}"}]
     else:
         return
-    cluster.patch(client.SCALED_JOB, name_of(scaled_job), operations)
+    cluster.patch(kinds.SCALED_JOB, name_of(scaled_job), operations)
 
 
 def polling_interval(scaled_job: Object) -> int:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from posture.errors import UserError
-from posture.settings.config import PI_ID
+from posture.settings.parsers import PI_ID
 
 
 def files_for(pi_id: str, model: str, source: Path, target: Path) -> dict[Path, str]:

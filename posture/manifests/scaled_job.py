@@ -17,10 +17,9 @@ from typing import Any
 import yaml
 
 from posture.errors import UserError
-from posture.kube import affinity
-from posture.kube import names as labels
+from posture.kube import affinity, labels
 from posture.manifests.checks import Key, find_mistakes
-from posture.settings.config import PI_ID
+from posture.settings.parsers import PI_ID
 
 POD = ("spec", "jobTargetRef", "template", "spec")
 CONTAINER = (*POD, "containers", 0)

@@ -2,8 +2,8 @@
 
 Plain data in, a plan out: no clock, no I/O; randomness is passed in. The patcher, the balancer and the
 simulator call the same two functions, :func:`even_spread` and :func:`plan_offloads`. Rules R1 to R15 are
-explained in docs/balancing.md; the data are posture/planning/model.py's; what a loop has to remember for the next one is
-kept by posture/planning/ledger.py.
+explained in docs/balancing.md; the data are in model.py; what a loop has to remember for the next one is kept by
+ledger.py.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ from grpc_reflection.v1alpha import reflection
 import externalscaler_pb2 as wire
 import externalscaler_pb2_grpc as wire_grpc
 from posture.errors import UserError
-from posture.settings.config import Scaler, path_of
+from posture.settings.paths import path_of
+from posture.settings.table import Scaler
 
 SERVICE = wire.DESCRIPTOR.services_by_name["ExternalScaler"].full_name
 

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from posture.planning.planner import MoveKind
+from posture.planning.model import MoveKind
 from posture.simulator.simulation import Result
 
 # blue to white below the threshold, orange to dark red above it: also told apart by the colour-blind

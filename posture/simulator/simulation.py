@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posture.planning.ledger import NO_HISTORY, Ledger
-from posture.planning.planner import (
-    ROUNDING,
+from posture.planning.model import (
     Job,
     Move,
     MoveKind,
@@ -32,9 +31,8 @@ from posture.planning.planner import (
     Snapshot,
     StreamHistory,
     VetoReason,
-    even_spread,
-    plan_offloads,
 )
+from posture.planning.planner import ROUNDING, even_spread, plan_offloads
 from posture.simulator.scenario import NONE, Bounds, Scenario, fits, lower_bounds, surplus_jobs
 
 Planner = Callable[[Snapshot, Rules, Random], Plan]

@@ -12,7 +12,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Protocol, TypeAlias
 
 TABLE = "posture_log"
@@ -99,46 +98,6 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Release the connection."""
-
-
-def open_store(url: str, *, key: str | None = None, timeout_s: float = 10.0) -> Store:
-    """Open the store that ``url`` names, see that it answers, and add the columns that its table lacks.
-
-    Args:
-        url: ``sqlite:///path``, ``postgresql://...`` or ``https://...`` (Supabase); no scheme is an SQLite path.
-        key: Supabase's secret key.
-        timeout_s: bound of one request or statement, in seconds.
-
-    Raises:
-        StoreUnavailable: it can't be opened now.
-        StoreRefused: it never will be, like this.
-    """
-    scheme, colon, _ = url.partition("://")
-    # psycopg and Supabase's client take 25 MB each: only who uses one loads it
-    if scheme in ("postgresql", "postgres") and colon:
-        from posture.store.postgres import PostgresStore  # noqa: PLC0415
-
-        return PostgresStore(url, timeout_s)
-    if scheme in ("https", "http") and colon:
-        if not key:
-            raise StoreRefused(
-                f"POSTURE_SUPABASE_KEY is not set; accepted: the secret key of the project at {_place(url)}"
-            )
-        from posture.store.supabase import SupabaseStore  # noqa: PLC0415
-
-        return SupabaseStore(url, key, timeout_s)
-    path = url.removeprefix("sqlite:///")
-    if not path or "://" in path:
-        raise StoreRefused(f"{URL_SETTING}: {_place(url)!r} names no store that we know; accepted: {ACCEPTED_URLS}")
-    from posture.store.sqlite import SqliteStore  # noqa: PLC0415
-
-    return SqliteStore(Path(path), timeout_s)
-
-
-def _place(url: str) -> str:
-    """Return scheme and host of an address, without the secrets that it may hold."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.split('/')[0].rpartition('@')[2]}"
 
 
 def cleaned(row: Row) -> dict[str, Value]:

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from posture.errors import UserError
-from posture.settings.config import ROOT
+from posture.runtime import ROOT
 from posture.system.children import Child
 
 PROC = Path("/proc")

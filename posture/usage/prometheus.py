@@ -21,8 +21,9 @@ import urllib3
 from requests.auth import AuthBase, HTTPBasicAuth
 
 from posture.errors import UserError
-from posture.settings import config
-from posture.settings.config import GpuQuery, path_of
+from posture.settings import table
+from posture.settings.paths import path_of
+from posture.settings.table import GpuQuery
 
 LEAST_LOOKBACK_S = 30.0
 """How far a query looks back at least: a series that ended within it is called stale, not absent."""
@@ -104,7 +105,7 @@ _ByName = Mapping[tuple[str, str], Sequence[_Series]]
 """Series by metric and instance."""
 
 
-def max_age_s(settings: config.Prometheus) -> float:
+def max_age_s(settings: table.Prometheus) -> float:
     """Return how old a sample may be, in seconds."""
     return settings.max_age_s or 2 * settings.scrape_interval_s
 
@@ -124,7 +125,7 @@ class Prometheus:
 
     def __init__(
         self,
-        settings: config.Prometheus,
+        settings: table.Prometheus,
         queries: Mapping[str, GpuQuery],
         clock: Callable[[], float] | None = None,
     ) -> None:
@@ -236,7 +237,7 @@ class Window:
         length_s: the window's length in seconds; with the scrape interval it says how many scrapes are due.
     """
 
-    def __init__(self, settings: config.Prometheus, length_s: float) -> None:
+    def __init__(self, settings: table.Prometheus, length_s: float) -> None:
         self._length_s = length_s
         self._interval_s = settings.scrape_interval_s
         self._due = max(1, int(length_s / settings.scrape_interval_s + 1e-9))
@@ -309,7 +310,7 @@ class _Bearer(AuthBase):
         return request
 
 
-def _credentials(settings: config.Prometheus) -> AuthBase:
+def _credentials(settings: table.Prometheus) -> AuthBase:
     if settings.username:
         return HTTPBasicAuth(settings.username.encode(), settings.password.encode())
     return _Bearer(settings.token)

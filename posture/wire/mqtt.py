@@ -19,7 +19,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from posture.errors import UserError
 from posture.runtime import Stop
-from posture.settings.config import Mqtt
+from posture.settings.table import Mqtt
 
 ANSWER_S = 5.0
 """How long a broker may take to answer; one that is silent for longer is asked again with MQTT 3.1.1."""

@@ -29,7 +29,7 @@ from servers import find_program, free_port
 from posture.wire import frame
 
 pytestmark = pytest.mark.xdist_group("docker")
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 HARDENED = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 ANALYZERS = {"posture-pi1": "Images_From_Pi1.py", "posture-pi2": "Images_From_Pi2.py"}
 APPS = {**ANALYZERS, "posture-camera-pi1": "publish_images.py"}

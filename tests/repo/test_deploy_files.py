@@ -17,13 +17,12 @@ import requests
 import yaml
 from servers import find_program, free_port
 
-from posture.kube import names as labels
-from posture.kube import taint
+from posture.kube import labels, taint
 from posture.kube.client import KubeClient
 from posture.lifecycle.scaler_in_cluster import InCluster
-from posture.settings import config
+from posture.settings import table
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 WITH_TLS = ROOT / "deploy-tls"
 MANIFESTS = sorted([*DEPLOY.glob("*.yaml"), *WITH_TLS.glob("*.yaml")])
@@ -47,9 +46,9 @@ def test_every_object_is_known_as_the_farms() -> None:
         if path != WITH_TLS / "scaler.yaml":  # a patch
             assert item["metadata"]["labels"][labels.PART_OF] == labels.OURS, (path, item["kind"])
         clusterwide = item["kind"] in {"Namespace", "ClusterRole", "ClusterRoleBinding"}
-        assert item["metadata"].get("namespace") == (None if clusterwide else config.Kubernetes().namespace)
+        assert item["metadata"].get("namespace") == (None if clusterwide else table.Kubernetes().namespace)
     deployment = find("Deployment", DEPLOY / "scaler.yaml")
-    farm = {name: value for name, value in labels.of_farm(config.Kubernetes().farm).items() if value}
+    farm = {name: value for name, value in labels.of_farm(table.Kubernetes().farm).items() if value}
     assert farm.items() <= deployment["metadata"]["labels"].items(), "stop.py finds it by these"
     assert labels.STREAM not in deployment["spec"]["template"]["metadata"]["labels"], "it is no analyzer"
 
@@ -107,7 +106,7 @@ def test_the_example_of_a_secret_has_all_keys_that_pods_read_and_no_value() -> N
     for path in [*ROOT.glob("posture-job-*.yaml"), DEPLOY / "scaler.yaml"]:
         asked |= set(re.findall(r"name: posture-farm, key: (\w+)", path.read_text()))
     assert set(secret["stringData"]) == asked
-    known = {config.environment_name(section, name) for section, name, _ in config.all_settings()}
+    known = {table.environment_name(section, name) for section, name, _ in table.all_settings()}
     assert asked <= known
 
 
@@ -120,8 +119,8 @@ def test_the_scalers_pod_may_nothing_and_runs_beside_the_masters_taint() -> None
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert not container["securityContext"]["allowPrivilegeEscalation"]
     assert pod["enableServiceLinks"] is False
-    assert [item["key"] for item in pod["tolerations"]] == [taint.key_of(config.Kubernetes().farm)]
-    known = {config.environment_name(section, name) for section, name, _ in config.all_settings()}
+    assert [item["key"] for item in pod["tolerations"]] == [taint.key_of(table.Kubernetes().farm)]
+    known = {table.environment_name(section, name) for section, name, _ in table.all_settings()}
     patch = find("Deployment", WITH_TLS / "scaler.yaml")["spec"]["template"]["spec"]["containers"][0]
     assert {entry["name"] for entry in (*container["env"], *patch["env"])} <= known
 
@@ -132,7 +131,7 @@ def test_keda_alone_reaches_the_scalers_port() -> None:
     policy = policies["posture-scaler"]
     assert policy["podSelector"]["matchLabels"].items() <= scaler.items()
     assert policy["policyTypes"] == ["Ingress"]
-    port = int(config.Scaler().listen.rpartition(":")[2])
+    port = int(table.Scaler().listen.rpartition(":")[2])
     openings = [rule for rule in policy["ingress"] if port in [entry["port"] for entry in rule["ports"]]]
     keda = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "keda"}}}
     assert openings == [{"from": [keda], "ports": [{"protocol": "TCP", "port": port}]}]
@@ -163,7 +162,7 @@ def test_prometheus_takes_the_scrape_configuration_and_the_alerts() -> None:
     assert "SUCCESS" in promtool("check", "config", str(DEPLOY / "monitoring" / "prometheus.yml"))
     jobs = yaml.safe_load((DEPLOY / "monitoring" / "prometheus.yml").read_text())["scrape_configs"]
     (nodes,) = (job for job in jobs if job["job_name"] == "posture-nodes")
-    assert nodes["scrape_interval"] == f"{config.Prometheus().scrape_interval_s:g}s"
+    assert nodes["scrape_interval"] == f"{table.Prometheus().scrape_interval_s:g}s"
 
 
 def test_each_alert_comes_when_it_must_and_not_before(tmp_path: Path) -> None:

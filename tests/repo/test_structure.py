@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PURE = {"rules", "state", "lateness", "planner", "learning", "debounce"}
 ALLOWED_IN_PURE = {"errors", "rules", "fleet", "planner"}
 STANDARD_IO = {"os", "socket", "subprocess", "requests", "sqlite3", "paho", "cv2", "psycopg", "time", "random"}

@@ -22,11 +22,11 @@ from servers import free_port
 from posture.kube.objects import Node
 from posture.lifecycle import container_images, preflight, rollout
 from posture.runtime import Stop
-from posture.settings.config import GpuQuery, Images, Kubernetes, Settings
+from posture.settings.table import GpuQuery, Images, Kubernetes, Settings
 from posture.system import commands
 from posture.usage.prometheus import MetricUnavailable, Reading
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(*flags: str, **environ: str) -> subprocess.CompletedProcess[str]:

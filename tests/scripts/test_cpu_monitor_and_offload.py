@@ -28,7 +28,7 @@ from servers import PrometheusServer, free_port, is_running
 
 import cpu_monitor_and_offload
 from posture.scaler.refresher import Refresher
-from posture.settings import config
+from posture.settings import table
 from posture.usage.prometheus import Prometheus
 
 NODES = ("a", "b")
@@ -385,7 +385,7 @@ def test_the_metrics_show_nodes_answers_and_keda(
 
 
 def test_an_event_loop_that_hangs_is_unhealthy(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = config.Settings(scaler=config.Scaler(metrics_port=0), gpu_queries=gpu_queries(*NODES))
+    settings = table.Settings(scaler=table.Scaler(metrics_port=0), gpu_queries=gpu_queries(*NODES))
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()

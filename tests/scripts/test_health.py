@@ -15,7 +15,7 @@ import pytest
 from farm import Analyzer, Camera, Watcher, clip_jpegs, ended
 from servers import Mosquitto
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def probe(**settings: str) -> subprocess.CompletedProcess[str]:

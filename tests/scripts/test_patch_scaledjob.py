@@ -20,9 +20,9 @@ import cpu_monitor_and_offload
 import gpu_balancer
 import patch_scaledjob
 from posture.kube import affinity
-from posture.settings import config
+from posture.settings import gpu_queries, loading
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "patch_scaledjob.py"
 USAGE = {"idle": 5.0, "half": 50.0, "busy": 95.0, "twin-1": 20.0, "twin-2": 20.0}
 ABSENT = "is not there: the target is down, or the metric has another name"
@@ -232,7 +232,7 @@ def test_what_the_settings_say_of_a_stream_reaches_its_pod(patcher: Patcher) -> 
         "POSTURE_ANALYZER_CAMERA_ROLL_DEG": "4.5",
         "POSTURE_MQTT_PREFIX": "south",
     }
-    in_the_pod = config.load(None, {**found["pi2"], "POSTURE_MQTT_URL": "mqtt://broker:1883"})
+    in_the_pod = loading.load(None, {**found["pi2"], "POSTURE_MQTT_URL": "mqtt://broker:1883"})
     assert in_the_pod.analyzer.camera_roll_deg == 4.5
     assert in_the_pod.analyzer.quarantine is False
 
@@ -358,7 +358,7 @@ def test_every_entry_of_the_map_has_its_two_keys(monkeypatch: pytest.MonkeyPatch
     example = re.sub(r"^  # (?=\S+: +\{instance)", "  ", (ROOT / "cluster.yaml").read_text(), flags=re.M)
     found = yaml.safe_load(example)["GPU_QUERIES"]
     assert len(found) >= 2
-    monkeypatch.setenv(config.GPU_QUERIES_VARIABLE, json.dumps(found))
-    for entry in config.GpuQueries().values():
+    monkeypatch.setenv(gpu_queries.GPU_QUERIES_VARIABLE, json.dumps(found))
+    for entry in loading.GpuQueries().values():
         assert set(entry) == {"instance", "metric"}
         assert re.fullmatch(r"[^:\s]+:\d+", entry["instance"])

@@ -18,7 +18,7 @@ import pytest
 
 from posture.demo import summary
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 START_S = 90.0
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FIT = ["--jobs", "40", "--classes", "agx:1:4.5,orin:2:2.5,nano:4:1", "--fit"]
 
 

@@ -23,7 +23,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from posture.wire import frame
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def clip_jpegs(count: int = 40, width: int = 320) -> list[bytes]:

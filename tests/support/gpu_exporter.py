@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from posture.settings.config import GpuQuery
+from posture.settings.table import GpuQuery
 
 METRIC = "gpu_usage_percent"
 SCRAPED_S = 30.0

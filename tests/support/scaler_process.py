@@ -14,9 +14,9 @@ import trustme
 import yaml
 from servers import Server, free_port
 
-from posture.settings.config import GpuQuery
+from posture.settings.table import GpuQuery
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 import externalscaler_pb2 as wire  # noqa: E402

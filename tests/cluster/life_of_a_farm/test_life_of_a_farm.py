@@ -30,10 +30,10 @@ from nodes import Kubelets
 from pods import Fault
 from scaled_jobs import affinity, is_ready, name_of, scaled_job
 
-from posture.kube import client as kube
+from posture.kube.client import connect
 from posture.lifecycle.rollout import Rollout
 from posture.runtime import Stop
-from posture.settings.config import Kubernetes
+from posture.settings.table import Kubernetes
 from posture.system import recorded_processes
 
 UP = ("build_and_push.py", "--skip-build")
@@ -412,7 +412,7 @@ def test_a_stream_that_the_balancer_moves_between_plan_and_upgrade_stays_where_i
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
     cluster.create(namespace, scaled_job("pi1", "nano", "127.0.0.1:9"))
-    with kube.connect(Kubernetes(namespace=namespace)) as client:
+    with connect(Kubernetes(namespace=namespace)) as client:
         rollout = Rollout(client, "default", 1, Stop(), print)
         planned = scaled_job("pi1", "agx", "127.0.0.1:9", polling_s=7)
         applied = rollout.apply(planned)["spec"]

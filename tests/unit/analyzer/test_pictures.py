@@ -17,7 +17,7 @@ import pytest
 
 from posture.analyzer.pictures import PictureFolder, PicturesUnavailable, Quarantine
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def names(folder: Path) -> list[str]:

@@ -20,7 +20,7 @@ from posture.analyzer.pose import PoseEstimator
 from posture.errors import UserError
 from posture.verdict.rule_sets import SIDES, Judge, Landmarks
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 MODEL = ROOT / "models" / "pose_landmarker_full.task"
 PICTURES = Path(__file__).resolve().parent / "pictures"
 CLIP = ROOT / "samples" / "side_walk.mp4"

@@ -32,7 +32,7 @@ from posture.planning.model import Keda, Move, MoveKind, Phase, Rules
 from posture.planning.planner import plan_offloads
 from posture.usage.prometheus import Average, MetricUnavailable
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = 500
 NOW_S = 1_700_000_000.0
 

@@ -18,10 +18,11 @@ import yaml
 from servers import free_port
 
 from posture.errors import UserError
-from posture.kube import client as kube
-from posture.kube.client import KubeClient
+from posture.kube import kinds
+from posture.kube.client import ATTEMPTS, KubeClient, Object, connect
+from posture.kube.errors import ConflictError, KubeError, NotFoundError, RefusedError, UnreachableError
 from posture.kube.lease import Lease
-from posture.settings import config
+from posture.settings import table
 
 
 @dataclasses.dataclass
@@ -114,7 +115,7 @@ def farm(server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """A client that does not really wait between its attempts."""
     monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", server.address)))
     pauses: list[float] = []
-    with kube.connect(config.Kubernetes(timeout_s=5), wait=pauses.append) as client:
+    with connect(table.Kubernetes(timeout_s=5), wait=pauses.append) as client:
         yield Farm(client, pauses)
 
 
@@ -126,14 +127,14 @@ def page(*names: str, more: str = "") -> Answer:
     return Answer(200, {"metadata": {"continue": more}, "items": [{"metadata": {"name": name}} for name in names]})
 
 
-def names(found: list[kube.Object]) -> list[str]:
+def names(found: list[Object]) -> list[str]:
     return [one["metadata"]["name"] for one in found]
 
 
 def test_a_list_is_read_page_by_page_by_exact_labels(server: ScriptedServer, farm: Farm) -> None:
     server.answers = [page("a", "b", more="token"), page("c")]
     labels = {"posture-farm/farm": "default", "posture-farm/stream": None, "one-of": ["y", "x"]}
-    assert names(farm.client.list(kube.JOB, labels)) == ["a", "b", "c"]
+    assert names(farm.client.list(kinds.JOB, labels)) == ["a", "b", "c"]
     first, second = server.requests
     assert first.path == "/apis/batch/v1/namespaces/posture-farm/jobs"
     assert first.query == {
@@ -146,53 +147,53 @@ def test_a_list_is_read_page_by_page_by_exact_labels(server: ScriptedServer, far
 
 def test_nodes_have_no_namespace(server: ScriptedServer, farm: Farm) -> None:
     server.answers = [page()]
-    farm.client.list(kube.NODE)
+    farm.client.list(kinds.NODE)
     assert server.requests[0].path == "/api/v1/nodes"
 
 
 def test_a_job_is_deleted_with_its_uid_and_an_explicit_propagation(server: ScriptedServer, farm: Farm) -> None:
     server.answers = [Answer(200, {})]
-    farm.client.delete(kube.JOB, "job", uid="u-1", propagation="Foreground")
+    farm.client.delete(kinds.JOB, "job", uid="u-1", propagation="Foreground")
     assert server.requests[0].body == {"propagationPolicy": "Foreground", "preconditions": {"uid": "u-1"}}
 
 
 @pytest.mark.parametrize("code", [404, 409], ids=["gone", "its name is another's"])
 def test_deleting_what_is_gone_is_no_error(server: ScriptedServer, farm: Farm, code: int) -> None:
     server.answers = [status(code, "...")]
-    farm.client.delete(kube.JOB, "job", uid="u-1")
+    farm.client.delete(kinds.JOB, "job", uid="u-1")
 
 
 def test_a_missing_right_is_named_by_verb_and_resource(server: ScriptedServer, farm: Farm) -> None:
     server.answers = [status(403, "forbidden")]
-    with pytest.raises(kube.RefusedError, match=r"lacks verb 'patch' on resource 'scaledjobs.keda.sh'"):
-        farm.client.patch(kube.SCALED_JOB, "one", [])
-    with pytest.raises(kube.RefusedError, match=r"lacks verb 'list' on resource 'nodes'"):
-        farm.client.list(kube.NODE)
+    with pytest.raises(RefusedError, match=r"lacks verb 'patch' on resource 'scaledjobs.keda.sh'"):
+        farm.client.patch(kinds.SCALED_JOB, "one", [])
+    with pytest.raises(RefusedError, match=r"lacks verb 'list' on resource 'nodes'"):
+        farm.client.list(kinds.NODE)
     assert farm.pauses == []
 
 
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        pytest.param(status(401, "Unauthorized"), kube.RefusedError, id="401"),
-        pytest.param(status(404, "not found"), kube.NotFoundError, id="404"),
-        pytest.param(status(409, "the object has been modified"), kube.ConflictError, id="409"),
+        pytest.param(status(401, "Unauthorized"), RefusedError, id="401"),
+        pytest.param(status(404, "not found"), NotFoundError, id="404"),
+        pytest.param(status(409, "the object has been modified"), ConflictError, id="409"),
         pytest.param(
             status(422, "the server rejected our request due to an error in our request"),
-            kube.ConflictError,
+            ConflictError,
             id="422 of a JSON Patch's test",
         ),
-        pytest.param(Answer(200, b"<html>login</html>"), kube.UnreachableError, id="HTML"),
-        pytest.param(Answer(200, b'{"kind": "Jo'), kube.UnreachableError, id="half a document"),
-        pytest.param(Answer(400, b"what?", {"Content-Type": "text/plain"}), kube.KubeError, id="400"),
+        pytest.param(Answer(200, b"<html>login</html>"), UnreachableError, id="HTML"),
+        pytest.param(Answer(200, b'{"kind": "Jo'), UnreachableError, id="half a document"),
+        pytest.param(Answer(400, b"what?", {"Content-Type": "text/plain"}), KubeError, id="400"),
     ],
 )
 def test_an_answer_that_is_an_error_is_one_of_ours(
-    server: ScriptedServer, farm: Farm, answer: Answer, error: type[kube.KubeError]
+    server: ScriptedServer, farm: Farm, answer: Answer, error: type[KubeError]
 ) -> None:
     server.answers = [answer]
     with pytest.raises(error) as caught:
-        farm.client.patch(kube.SCALED_JOB, "one", [{"op": "test", "path": "/metadata/generation", "value": 1}])
+        farm.client.patch(kinds.SCALED_JOB, "one", [{"op": "test", "path": "/metadata/generation", "value": 1}])
     assert "patch scaledjobs.keda.sh one" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(server.requests) == 1
@@ -202,23 +203,23 @@ def test_an_invalid_object_is_no_conflict(server: ScriptedServer, farm: Farm) ->
     causes = {"causes": [{"field": "spec.affinity", "message": "Invalid value"}]}
     message = 'ScaledJob.keda.sh "one" is invalid: spec: Invalid value'
     server.answers = [Answer(422, {"message": message, "details": causes})]
-    with pytest.raises(kube.KubeError, match="is invalid") as caught:
-        farm.client.patch(kube.SCALED_JOB, "one", [])
-    assert not isinstance(caught.value, kube.ConflictError)
+    with pytest.raises(KubeError, match="is invalid") as caught:
+        farm.client.patch(kinds.SCALED_JOB, "one", [])
+    assert not isinstance(caught.value, ConflictError)
 
 
 def test_too_many_requests_are_sent_again_after_the_time_that_the_server_asks_for(
     server: ScriptedServer, farm: Farm
 ) -> None:
     server.answers = [Answer(429, {"message": "later"}, {"Retry-After": "7"}), Answer(200, {"ok": True})]
-    assert farm.client.create(kube.EVENT, {}) == {"ok": True}
+    assert farm.client.create(kinds.EVENT, {}) == {"ok": True}
     assert farm.pauses == [7.0]
 
 
 def test_a_retry_after_that_is_too_long_is_reported(server: ScriptedServer, farm: Farm) -> None:
     server.answers = [Answer(429, {"message": "later"}, {"Retry-After": "3600"})]
-    with pytest.raises(kube.UnreachableError, match="429 later"):
-        farm.client.list(kube.NODE)
+    with pytest.raises(UnreachableError, match="429 later"):
+        farm.client.list(kinds.NODE)
     assert len(server.requests) == 1
 
 
@@ -227,9 +228,9 @@ def test_a_retry_after_that_is_too_long_is_reported(server: ScriptedServer, farm
 )
 def test_what_can_be_sent_twice_is_sent_again(server: ScriptedServer, farm: Farm, fault: Answer | None) -> None:
     server.answers = [fault, fault, page("a")]
-    assert names(farm.client.list(kube.JOB)) == ["a"]
+    assert names(farm.client.list(kinds.JOB)) == ["a"]
     server.answers = [fault, Answer(200, {})]
-    farm.client.delete(kube.JOB, "job", uid="u-1")
+    farm.client.delete(kinds.JOB, "job", uid="u-1")
     assert farm.pauses == [0.5, 1.0, 0.5]
 
 
@@ -238,10 +239,10 @@ def test_a_change_whose_fate_is_unknown_is_not_sent_again(
     server: ScriptedServer, farm: Farm, fault: Answer | None
 ) -> None:
     server.answers = [fault]
-    with pytest.raises(kube.UnreachableError):
-        farm.client.patch(kube.SCALED_JOB, "one", [])
-    with pytest.raises(kube.UnreachableError):
-        farm.client.create(kube.EVENT, {})
+    with pytest.raises(UnreachableError):
+        farm.client.patch(kinds.SCALED_JOB, "one", [])
+    with pytest.raises(UnreachableError):
+        farm.client.create(kinds.EVENT, {})
     assert len(server.requests) == 2
 
 
@@ -257,10 +258,10 @@ def test_a_server_that_never_answers_costs_one_timeout_an_attempt(tmp_path: Path
     address = f"127.0.0.1:{silent.server_address[1]}"
     monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", address)))
     pauses: list[float] = []
-    client = kube.connect(config.Kubernetes(timeout_s=0.2), wait=pauses.append)
-    with client, pytest.raises(kube.UnreachableError, match=r"list nodes: no answer from 127\.0\.0\.1"):
-        client.list(kube.NODE)
-    assert len(pauses) == kube.ATTEMPTS - 1
+    client = connect(table.Kubernetes(timeout_s=0.2), wait=pauses.append)
+    with client, pytest.raises(UnreachableError, match=r"list nodes: no answer from 127\.0\.0\.1"):
+        client.list(kinds.NODE)
+    assert len(pauses) == ATTEMPTS - 1
     released.set()
     silent.shutdown()
     silent.server_close()
@@ -269,15 +270,15 @@ def test_a_server_that_never_answers_costs_one_timeout_an_attempt(tmp_path: Path
 def test_no_connection_names_the_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     address = f"127.0.0.1:{free_port()}"
     monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", address)))
-    client = kube.connect(config.Kubernetes(), wait=lambda _: None)
-    with client, pytest.raises(kube.UnreachableError, match=f"no connection to {address}"):
-        client.create(kube.EVENT, {})
+    client = connect(table.Kubernetes(), wait=lambda _: None)
+    with client, pytest.raises(UnreachableError, match=f"no connection to {address}"):
+        client.create(kinds.EVENT, {})
 
 
 def test_the_servers_clock_is_known(server: ScriptedServer, farm: Farm) -> None:
     ahead = email.utils.formatdate(time.time() + 3600, usegmt=True)
     server.answers = [Answer(200, {"items": []}, {"Date": ahead})]
-    farm.client.list(kube.NODE)
+    farm.client.list(kinds.NODE)
     assert farm.client.now() == pytest.approx(time.time() + 3600, abs=2)
 
 
@@ -286,9 +287,9 @@ def test_a_dry_run_asks_the_server_to_change_nothing(
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", server.address)))
     server.answers = [Answer(200, {})]
-    with kube.connect(config.Kubernetes(), dry_run=True) as client:
-        client.delete(kube.JOB, "job")
-        client.list(kube.JOB)
+    with connect(table.Kubernetes(), dry_run=True) as client:
+        client.delete(kinds.JOB, "job")
+        client.list(kinds.JOB)
     assert [request.query.get("dryRun") for request in server.requests] == ["All", None]
 
 
@@ -309,7 +310,7 @@ def test_a_kubeconfig_that_cannot_be_used_is_a_clear_error(
         path.write_text(content)
     monkeypatch.setenv("KUBECONFIG", str(path))
     with pytest.raises(UserError, match=said) as caught:
-        kube.connect(config.Kubernetes())
+        connect(table.Kubernetes())
     assert str(path) in str(caught.value)
     assert "accepted:" in str(caught.value)
 
@@ -317,7 +318,7 @@ def test_a_kubeconfig_that_cannot_be_used_is_a_clear_error(
 def test_an_unknown_context_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", "127.0.0.1:1")))
     with pytest.raises(UserError, match="Context 'other' not found"):
-        kube.connect(config.Kubernetes(context="other"))
+        connect(table.Kubernetes(context="other"))
 
 
 def test_a_laptop_that_was_closed_does_not_act_on_the_lease_that_it_held(

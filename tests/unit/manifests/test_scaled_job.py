@@ -15,9 +15,9 @@ from posture.errors import UserError
 from posture.kube import affinity
 from posture.manifests import scaled_job
 from posture.manifests.scaled_job import Manifest
-from posture.settings import config
+from posture.settings import table
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SHIPPED = sorted(ROOT.glob("posture-job-*.yaml"))
 POD = ("spec", "jobTargetRef", "template", "spec")
 
@@ -356,7 +356,7 @@ def test_a_shipped_pod_is_locked_down_bounded_and_told_its_secrets_by_reference(
         assert container["securityContext"]["capabilities"]["drop"] == ["ALL"]
         assert {"requests", "limits"} <= set(container["resources"])
     variables = {entry["name"]: entry for entry in analyzer["env"]}
-    known = {config.environment_name(section, name) for section, name, _ in config.all_settings()}
+    known = {table.environment_name(section, name) for section, name, _ in table.all_settings()}
     assert set(variables) - {"NODE_NAME"} <= known
     for name in ("POSTURE_MQTT_PASSWORD", "POSTURE_DATABASE_URL", "POSTURE_SUPABASE_KEY"):
         assert variables[name]["valueFrom"]["secretKeyRef"]["key"] == name
@@ -374,5 +374,5 @@ def test_a_shipped_pod_is_locked_down_bounded_and_told_its_secrets_by_reference(
 def test_a_shipped_stream_leaves_the_scaler_time_to_bring_a_successor(path: Path) -> None:
     one = scaled_job.load([path])[0]
     grace_s = one.get(*POD, "terminationGracePeriodSeconds")
-    assert one.get("spec", "pollingInterval") + grace_s + 10 <= config.Scaler().stabilize_s
+    assert one.get("spec", "pollingInterval") + grace_s + 10 <= table.Scaler().stabilize_s
     assert grace_s > 30, "an analyzer may need 10 s for its stages and 10 s twice for a database that is slow"

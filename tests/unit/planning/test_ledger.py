@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posture.planning.ledger import Ledger, history_from_json, history_to_json
-from posture.planning.planner import Move, MoveKind, Rules, StreamHistory
+from posture.planning.model import Move, MoveKind, Rules, StreamHistory
 
 RULES = Rules()
 

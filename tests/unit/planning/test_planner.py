@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from posture.planning.ledger import Ledger
-from posture.planning.planner import (
+from posture.planning.model import (
     Job,
     Keda,
     Move,
@@ -28,9 +28,8 @@ from posture.planning.planner import (
     Snapshot,
     StreamHistory,
     VetoReason,
-    even_spread,
-    plan_offloads,
 )
+from posture.planning.planner import even_spread, plan_offloads
 
 property_test = settings(
     max_examples=500 if os.environ.get("CI") else 100,

@@ -29,7 +29,7 @@ from posture.errors import UserError
 from posture.scaler.debounce import Debounce
 from posture.scaler.server import ScalerServer, check_exposure, credentials
 from posture.scaler.servicer import METRIC, Answers, Calls, ExternalScaler
-from posture.settings.config import Scaler
+from posture.settings.table import Scaler
 
 OVERLOADED = {"agx1": 90.0, "nano1": 95.0}
 WITH_ROOM = {"agx1": 90.0, "nano1": 20.0}

@@ -19,7 +19,7 @@ from servers import is_running
 from posture.scaler.supervisor import Supervisor
 from posture.system.children import Child
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SOON_S = 30.0
 
 STAYS = "import signal; signal.pause()"

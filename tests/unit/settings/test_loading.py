@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from posture.errors import UserError
-from posture.settings import config
+from posture.settings import gpu_queries, loading, table
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SECRETS = {"password": "hunter2", "key": "hunter3", "url": "postgresql://u:hunter4@h/d"}
 
 
@@ -23,7 +23,7 @@ def yaml_file(tmp_path: Path) -> Path:
 
 def mistakes(path: Path, **environ: str) -> list[str]:
     with pytest.raises(UserError) as caught:
-        config.load(path, environ)
+        loading.load(path, environ)
     return str(caught.value).splitlines()
 
 
@@ -130,27 +130,27 @@ def test_a_url_that_is_not_accepted_is_not_repeated_since_it_may_hold_a_password
 
 def test_secrets_are_not_in_what_is_logged_of_the_settings() -> None:
     environ = {"POSTURE_MQTT_PASSWORD": "hunter2", "POSTURE_SUPABASE_KEY": "hunter3"}
-    settings = config.load(None, environ)
+    settings = loading.load(None, environ)
     assert settings.mqtt.password == environ["POSTURE_MQTT_PASSWORD"]
     assert "hunter" not in repr(settings)
 
 
 def test_the_databases_password_is_not_in_what_is_logged_of_the_settings() -> None:
-    assert "hunter" not in repr(config.load(None, {"POSTURE_DATABASE_URL": "postgresql://u:hunter4@h/d"}))
+    assert "hunter" not in repr(loading.load(None, {"POSTURE_DATABASE_URL": "postgresql://u:hunter4@h/d"}))
 
 
 def test_a_password_in_a_urls_query_is_refused_in_the_file(tmp_path: Path) -> None:
     file = tmp_path / "cluster.yaml"
     file.write_text("database:\n  url: postgresql://h/d?password=hunter5\n")
     with pytest.raises(UserError, match="POSTURE_DATABASE_URL") as refused:
-        config.load(file, {})
+        loading.load(file, {})
     assert "hunter" not in str(refused.value)
 
 
 def test_a_secret_may_lie_in_a_file(tmp_path: Path) -> None:
     for name, value in SECRETS.items():
         (tmp_path / name).write_text(value + "\n")
-    settings = config.load(
+    settings = loading.load(
         None,
         {
             "POSTURE_MQTT_PASSWORD_FILE": str(tmp_path / "password"),
@@ -171,14 +171,14 @@ def test_a_secret_file_that_is_not_there_is_named(yaml_file: Path, tmp_path: Pat
 
 def test_the_environment_wins_over_the_file(yaml_file: Path) -> None:
     yaml_file.write_text("mqtt: {url: 'mqtt://file:1'}\nanalyzer: {keep: none}\n")
-    settings = config.load(yaml_file, {"POSTURE_MQTT_URL": "mqtt://env:2"})
+    settings = loading.load(yaml_file, {"POSTURE_MQTT_URL": "mqtt://env:2"})
     assert settings.mqtt.url == "mqtt://env:2"
     assert settings.analyzer.keep == "none"
 
 
 def test_a_stream_may_differ_from_the_others(yaml_file: Path) -> None:
     yaml_file.write_text("analyzer: {rule_set: tutorial}\nstreams:\n  pi2: {camera_roll_deg: 4.5}\n")
-    settings = config.load(yaml_file)
+    settings = loading.load(yaml_file)
     assert settings.for_stream("pi1").camera_roll_deg == 0
     assert settings.for_stream("pi2").camera_roll_deg == 4.5
     assert settings.for_stream("pi2").rule_set == "tutorial"
@@ -209,18 +209,18 @@ def test_a_named_file_must_be_there(tmp_path: Path) -> None:
 def test_the_shipped_file_shows_every_setting_with_its_default(yaml_file: Path) -> None:
     text = (ROOT / "cluster.yaml").read_text()
     yaml_file.write_text(re.sub(r"^  # (?=\w+: )", "  ", text.split("streams:")[0], flags=re.MULTILINE))
-    assert config.load(yaml_file) == config.Settings()
+    assert loading.load(yaml_file) == table.Settings()
     shown = set(re.findall(r"^  # (\w+):", text, flags=re.MULTILINE))
-    assert {name for _, name, entry in config.all_settings() if not entry.metadata["secret"]} <= shown
+    assert {name for _, name, entry in table.all_settings() if not entry.metadata["secret"]} <= shown
 
 
 def test_the_shipped_file_is_accepted_as_it_stands() -> None:
-    assert config.load(ROOT / "cluster.yaml") == config.Settings()
+    assert loading.load(ROOT / "cluster.yaml") == table.Settings()
 
 
 def test_the_examples_variables_are_settings() -> None:
     names = re.findall(r"^#?(POSTURE_\w+)=", (ROOT / ".env.example").read_text(), flags=re.MULTILINE)
-    assert set(names) <= {config.environment_name(section, name) for section, name, _ in config.all_settings()}
+    assert set(names) <= {table.environment_name(section, name) for section, name, _ in table.all_settings()}
     assert {"POSTURE_MQTT_PASSWORD", "POSTURE_SUPABASE_KEY"} <= set(names)
 
 
@@ -243,17 +243,17 @@ GPU_QUERIES:
 
 def test_the_map_of_nodes_is_read_as_it_stands(yaml_file: Path) -> None:
     yaml_file.write_text(GPU_QUERIES)
-    assert config.load(yaml_file).gpu_queries == {
-        "jetson-1": config.GpuQuery("192.0.2.11:9100", "jetson_gpu_usage_percent"),
-        "desktop": config.GpuQuery("[2001:db8::1]:9835", "farm:gpu:percent"),
+    assert loading.load(yaml_file).gpu_queries == {
+        "jetson-1": table.GpuQuery("192.0.2.11:9100", "jetson_gpu_usage_percent"),
+        "desktop": table.GpuQuery("[2001:db8::1]:9835", "farm:gpu:percent"),
     }
 
 
 def test_the_map_of_nodes_may_come_from_the_environment_alone(yaml_file: Path) -> None:
     yaml_file.write_text(GPU_QUERIES)
     line = '{"edge": {"instance": "edge.local:9100", "metric": "gpu_usage"}}'
-    found = config.load(yaml_file, {config.GPU_QUERIES_VARIABLE: line}).gpu_queries
-    assert found == {"edge": config.GpuQuery("edge.local:9100", "gpu_usage")}
+    found = loading.load(yaml_file, {gpu_queries.GPU_QUERIES_VARIABLE: line}).gpu_queries
+    assert found == {"edge": table.GpuQuery("edge.local:9100", "gpu_usage")}
 
 
 def test_every_mistake_in_the_map_of_nodes_is_reported_at_once(yaml_file: Path) -> None:
@@ -315,8 +315,8 @@ def test_a_password_in_prometheus_url_is_refused_and_not_repeated(yaml_file: Pat
 
 
 def test_the_map_that_scripts_show_is_read_when_it_is_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(config.GPU_QUERIES_VARIABLE, "{edge: {instance: 'edge:1', metric: gpu}}")
-    assert config.GpuQueries() == {"edge": {"instance": "edge:1", "metric": "gpu"}}
+    monkeypatch.setenv(gpu_queries.GPU_QUERIES_VARIABLE, "{edge: {instance: 'edge:1', metric: gpu}}")
+    assert loading.GpuQueries() == {"edge": {"instance": "edge:1", "metric": "gpu"}}
 
 
 @pytest.mark.parametrize(
@@ -324,4 +324,4 @@ def test_the_map_that_scripts_show_is_read_when_it_is_looked_into(monkeypatch: p
 )
 def test_a_file_without_a_setting_means_the_defaults(tmp_path: Path, text: str) -> None:
     (tmp_path / "cluster.yaml").write_text(text)
-    assert config.load(tmp_path / "cluster.yaml") == config.Settings()
+    assert loading.load(tmp_path / "cluster.yaml") == table.Settings()

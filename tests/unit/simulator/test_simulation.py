@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from posture.planning.planner import MoveKind, Policy, VetoReason
+from posture.planning.model import MoveKind, Policy, VetoReason
 from posture.simulator.scenario import Event, NodeClass, Scenario, fits, lower_bounds, read_scenario, scenario_from
 from posture.simulator.simulation import Result, Simulation, simulate
 
-SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
+SCENARIOS = Path(__file__).resolve().parents[3] / "scenarios"
 
 
 def scenario(name: str, **changes: object) -> Scenario:

@@ -26,9 +26,10 @@ from servers import Postgres
 from supabase_server import GRANTS, ROLES, PostgREST
 
 from posture.store import postgres as store_postgres
-from posture.store.base import Row, Store, StoreRefused, StoreUnavailable, open_store
+from posture.store.base import Row, Store, StoreRefused, StoreUnavailable
+from posture.store.opening import open_store
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SCHEMA = (ROOT / "schema.sql").read_text()
 SECRET_KEY, PUBLIC_KEY = "sb_secret_Zx81-the_farm", "sb_publishable_everybody"
 NOON = datetime(2026, 11, 24, 12, 0, 0, 123400, tzinfo=timezone.utc)

@@ -21,8 +21,8 @@ from gpu_exporter import METRIC, GpuExporter, gpu_queries, instance_of
 from servers import PrometheusServer, free_port
 
 from posture.errors import UserError
-from posture.settings import config
-from posture.settings.config import GpuQuery
+from posture.settings import table
+from posture.settings.table import GpuQuery
 from posture.usage.prometheus import Average, MetricUnavailable, Prometheus, Reading, Window
 
 INTERVAL_S = 0.5
@@ -60,10 +60,10 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
         farm.exporter.close()
 
 
-def settings_for(server: PrometheusServer, **changes: Any) -> config.Prometheus:
+def settings_for(server: PrometheusServer, **changes: Any) -> table.Prometheus:
     # not two scrape intervals, 1 s: on a busy machine a scrape is now and then late
     given = {"url": server.url, "scrape_interval_s": INTERVAL_S, "max_age_s": 4.0, "timeout_s": 20.0, **changes}
-    return dataclasses.replace(config.Prometheus(), **given)
+    return dataclasses.replace(table.Prometheus(), **given)
 
 
 def sample(server: PrometheusServer, *nodes: str, **changes: Any) -> dict[str, Reading | MetricUnavailable]:
@@ -278,7 +278,7 @@ def test_a_window_in_which_prometheus_was_stopped_gives_no_usage_for_any_node(
 
 
 def test_two_thirds_of_the_scrapes_are_enough_and_one_less_is_not() -> None:
-    settings = dataclasses.replace(config.Prometheus(), scrape_interval_s=5.0)
+    settings = dataclasses.replace(table.Prometheus(), scrape_interval_s=5.0)
     window = Window(settings, 30.0)
     for at in (100.0, 105.0, 115.0):
         window.add({"a": Reading(40.0, at, ((90.0, 99.0), (at, 40.0)))})
@@ -290,7 +290,7 @@ def test_two_thirds_of_the_scrapes_are_enough_and_one_less_is_not() -> None:
 
 
 def test_r5_scrapes_from_before_our_last_change_are_left_out_where_enough_others_remain() -> None:
-    window = Window(config.Prometheus(), 30.0)
+    window = Window(table.Prometheus(), 30.0)
     for at in range(5, 35, 5):
         value = 90.0 if at <= 10 else 30.0
         window.add({"a": Reading(value, float(at), ((float(at), value),))})
@@ -424,7 +424,7 @@ def test_tls_with_an_authority_of_our_own_and_a_user(
 
 
 def test_an_authority_that_is_no_file_is_refused_before_anything_is_asked() -> None:
-    settings = dataclasses.replace(config.Prometheus(), ca_file="/nowhere/ca.pem")
+    settings = dataclasses.replace(table.Prometheus(), ca_file="/nowhere/ca.pem")
     with pytest.raises(UserError, match=r"prometheus\.ca_file: /nowhere/ca\.pem is no file"):
         Prometheus(settings, gpu_queries("a"))
 
@@ -433,7 +433,7 @@ def test_an_authority_whose_file_is_gone_meanwhile_is_a_reason_and_no_crash(tmp_
     authority = tmp_path / "ca.pem"
     authority.write_text("as it was when we started")
     settings = dataclasses.replace(
-        config.Prometheus(), url=f"https://127.0.0.1:{free_port()}", ca_file=str(authority)
+        table.Prometheus(), url=f"https://127.0.0.1:{free_port()}", ca_file=str(authority)
     )
     prometheus = Prometheus(settings, gpu_queries("a"))
     authority.unlink()
@@ -481,7 +481,7 @@ def test_a_token_is_sent_and_nothing_of_netrc(farm: Farm, tmp_path: Path, monkey
 )
 def test_a_server_that_is_no_prometheus_is_told_apart(answer: tuple[int, bytes], said: str) -> None:
     with StrangeServer(*answer) as server:
-        settings = dataclasses.replace(config.Prometheus(), url=server.url)
+        settings = dataclasses.replace(table.Prometheus(), url=server.url)
         found = Prometheus(settings, gpu_queries("a", "b")).sample()
     for node in "ab":
         assert said in str(found[node])
@@ -490,7 +490,7 @@ def test_a_server_that_is_no_prometheus_is_told_apart(answer: tuple[int, bytes],
 
 def test_a_server_that_never_answers_costs_no_more_than_the_time_out() -> None:
     with StrangeServer(200, b"", silent=True) as server:
-        settings = dataclasses.replace(config.Prometheus(), url=server.url, timeout_s=0.5)
+        settings = dataclasses.replace(table.Prometheus(), url=server.url, timeout_s=0.5)
         began = time.monotonic()
         found = Prometheus(settings, gpu_queries("a")).sample()["a"]
     assert "did not answer in time" in str(found)
@@ -499,7 +499,7 @@ def test_a_server_that_never_answers_costs_no_more_than_the_time_out() -> None:
 
 def test_a_server_whose_answer_never_ends_costs_no_more_than_the_time_out() -> None:
     with StrangeServer(200, b"x" * 1000, pause_s=0.1) as server:
-        settings = dataclasses.replace(config.Prometheus(), url=server.url, timeout_s=0.5)
+        settings = dataclasses.replace(table.Prometheus(), url=server.url, timeout_s=0.5)
         began = time.monotonic()
         found = Prometheus(settings, gpu_queries("a")).sample()["a"]
     assert "did not answer in time" in str(found)
@@ -507,7 +507,7 @@ def test_a_server_whose_answer_never_ends_costs_no_more_than_the_time_out() -> N
 
 
 def test_nothing_is_asked_for_an_empty_map() -> None:
-    settings = dataclasses.replace(config.Prometheus(), url=f"http://127.0.0.1:{free_port()}")
+    settings = dataclasses.replace(table.Prometheus(), url=f"http://127.0.0.1:{free_port()}")
     assert Prometheus(settings, {}).sample() == {}
 
 

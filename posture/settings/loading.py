@@ -1,0 +1,224 @@
+"""cluster.yaml and the environment become validated settings.
+
+The environment wins over the file. Secrets come from the environment only: the variable itself, or the
+variable with ``_FILE`` appended, which names a file that holds the value. All mistakes are reported at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from posture.errors import UserError
+from posture.runtime import ROOT
+from posture.settings.gpu_queries import GPU_QUERIES_VARIABLE, parse_gpu_queries
+from posture.settings.parsers import PI_ID, NotAcceptedError, did_you_mean
+from posture.settings.table import SECTIONS, Balancer, Settings, all_settings, environment_name
+from posture.settings.yaml_leaves import Leaf, read_yaml
+
+
+def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read cluster.yaml and the environment.
+
+    Args:
+        path: the file; None means cluster.yaml beside the scripts, which may be absent.
+        environ: environment variables; None reads none.
+
+    Raises:
+        UserError: every mistake found, one a line, each with file, line, key, value and what is accepted.
+    """
+    mistakes: list[str] = []
+    given = _read_file(path, mistakes)
+    environ = environ or {}
+    _check_environment_names(environ, mistakes)
+    values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    streams: dict[str, dict[str, Any]] = {}
+    queries = [leaf for leaf in given if leaf[1][:1] == ("GPU_QUERIES",)]
+    for where, key, value in given:
+        if key[:1] != ("GPU_QUERIES",):
+            _take_from_file(where, key, value, values, streams, mistakes)
+    for section, name, entry in all_settings():
+        _take_from_environment(section, name, entry, environ, values, mistakes)
+    if GPU_QUERIES_VARIABLE in environ:
+        variable = f"environment: {GPU_QUERIES_VARIABLE}"
+        queries = read_yaml(environ[GPU_QUERIES_VARIABLE], variable, ("GPU_QUERIES",), mistakes)
+    gpu_queries = parse_gpu_queries(queries, mistakes)
+    _check_together(values, mistakes)
+    if mistakes:
+        raise UserError("\n".join(mistakes))
+    sections = {section: cls(**values[section]) for section, cls in SECTIONS.items()}
+    return Settings(**sections, streams=streams, gpu_queries=gpu_queries)
+
+
+class GpuQueries(Mapping[str, Mapping[str, str]]):
+    """GPU_QUERIES as cluster.yaml beside the scripts and the environment have it: node -> instance and metric.
+
+    It is read when it is first looked into, so that importing a script reads nothing and fails on nothing.
+    """
+
+    @cached_property
+    def _entries(self) -> dict[str, dict[str, str]]:
+        return {node: asdict(query) for node, query in load(None, os.environ).gpu_queries.items()}
+
+    def __getitem__(self, node: str) -> Mapping[str, str]:
+        return self._entries[node]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+GPU_QUERIES = GpuQueries()
+
+
+def _read_file(path: Path | None, mistakes: list[str]) -> list[Leaf]:
+    if path is None:
+        path = ROOT / "cluster.yaml"
+        if not path.exists():
+            return []
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        mistakes.append(f"{path}: can't be read: {error.strerror}")
+        return []
+    except UnicodeDecodeError as error:
+        mistakes.append(f"{path}: is not YAML: {error}")
+        return []
+    return read_yaml(text, str(path), (), mistakes)
+
+
+def _take_from_file(
+    where: str,
+    key: tuple[str, ...],
+    value: Any,
+    values: dict[str, dict[str, Any]],
+    streams: dict[str, dict[str, Any]],
+    mistakes: list[str],
+) -> None:
+    dotted = ".".join(key)
+    section = key[0] if key else ""
+    if section == "streams" and len(key) in (2, 3):
+        pi_id = key[1]
+        if not PI_ID.fullmatch(pi_id):
+            mistakes.append(f"{where}: streams: {pi_id!r} is no stream's name; accepted: a-z, 0-9 and -, up to 32")
+            return
+        target = streams.setdefault(pi_id, {})
+        if len(key) == 2:
+            if value:
+                mistakes.append(f"{where}: {dotted}: {value!r} is not accepted; accepted: keys of analyzer")
+            return
+        owner, name = "analyzer", key[2]
+    elif section in SECTIONS and len(key) == 2:
+        target, owner, name = values[section], section, key[1]
+    elif section in (*SECTIONS, "streams") and len(key) == 1:
+        if value:
+            mistakes.append(f"{where}: {dotted}: {value!r} is not accepted; accepted: keys of {dotted}")
+        return
+    else:
+        names = [*SECTIONS, "streams", "GPU_QUERIES"]
+        names += [f"{part}.{entry}" for part, entry, _ in all_settings()]
+        mistakes.append(f"{where}: {dotted or 'the file'}: unknown key{did_you_mean(dotted, names)}")
+        return
+    known = {entry.name: entry for entry in fields(SECTIONS[owner])}
+    if name not in known:
+        mistakes.append(f"{where}: {dotted}: unknown key{did_you_mean(name, list(known))}")
+        return
+    entry = known[name]
+    if entry.metadata["secret"] or (dotted == "database.url" and _has_password(str(value))):
+        variable = environment_name(owner, name)
+        mistakes.append(
+            f"{where}: {dotted}: secrets don't belong into this file; set {variable} or {variable}_FILE"
+        )
+        return
+    _parse_into(target, name, entry, value, f"{where}: {dotted}", mistakes)
+
+
+def _take_from_environment(
+    section: str,
+    name: str,
+    entry: Any,
+    environ: Mapping[str, str],
+    values: dict[str, dict[str, Any]],
+    mistakes: list[str],
+) -> None:
+    variable = environment_name(section, name)
+    by_file = environ.get(variable + "_FILE")
+    if by_file and entry.metadata["may_hold_secret"]:
+        try:
+            value = Path(by_file).read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            mistakes.append(f"environment: {variable}_FILE: {by_file} can't be read: {error}")
+            return
+        _parse_into(values[section], name, entry, value, f"environment: {variable}_FILE", mistakes)
+    elif variable in environ:
+        _parse_into(values[section], name, entry, environ[variable], f"environment: {variable}", mistakes)
+
+
+def _check_together(values: dict[str, dict[str, Any]], mistakes: list[str]) -> None:
+    """Report settings that exclude each other."""
+    prometheus = values["prometheus"]
+    if prometheus.get("username") and prometheus.get("token"):
+        mistakes.append("prometheus.username and prometheus.token are both set; accepted: one of them")
+    if prometheus.get("password") and not prometheus.get("username"):
+        mistakes.append("prometheus.password is set without prometheus.username; accepted: both or neither")
+    mistakes.extend(balancer_mistakes(Balancer(**values["balancer"])))
+
+
+def balancer_mistakes(balancer: Balancer) -> list[str]:
+    """Return what is wrong with these settings together, one text a mistake."""
+    mistakes = []
+    if balancer.window_s < 2 * balancer.sample_interval_s:
+        mistakes.append(
+            f"balancer.window_s: {balancer.window_s:g} is not accepted; accepted: at least two samples, "
+            f"which is twice balancer.sample_interval_s ({balancer.sample_interval_s:g})"
+        )
+    if balancer.lease_s < 2 * balancer.sample_interval_s:
+        mistakes.append(
+            f"balancer.lease_s: {balancer.lease_s:g} is not accepted; accepted: at least twice "
+            f"balancer.sample_interval_s ({balancer.sample_interval_s:g}), at which it is renewed"
+        )
+    if balancer.cooldown_cap_s < balancer.cooldown_base_s:
+        mistakes.append(
+            f"balancer.cooldown_cap_s: {balancer.cooldown_cap_s:g} is not accepted; accepted: at least "
+            f"balancer.cooldown_base_s ({balancer.cooldown_base_s:g})"
+        )
+    return mistakes
+
+
+def _has_password(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # no address at all: it may hold one
+        return "@" in url
+    return parts.password is not None or "password" in parse_qs(parts.query)
+
+
+def _parse_into(target: dict[str, Any], name: str, entry: Any, value: Any, where: str, mistakes: list[str]) -> None:
+    try:
+        target[name] = entry.metadata["parse"](value)
+    except NotAcceptedError:
+        hidden = entry.metadata["may_hold_secret"] or name == "url"  # a URL may carry a password
+        shown = "the value" if hidden else repr(value)
+        mistakes.append(f"{where}: {shown} is not accepted; accepted: {entry.metadata['accepted']}")
+
+
+def _check_environment_names(environ: Mapping[str, str], mistakes: list[str]) -> None:
+    known = {environment_name(section, name) for section, name, _ in all_settings()}
+    files = {
+        environment_name(section, name) + "_FILE"
+        for section, name, entry in all_settings()
+        if entry.metadata["may_hold_secret"]
+    }
+    prefixes = tuple(f"POSTURE_{section}_".upper() for section in SECTIONS)
+    mistakes.extend(
+        f"environment: {variable}: unknown setting{did_you_mean(variable, sorted(known))}"
+        for variable in sorted(environ)
+        if variable.startswith(prefixes) and variable not in known | files
+    )

@@ -1,0 +1,42 @@
+"""YAML as a flat list of keys and values, each with the line where it stands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+Leaf = tuple[str, tuple[str, ...], Any]
+"""Where it stands (file:line), its path of keys, its value."""
+
+
+def read_yaml(text: str, source: str, key: tuple[str, ...], mistakes: list[str]) -> list[Leaf]:
+    """Return the leaves of a text, their keys under ``key``; ``source`` is what messages call it."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, RecursionError) as error:
+        mistakes.append(f"{source}: is not YAML: {' '.join(str(error).split())}")
+        return []
+    if root is None or not (key or root.value):
+        return []
+    leaves: list[Leaf] = []
+    _collect(root, key, source, leaves, mistakes)
+    return leaves
+
+
+def _collect(node: yaml.Node, key: tuple[str, ...], source: str, leaves: list[Leaf], mistakes: list[str]) -> None:
+    where = f"{source}:{node.start_mark.line + 1}"
+    if not isinstance(node, yaml.MappingNode) or not node.value:
+        try:
+            leaves.append((where, key, yaml.SafeLoader("").construct_object(node, deep=True)))
+        except (yaml.YAMLError, ValueError) as error:  # an unknown tag; a day that no month has
+            mistakes.append(f"{where}: {'.'.join(key)}: is no value: {' '.join(str(error).split())}")
+        return
+    seen: set[str] = set()
+    for name_node, value_node in node.value:
+        name = str(name_node.value)
+        if name in seen:
+            line = name_node.start_mark.line + 1
+            mistakes.append(f"{source}:{line}: {'.'.join((*key, name))} stands there twice")
+        seen.add(name)
+        _collect(value_node, (*key, name), source, leaves, mistakes)
