@@ -190,7 +190,7 @@ def start_broker(port: int, folder: Path, program: str | None) -> Child:
     """Start Mosquitto, or without it the embedded broker."""
     if program is None:
         print("broker: the embedded one, which does for a demo")
-        return Child("broker", [sys.executable, "-m", "posture.demo_broker", "--port", str(port)], folder, cwd=HERE)
+        return Child("broker", [sys.executable, "-m", "posture.demo.broker", "--port", str(port)], folder, cwd=HERE)
     data = folder / "broker"
     data.mkdir()
     lines = [

@@ -1,7 +1,7 @@
 """What a loop remembers for the next one: jobs' loads, nodes' speeds, spoiled windows, cooldowns. Pure.
 
 The balancer and the simulator keep one :class:`Ledger` each and tell it what happened; it answers with the
-histories that :mod:`posture.planner` plans with. A stream's history also survives in an annotation.
+histories that :mod:`posture.planning` plans with. A stream's history also survives in an annotation.
 
 A job's load is learned from its own move: one move per source and loop, and a source is never a destination in
 the same loop, so the source's drop between the window before and the first clean window after is that job's load.

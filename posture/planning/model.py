@@ -132,7 +132,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class NodeHistory:
-    """What earlier loops say about a node; kept by :class:`posture.learning.Ledger`."""
+    """What earlier loops say about a node; kept by :class:`posture.planning.ledger.Ledger`."""
 
     clean: bool = True
     """R5: the window began after our last change to the node had settled."""

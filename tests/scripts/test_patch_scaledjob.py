@@ -351,7 +351,7 @@ def test_the_three_scheduling_scripts_have_one_map() -> None:
     assert maps[0] is maps[1] is maps[2]
     for script in ("patch_scaledjob.py", "gpu_balancer.py", "cpu_monitor_and_offload.py"):
         first = (ROOT / script).read_text().splitlines()[:45]
-        assert "GPU_QUERIES = config.GPU_QUERIES" in first, "a reader meets it there"
+        assert "GPU_QUERIES = loading.GPU_QUERIES" in first, "a reader meets it there"
 
 
 def test_every_entry_of_the_map_has_its_two_keys(monkeypatch: pytest.MonkeyPatch) -> None:

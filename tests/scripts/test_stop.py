@@ -98,8 +98,8 @@ def test_a_record_that_is_not_whole_names_no_program(tmp_path: Path, content: st
 def test_the_program_outlives_the_script_that_started_it(tmp_path: Path) -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        "from pathlib import Path\nfrom posture import processes\n"
-        f"processes.start('scaler', ['sleep', '600'], Path({str(tmp_path)!r}))"
+        "from pathlib import Path\nfrom posture.system import recorded_processes\n"
+        f"recorded_processes.start('scaler', ['sleep', '600'], Path({str(tmp_path)!r}))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
     assert recorded_processes.find("scaler", tmp_path) is not None

@@ -5,7 +5,7 @@ run needs no build. ``python tests/support/docker_engine.py FOLDER`` is the proc
 connection to that process; when the last one is closed, also by a kill, it removes containers and ends the engine.
 
 Base images are pulled; where no registry can be reached, our own engine gets stand-ins: the same Debian made by
-mmdebstrap, with this machine's certificates, and brokers and databases as Debian has them (tests/images).
+mmdebstrap, with this machine's certificates, and brokers and databases as Debian has them (tests/support/images).
 """
 
 from __future__ import annotations

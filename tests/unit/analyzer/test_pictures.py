@@ -131,7 +131,7 @@ def test_no_name_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
 def test_what_a_killed_process_left_half_written_goes_at_the_next_start(tmp_path: Path) -> None:
     script = (
         "import os, signal, sys; sys.path.insert(0, sys.argv[2])\n"
-        "from pathlib import Path; from posture.pictures import PictureFolder, Quarantine\n"
+        "from pathlib import Path; from posture.analyzer.pictures import PictureFolder, Quarantine\n"
         "os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)\n"
         "root = Path(sys.argv[1])\n"
         "if sys.argv[3] == 'pictures': PictureFolder(root / 'pictures').write_many([('a.jpg', b'x')])\n"
@@ -179,7 +179,7 @@ def test_a_folder_where_nothing_can_be_locked_is_told_and_nothing_is_left_in_it(
 def test_two_processes_that_write_the_same_picture_leave_a_whole_one(tmp_path: Path) -> None:
     script = (
         "import sys; sys.path.insert(0, sys.argv[2])\n"
-        "from pathlib import Path; from posture.pictures import PictureFolder\n"
+        "from pathlib import Path; from posture.analyzer.pictures import PictureFolder\n"
         "folder = PictureFolder(Path(sys.argv[1])); input()\n"
         "for _ in range(50): folder.write_many([('a.jpg', sys.argv[3].encode() * 100_000)])\n"
     )

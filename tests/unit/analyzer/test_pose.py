@@ -153,7 +153,7 @@ def test_the_sample_clip_shows_good_bad_and_nobody() -> None:
 
 
 def test_without_a_gpu_auto_warns_and_uses_the_cpu(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING, "posture.pose"), PoseEstimator(MODEL, "auto") as estimator:
+    with caplog.at_level(logging.WARNING, "posture.analyzer.pose"), PoseEstimator(MODEL, "auto") as estimator:
         in_use = estimator.delegate
     if in_use == "gpu":
         pytest.skip("this machine has a usable GPU")
@@ -196,7 +196,7 @@ def run_python(code: str, *path: Path, **environment: str) -> subprocess.Complet
     )
 
 
-OPEN = "from pathlib import Path; from posture.pose import PoseEstimator; import numpy as np\n"
+OPEN = "from pathlib import Path; from posture.analyzer.pose import PoseEstimator; import numpy as np\n"
 LOOK = (
     f"with PoseEstimator(Path({str(MODEL)!r}), 'auto') as e: e.detect(e.view(np.zeros((64, 64, 3), np.uint8)), 0)"
 )

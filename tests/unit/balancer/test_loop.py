@@ -677,4 +677,4 @@ def test_the_three_scheduling_scripts_meet_the_reader_with_the_same_map() -> Non
     assert len({id(script.GPU_QUERIES) for script in scripts}) == 1
     for script in scripts:
         first_lines = Path(script.__file__).read_text().splitlines()[:45]
-        assert "GPU_QUERIES = config.GPU_QUERIES" in first_lines, script.__name__
+        assert "GPU_QUERIES = loading.GPU_QUERIES" in first_lines, script.__name__

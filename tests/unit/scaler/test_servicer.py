@@ -164,22 +164,22 @@ def test_the_contract_is_kedas() -> None:
 
 def test_no_handler_can_start_a_process_ask_kubernetes_or_query_prometheus() -> None:
     """The servicer's module, and all of ours that it imports, know nothing that could."""
-    program = "import sys; sys.path.insert(0, sys.argv[1]); import posture.scaler; print(*sys.modules)"
+    program = "import sys; sys.path.insert(0, sys.argv[1]); import posture.scaler.servicer; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", program, str(ROOT)], capture_output=True, text=True, check=True, timeout=60
     ).stdout.split()
     ours = {name for name in loaded if name.startswith("posture.")}
-    assert ours == {"posture.scaler", "posture.debounce"}
+    assert ours == {"posture.scaler", "posture.scaler.servicer", "posture.scaler.debounce"}
     assert not {"requests", "urllib3", "lightkube", "httpx"} & set(loaded)
     imported = set()
-    for name in ours:
+    for name in ours - {"posture.scaler"}:
         for node in ast.walk(ast.parse((ROOT / f"{name.replace('.', '/')}.py").read_text())):
             if isinstance(node, ast.Import):
                 imported |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 imported.add(str(node.module))
     allowed = {"__future__", "asyncio", "collections.abc", "dataclasses", "time", "typing"}
-    allowed |= {"externalscaler_pb2", "grpc", "prometheus_client", "posture.debounce"}
+    allowed |= {"externalscaler_pb2", "grpc", "prometheus_client", "posture.scaler.debounce"}
     assert imported <= allowed
 
 

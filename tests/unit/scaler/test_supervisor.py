@@ -192,8 +192,8 @@ def test_no_balancer_survives_its_supervisor_that_is_killed(tmp_path: Path) -> N
     program = f"""
 import asyncio, sys, threading
 sys.path.insert(0, {str(ROOT)!r})
-from posture.children import Child
-from posture.supervisor import Supervisor
+from posture.system.children import Child
+from posture.scaler.supervisor import Supervisor
 threading.Thread(target=threading.Event().wait, daemon=True).start()  # as gRPC's are there
 command = [sys.executable, "-c", {STUBBORN!r}, {str(mark)!r}]
 asyncio.run(Supervisor(lambda: Child("balancer", command, None), 1).run())

@@ -335,8 +335,8 @@ def test_prune_deletes_what_was_received_before_and_nothing_else(backend: Backen
 def test_prune_takes_small_steps_and_gets_through(
     backend: Backend, monkeypatch: pytest.MonkeyPatch, apart_s: int
 ) -> None:
-    for module in ("store_sqlite", "store_postgres", "store_supabase"):
-        monkeypatch.setattr(f"posture.{module}.PRUNE_ROWS", 30)
+    for module in ("sqlite", "postgres", "supabase"):
+        monkeypatch.setattr(f"posture.store.{module}.PRUNE_ROWS", 30)
     store = backend.open(timeout_s=20)
     store.write([a_row(number, received_time=NOON + timedelta(seconds=number * apart_s)) for number in range(100)])
     store.write([a_row(2000)])
@@ -725,11 +725,19 @@ def test_sqlite_is_synced_at_every_commit(tmp_path: Path) -> None:
 def test_sqlite_rows_outlive_a_process_that_is_killed_after_the_write(tmp_path: Path) -> None:
     script = (
         "import os, signal, sys; sys.path[:0] = sys.argv[2:]\n"
-        "from test_store import a_row; from posture.store import open_store\n"
+        "from test_store import a_row; from posture.store.opening import open_store\n"
         "open_store(sys.argv[1]).write([a_row(1)]); os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     path = tmp_path / "posture.db"
-    command = [sys.executable, "-c", script, f"sqlite:///{path}", str(ROOT), str(Path(__file__).parent)]
+    command = [
+        sys.executable,
+        "-c",
+        script,
+        f"sqlite:///{path}",
+        str(ROOT),
+        str(Path(__file__).parent),
+        str(ROOT / "tests" / "support"),
+    ]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     with contextlib.closing(sqlite3.connect(path)) as db:
         assert db.execute("SELECT frame_id FROM posture_log").fetchall() == [("frame-1",)]
