@@ -140,9 +140,9 @@ class Bench:
         return ready == self.flags.streams
 
     def _account(self) -> Path:
-        """The rights of deploy/rbac-scaler.yaml, under which requests are counted."""
+        """The rights of deploy/base/rbac-scaler.yaml, under which requests are counted."""
         rules: dict[str, list[Mapping[str, Any]]] = {"Role": [], "ClusterRole": []}
-        for item in yaml.safe_load_all((ROOT / "deploy" / "rbac-scaler.yaml").read_text()):
+        for item in yaml.safe_load_all((ROOT / "deploy" / "base" / "rbac-scaler.yaml").read_text()):
             if item and item["kind"] in rules:
                 rules[item["kind"]] += item["rules"]
         return self.cluster.role(NAMESPACE, "scaler", rules["Role"], rules["ClusterRole"])

@@ -1,4 +1,4 @@
-"""Scaler and balancer inside the cluster: deploy/ as objects, applied for a farm and taken away again.
+"""Scaler and balancer inside the cluster: deploy/base/ as objects, applied for a farm and taken away again.
 
 An administrator may have set deploy/ up before (``kubectl apply -k deploy``): then only the Deployment's image and
 replicas are changed, and its settings. Otherwise all of it is made here, and marked, so that stop.py
@@ -23,7 +23,7 @@ from posture.kube.client import KubeClient, Object
 from posture.kube.kinds import Kind
 from posture.runtime import ROOT, Stop
 
-FOLDER = ROOT / "deploy"
+FOLDER = ROOT / "deploy" / "base"
 LEFT_OUT = frozenset({"namespace.yaml", "rbac-operator.yaml"})
 """An administrator's: they come before everything else."""
 NAME = "posture-scaler"
@@ -93,7 +93,7 @@ class InCluster:
             yield from ((kind, verb) for verb in ("get", "create", "patch"))
 
     def objects(self) -> list[Object]:
-        """Return deploy/'s objects as this farm has them, and the settings as a ConfigMap."""
+        """Return deploy/base/'s objects as this farm has them, and the settings as a ConfigMap."""
         found = []
         for name in yaml.safe_load((FOLDER / "kustomization.yaml").read_text(encoding="utf-8"))["resources"]:
             if name not in LEFT_OUT:

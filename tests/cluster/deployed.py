@@ -12,7 +12,8 @@ import yaml
 from control_plane import Cluster
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-DEPLOY = ROOT / "deploy"
+BASE = ROOT / "deploy" / "base"
+WITH_TLS = ROOT / "deploy" / "overlays" / "tls"
 Right = tuple[str, str, str]
 """Verb, API group and resource."""
 REVIEWS = ("create", "authorization.k8s.io", "selfsubjectaccessreviews")
@@ -57,8 +58,8 @@ def send(
 
 
 def account(cluster: Cluster, namespace: str, name: str) -> Path:
-    """The kubeconfig of an account of deploy/rbac-*.yaml, with its rights there, in a test's namespace."""
-    path = DEPLOY / f"rbac-{name.removeprefix('posture-')}.yaml"
+    """The kubeconfig of an account of deploy/base/rbac-*.yaml, with its rights there, in a test's namespace."""
+    path = BASE / f"rbac-{name.removeprefix('posture-')}.yaml"
     text = path.read_text().replace("namespace: posture-farm", f"namespace: {namespace}")
     text = text.replace("resourceNames: [posture-farm]", f"resourceNames: [{namespace}]")
     for item in yaml.safe_load_all(text):
@@ -75,10 +76,10 @@ def account(cluster: Cluster, namespace: str, name: str) -> Path:
 
 
 def granted(name: str) -> set[Right]:
-    """What deploy/rbac-<name>.yaml allows."""
+    """What deploy/base/rbac-<name>.yaml allows."""
     return {
         (verb, group, resource)
-        for rule, _ in _rules(DEPLOY / f"rbac-{name.removeprefix('posture-')}.yaml")
+        for rule, _ in _rules(BASE / f"rbac-{name.removeprefix('posture-')}.yaml")
         for verb in rule["verbs"]
         for group in rule["apiGroups"]
         for resource in rule["resources"]

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,26 @@ import pytest
 import yaml
 from balancing import Farm
 from control_plane import Cluster
-from deployed import DEPLOY, REVIEWS, ROOT, account, granted, objects_of, send
+from deployed import BASE, REVIEWS, ROOT, WITH_TLS, account, granted, objects_of, send
+from kustomize_tool import render
 from lightkube.resources.apps_v1 import Deployment
 from lightkube.resources.core_v1 import Namespace
+from lightkube.resources.rbac_authorization_v1 import ClusterRole, ClusterRoleBinding
 
-FILES = sorted(path for path in DEPLOY.glob("*.yaml") if path.name != "kustomization.yaml")
+DEPLOY = ROOT / "deploy"
+FILES = [
+    *sorted(path for path in BASE.glob("*.yaml") if path.name != "kustomization.yaml"),
+    DEPLOY / "secret-example.yaml",
+    WITH_TLS / "trigger-authentication.yaml",
+    *sorted(ROOT.glob("posture-job-*.yaml")),
+]
+CLUSTERWIDE = {"ClusterRole": ClusterRole, "ClusterRoleBinding": ClusterRoleBinding}
 
 
 @pytest.fixture
 def posture_farm(cluster: Cluster) -> Iterator[str]:
     """The namespace that the files name."""
-    (namespace,) = objects_of(DEPLOY / "namespace.yaml")
+    (namespace,) = objects_of(BASE / "namespace.yaml")
     assert send(cluster, namespace) == ""
     yield "posture-farm"
     cluster.client.delete(Namespace, "posture-farm")
@@ -33,23 +43,22 @@ def posture_farm(cluster: Cluster) -> Iterator[str]:
 def test_every_object_is_accepted_by_the_api_server_without_an_unknown_field(
     cluster: Cluster, posture_farm: str
 ) -> None:
-    files = [*FILES, ROOT / "deploy-tls" / "trigger-authentication.yaml", *sorted(ROOT.glob("posture-job-*.yaml"))]
     refused = {
         f"{path.name}: {item['kind']} {item['metadata']['name']}": answer
-        for path in files
+        for path in FILES
         for item in objects_of(path)
         if (answer := send(cluster, item, dry_run=True))
     }
     assert refused == {}
-    (scaler, _) = objects_of(DEPLOY / "scaler.yaml")
+    (scaler, _) = objects_of(BASE / "scaler.yaml")
     broken: dict[str, Any] = {**scaler, "spec": {**scaler["spec"], "replica": 1}}
     assert "replica" in send(cluster, broken, dry_run=True), "the check itself is strict"
 
 
 def test_the_patch_for_mutual_tls_fits_the_deployment(cluster: Cluster, posture_farm: str) -> None:
-    scaler, _ = objects_of(DEPLOY / "scaler.yaml")
+    scaler, _ = objects_of(BASE / "scaler.yaml")
     assert send(cluster, scaler) == ""
-    (patch,) = objects_of(ROOT / "deploy-tls" / "scaler.yaml")
+    (patch,) = objects_of(WITH_TLS / "scaler.yaml")
     assert send(cluster, patch, content="application/strategic-merge-patch+json") == ""
     template = cluster.client.get(Deployment, "posture-scaler", namespace=posture_farm).spec.template
     (container,) = template.spec.containers
@@ -59,6 +68,25 @@ def test_the_patch_for_mutual_tls_fits_the_deployment(cluster: Cluster, posture_
     for name in ("TLS_CERT", "TLS_KEY", "CLIENT_CA"):
         assert variables[f"POSTURE_SCALER_{name}"].startswith(f"{mounts['tls']}/")
     assert "POSTURE_BALANCER_LAST_NODE_FILE" in variables, "what was there stays"
+
+
+def test_kustomize_switches_mutual_tls_on_and_off_again(
+    cluster: Cluster, posture_farm: str, request: pytest.FixtureRequest
+) -> None:
+    """As kubectl apply -k deploy, -k deploy/overlays/tls and again -k deploy, on a farm that is set up."""
+    for item in render(DEPLOY):
+        if resource := CLUSTERWIDE.get(item["kind"]):  # its namespace does not take it away
+            request.addfinalizer(partial(cluster.client.delete, resource, item["metadata"]["name"]))
+    mounted = []
+    for folder in (DEPLOY, WITH_TLS, DEPLOY):
+        answers = {f"{item['kind']} {item['metadata']['name']}": send(cluster, item) for item in render(folder)}
+        assert {name: answer for name, answer in answers.items() if answer} == {}
+        template = cluster.client.get(Deployment, "posture-scaler", namespace=posture_farm).spec.template
+        (container,) = template.spec.containers
+        mounted.append({mount.name for mount in container.volumeMounts})
+        by_tls = {entry.name for entry in container.env if (entry.value or "").startswith("/tls/")}
+        assert len(by_tls) == (3 if folder == WITH_TLS else 0)
+    assert mounted == [{"config", "tmp"}, {"config", "tmp", "tls"}, {"config", "tmp"}]
 
 
 def test_the_balancers_account_may_do_exactly_what_the_balancer_asks_for(farm: Farm, namespace: str) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from balancing import MOVE, Farm, annotations
-from deployed import DEPLOY, objects_of
+from deployed import BASE, objects_of
 
 PINNED = {"posture-farm/pinned": "true"}
-OBJECTS = {item["kind"]: item for item in objects_of(DEPLOY / "rbac-scaler.yaml")}
+OBJECTS = {item["kind"]: item for item in objects_of(BASE / "rbac-scaler.yaml")}
 RULES: list[dict[str, Any]] = OBJECTS["Role"]["rules"]
 """Of the design's verbs those that are used; it also lists get and watch, which paged lists do without."""
 CLUSTER_RULES: list[dict[str, Any]] = OBJECTS["ClusterRole"]["rules"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any, cast
 import pytest
 import requests
 import yaml
+from kustomize_tool import render
 from servers import find_program, free_port
 
 from posture.kube import labels, taint
@@ -24,8 +24,10 @@ from posture.settings import table
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
-WITH_TLS = ROOT / "deploy-tls"
-MANIFESTS = sorted([*DEPLOY.glob("*.yaml"), *WITH_TLS.glob("*.yaml")])
+BASE = DEPLOY / "base"
+WITH_TLS = DEPLOY / "overlays" / "tls"
+FOLDERS = [DEPLOY, BASE, WITH_TLS]
+MANIFESTS = sorted(path for folder in FOLDERS for path in folder.glob("*.yaml"))
 ALERTS = DEPLOY / "monitoring" / "alerts.yml"
 
 
@@ -47,38 +49,52 @@ def test_every_object_is_known_as_the_farms() -> None:
             assert item["metadata"]["labels"][labels.PART_OF] == labels.OURS, (path, item["kind"])
         clusterwide = item["kind"] in {"Namespace", "ClusterRole", "ClusterRoleBinding"}
         assert item["metadata"].get("namespace") == (None if clusterwide else table.Kubernetes().namespace)
-    deployment = find("Deployment", DEPLOY / "scaler.yaml")
+    deployment = find("Deployment", BASE / "scaler.yaml")
     farm = {name: value for name, value in labels.of_farm(table.Kubernetes().farm).items() if value}
     assert farm.items() <= deployment["metadata"]["labels"].items(), "stop.py finds it by these"
     assert labels.STREAM not in deployment["spec"]["template"]["metadata"]["labels"], "it is no analyzer"
 
 
 def test_kustomize_gets_every_file_but_the_example_of_a_secret() -> None:
-    names = yaml.safe_load((DEPLOY / "kustomization.yaml").read_text())["resources"]
-    assert sorted(names) == sorted(
-        path.name
-        for path in DEPLOY.glob("*.yaml")
-        if path.name not in {"kustomization.yaml", "secret-example.yaml"}
-    )
+    names = yaml.safe_load((BASE / "kustomization.yaml").read_text())["resources"]
+    assert sorted(names) == sorted(path.name for path in BASE.glob("*.yaml") if path.name != "kustomization.yaml")
+    assert yaml.safe_load((DEPLOY / "kustomization.yaml").read_text())["resources"] == ["base"]
     tls = yaml.safe_load((WITH_TLS / "kustomization.yaml").read_text())
-    assert tls["resources"] == ["../deploy", "trigger-authentication.yaml"]
+    assert tls["resources"] == ["../../base", "trigger-authentication.yaml"]
     assert tls["patches"] == [{"path": "scaler.yaml"}]
 
 
-@pytest.mark.parametrize("folder", [DEPLOY, WITH_TLS], ids=lambda path: path.name)
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
 def test_kustomize_takes_no_folder_that_it_lies_in(folder: Path) -> None:
     for name in yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]:
         assert not folder.is_relative_to((folder / name).resolve()), "kustomize calls that a cycle"
-    kubectl = shutil.which("kubectl")
-    if kubectl is None:
-        return
-    done = subprocess.run(
-        [kubectl, "kustomize", str(folder)], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    kinds = [item["kind"] for item in yaml.safe_load_all(done.stdout)]
+    kinds = [item["kind"] for item in render(folder)]
     assert kinds.count("Deployment") == 1
     assert ("TriggerAuthentication" in kinds) == (folder == WITH_TLS)
+    assert "Secret" not in kinds
+
+
+def test_kustomize_renders_what_the_files_say() -> None:
+    """posture/lifecycle/scaler_in_cluster.py reads the files without kustomize."""
+    files = [item for _, item in objects(*BASE.glob("*.yaml"))]
+    rendered = render(DEPLOY)
+    assert len(rendered) == len(files)
+    assert all(item in rendered for item in files)
+
+
+def test_the_overlay_for_tls_adds_to_the_base_and_changes_the_deployment_alone() -> None:
+    base, tls = render(BASE), render(WITH_TLS)
+    added = [item for item in tls if item not in base]
+    assert [item["kind"] for item in added] == ["Deployment", "TriggerAuthentication"]
+    (lost,) = (item for item in base if item not in tls)
+    assert lost["kind"] == "Deployment"
+    before, after = (item["spec"]["template"]["spec"]["containers"][0] for item in (lost, added[0]))
+    assert all(entry in after["env"] for entry in before["env"])
+    assert {entry["name"] for entry in after["env"] if entry not in before["env"]} == {
+        "POSTURE_SCALER_TLS_CERT",
+        "POSTURE_SCALER_TLS_KEY",
+        "POSTURE_SCALER_CLIENT_CA",
+    }
 
 
 def test_a_farm_of_another_name_has_its_own_scaler_behind_the_service() -> None:
@@ -103,7 +119,7 @@ def test_the_example_of_a_secret_has_all_keys_that_pods_read_and_no_value() -> N
     secret = find("Secret", DEPLOY / "secret-example.yaml")
     assert set(secret["stringData"].values()) == {""}
     asked = set()
-    for path in [*ROOT.glob("posture-job-*.yaml"), DEPLOY / "scaler.yaml"]:
+    for path in [*ROOT.glob("posture-job-*.yaml"), BASE / "scaler.yaml"]:
         asked |= set(re.findall(r"name: posture-farm, key: (\w+)", path.read_text()))
     assert set(secret["stringData"]) == asked
     known = {table.environment_name(section, name) for section, name, _ in table.all_settings()}
@@ -111,7 +127,7 @@ def test_the_example_of_a_secret_has_all_keys_that_pods_read_and_no_value() -> N
 
 
 def test_the_scalers_pod_may_nothing_and_runs_beside_the_masters_taint() -> None:
-    pod = find("Deployment", DEPLOY / "scaler.yaml")["spec"]["template"]["spec"]
+    pod = find("Deployment", BASE / "scaler.yaml")["spec"]["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"]
     assert pod["securityContext"]["runAsUser"] == 10001
     (container,) = pod["containers"]
@@ -126,8 +142,8 @@ def test_the_scalers_pod_may_nothing_and_runs_beside_the_masters_taint() -> None
 
 
 def test_keda_alone_reaches_the_scalers_port() -> None:
-    policies = {item["metadata"]["name"]: item["spec"] for _, item in objects(DEPLOY / "network-policy.yaml")}
-    scaler = find("Deployment", DEPLOY / "scaler.yaml")["spec"]["template"]["metadata"]["labels"]
+    policies = {item["metadata"]["name"]: item["spec"] for _, item in objects(BASE / "network-policy.yaml")}
+    scaler = find("Deployment", BASE / "scaler.yaml")["spec"]["template"]["metadata"]["labels"]
     policy = policies["posture-scaler"]
     assert policy["podSelector"]["matchLabels"].items() <= scaler.items()
     assert policy["policyTypes"] == ["Ingress"]
@@ -135,7 +151,7 @@ def test_keda_alone_reaches_the_scalers_port() -> None:
     openings = [rule for rule in policy["ingress"] if port in [entry["port"] for entry in rule["ports"]]]
     keda = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "keda"}}}
     assert openings == [{"from": [keda], "ports": [{"protocol": "TCP", "port": port}]}]
-    service = find("Service", DEPLOY / "scaler.yaml")
+    service = find("Service", BASE / "scaler.yaml")
     assert service["spec"]["type"] == "ClusterIP"
     address = f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc:{port}"
     for path in ROOT.glob("posture-job-*.yaml"):

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 from control_plane import Cluster, ScaledJob
-from deployed import REVIEWS, account, granted, objects_of, send
-from life import ROOT, Checkout, everything
+from deployed import BASE, REVIEWS, account, granted, objects_of, send
+from life import Checkout, everything
 from lightkube.resources.apps_v1 import Deployment
 from lightkube.resources.core_v1 import ConfigMap, Pod
 from scaled_jobs import is_ready, name_of
@@ -70,7 +70,7 @@ def test_what_an_administrator_has_made_gets_image_settings_and_replicas_with_th
     flags: list[str],
 ) -> None:
     account(cluster, namespace, NAME)
-    for item in objects_of(ROOT / "deploy" / "scaler.yaml"):
+    for item in objects_of(BASE / "scaler.yaml"):
         item["metadata"]["namespace"] = namespace
         assert send(cluster, item) == ""
     checkout.environ["KUBECONFIG"] = str(account(cluster, namespace, "posture-operator"))
