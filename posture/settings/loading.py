@@ -131,7 +131,7 @@ def _take_from_file(
         mistakes.append(f"{where}: {dotted}: unknown key{did_you_mean(name, list(known))}")
         return
     entry = known[name]
-    if entry.metadata["secret"] or (dotted == "database.url" and _has_password(str(value))):
+    if entry.metadata["secret"] or (entry.metadata["may_hold_secret"] and _has_password(str(value))):
         variable = environment_name(owner, name)
         mistakes.append(
             f"{where}: {dotted}: secrets don't belong into this file; set {variable} or {variable}_FILE"
@@ -204,8 +204,7 @@ def _parse_into(target: dict[str, Any], name: str, entry: Any, value: Any, where
     try:
         target[name] = entry.metadata["parse"](value)
     except NotAcceptedError:
-        hidden = entry.metadata["may_hold_secret"] or name == "url"  # a URL may carry a password
-        shown = "the value" if hidden else repr(value)
+        shown = repr(value) if entry.metadata["shown"] else "the value"
         mistakes.append(f"{where}: {shown} is not accepted; accepted: {entry.metadata['accepted']}")
 
 

@@ -23,7 +23,24 @@ def _setting(
     env: str = "",
     secret: bool = False,
     may_hold_secret: bool = False,
+    shown: bool = True,
+    travels: bool = True,
 ) -> Any:
+    """Describe one setting.
+
+    Args:
+        default: its value where nothing is given.
+        parse: turns what YAML, the environment or a flag holds into the value.
+        accepted: what ``parse`` accepts, in words.
+        why: what the setting is for.
+        unit: of the value, for the documentation.
+        env: the environment variable, if it is not named after section and field.
+        secret: the value is a secret: it is taken from the environment only and never printed.
+        may_hold_secret: the value can contain a secret; it may be read from a file, like a secret.
+        shown: whether error messages may repeat a value that is not accepted.
+        travels: whether a pod gets the same value as this machine. Secrets never travel.
+    """
+    holds_secret = secret or may_hold_secret
     metadata = {
         "parse": parse,
         "accepted": accepted,
@@ -31,9 +48,11 @@ def _setting(
         "unit": unit,
         "env": env,
         "secret": secret,
-        "may_hold_secret": secret or may_hold_secret,
+        "may_hold_secret": holds_secret,
+        "shown": shown and not holds_secret,
+        "travels": travels and not holds_secret,
     }
-    return field(default=default, metadata=metadata, repr=not secret and not may_hold_secret)
+    return field(default=default, metadata=metadata, repr=not holds_secret)
 
 
 def _bytes(default: int, why: str, low: int = 1024) -> Any:
@@ -51,14 +70,29 @@ def _count(default: int, why: str, low: int = 0) -> Any:
 
 
 def _file(default: str, why: str) -> Any:
-    return _setting(default, parsers.path, "a path", why)
+    """Describe the path of a file or folder. A pod has its own paths, so it does not travel."""
+    return _setting(default, parsers.path, "a path", why, travels=False)
+
+
+def _optional_file(why: str) -> Any:
+    """Describe a path that may be empty."""
+    return _setting("", parsers.text, "a path", why, travels=False)
+
+
+def _address(
+    default: str, parse: parsers.Parser, accepted: str, why: str, *, env: str = "", may_hold_secret: bool = False
+) -> Any:
+    """Describe the address of a server. A pod reaches it by another one; a URL can contain a password."""
+    return _setting(
+        default, parse, accepted, why, env=env, may_hold_secret=may_hold_secret, shown=False, travels=False
+    )
 
 
 @dataclass(frozen=True)
 class Mqtt:
     """The broker between cameras and analyzers."""
 
-    url: str = _setting(
+    url: str = _address(
         "mqtt://127.0.0.1:1883",
         parsers.broker,
         "mqtt://host:port or mqtts://host:port (TLS)",
@@ -66,9 +100,9 @@ class Mqtt:
     )
     username: str = _setting("", parsers.text, "text", "empty: the broker lets anyone in")
     password: str = _setting("", parsers.text, "text", "the broker's password for that user", secret=True)
-    ca_file: str = _setting("", parsers.text, "a path", "the authority that signed the broker's certificate")
-    cert_file: str = _setting("", parsers.text, "a path", "our client certificate, where the broker asks for one")
-    key_file: str = _setting("", parsers.text, "a path", "its private key")
+    ca_file: str = _optional_file("the authority that signed the broker's certificate")
+    cert_file: str = _optional_file("our client certificate, where the broker asks for one")
+    key_file: str = _optional_file("its private key")
     prefix: str = _setting(
         "", parsers.prefix, "letters, digits, - and _, parts joined by /", "lets two farms share a broker"
     )
@@ -91,7 +125,7 @@ class Mqtt:
 class Database:
     """Where rows go."""
 
-    url: str = _setting(
+    url: str = _address(
         "sqlite:///posture.db",
         parsers.url("sqlite:///", "postgresql://", "postgres://", "https://", "http://"),
         "sqlite:///path, postgresql://user@host/database, or https://project (Supabase)",
@@ -201,8 +235,8 @@ class Analyzer:
     bad_for_s: float = _seconds(60.0, "an alert comes after this long in Bad")
     alert_cooldown_s: float = _seconds(300.0, "at most one alert in this time")
     backlog_after_s: float = _seconds(5.0, "a frame that is later than this raises no alert")
-    progress_file: str = _setting(
-        "", parsers.text, "a path", "touched while the analyzer gets on, for python3 -m posture.health; empty: none"
+    progress_file: str = _optional_file(
+        "touched while the analyzer gets on, for python3 -m posture.health; empty: none"
     )
     stuck_after_s: float = _seconds(60.0, "with frames in hand and none finished for this long, it is stuck", 1.0)
 
@@ -211,7 +245,7 @@ class Analyzer:
 class Prometheus:
     """Where GPU usage is read. What is read for which node stands in GPU_QUERIES."""
 
-    url: str = _setting(
+    url: str = _address(
         "http://127.0.0.1:9090",
         parsers.web_address,
         "http://host:port or https://host:port, with a path where there is one",
@@ -220,7 +254,7 @@ class Prometheus:
     username: str = _setting("", parsers.text, "text", "empty: no basic authentication")
     password: str = _setting("", parsers.text, "text", "the password for that user", secret=True)
     token: str = _setting("", parsers.text, "text", "a bearer token, instead of user and password", secret=True)
-    ca_file: str = _setting("", parsers.text, "a path", "the authority that signed the server's certificate")
+    ca_file: str = _optional_file("the authority that signed the server's certificate")
     timeout_s: float = _seconds(5.0, "how long one query may take", 0.1)
     scrape_interval_s: float = _seconds(
         5.0, "how often Prometheus reads the exporters: a window's due number of samples follows from it", 0.1
@@ -327,13 +361,9 @@ class Scaler:
         "host:port, or empty",
         "where KEDA finds the scaler; empty: this machine's address as the cluster sees it",
     )
-    tls_cert: str = _setting(
-        "", parsers.text, "a path", "our certificate, with what signed it; re-read when it changes"
-    )
-    tls_key: str = _setting("", parsers.text, "a path", "its private key")
-    client_ca: str = _setting(
-        "", parsers.text, "a path", "only clients with a certificate of this authority are answered"
-    )
+    tls_cert: str = _optional_file("our certificate, with what signed it; re-read when it changes")
+    tls_key: str = _optional_file("its private key")
+    client_ca: str = _optional_file("only clients with a certificate of this authority are answered")
     insecure: bool = _setting(
         False, parsers.boolean, "true or false", "plaintext beyond this machine; in a cluster it needs no asking"
     )
@@ -407,9 +437,9 @@ class Settings:
         return replace(self.analyzer, **self.streams.get(pi_id, {}))
 
     def pod_environment(self, pi_id: str) -> dict[str, str]:
-        """Return the variables that give these settings to a stream's analyzer in a pod; defaults need none.
+        """Return the environment variables that give these settings to a stream's analyzer in a pod.
 
-        Secrets, addresses and paths are not among them: in a pod they are others, and its ScaledJob has them.
+        Defaults are left out. So are secrets, addresses and paths: a pod has its own, which its ScaledJob sets.
         """
         found: dict[str, str] = {}
         for section, values in (
@@ -418,9 +448,8 @@ class Settings:
             ("analyzer", self.for_stream(pi_id)),
         ):
             for entry in fields(values):
-                value, about = getattr(values, entry.name), entry.metadata
-                elsewhere = about["may_hold_secret"] or about["accepted"] == "a path" or entry.name == "url"
-                if value != entry.default and not elsewhere:
+                value = getattr(values, entry.name)
+                if value != entry.default and entry.metadata["travels"]:
                     text = str(value).lower() if isinstance(value, bool) else str(value)
                     found[environment_name(section, entry.name)] = text
         return found
