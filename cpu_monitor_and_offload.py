@@ -43,7 +43,8 @@ from posture.scaler.servicer import METRIC, Answers, Calls, ExternalScaler
 from posture.scaler.supervisor import Supervisor
 from posture.system.children import Child
 from posture.system.probes import Exposition
-from posture.usage.prometheus import MetricUnavailable, Prometheus
+from posture.usage.prometheus import Prometheus
+from posture.usage.readings import UsageUnknownError
 
 LAST_CALLS_S = 1.0
 BALANCER_STOP_S = 3.0
@@ -120,7 +121,7 @@ def show_once(settings: table.Settings, prometheus: Prometheus) -> int:
     usage = Usage(answers)
     usage.take(prometheus.sample())
     for node, found in usage.sampled.items():
-        print(f"{node}: unknown" if isinstance(found, MetricUnavailable) else f"{node}: {found.value:.1f} %")
+        print(f"{node}: unknown" if isinstance(found, UsageUnknownError) else f"{node}: {found.value:.1f} %")
     debounce = answers.debounce
     print(f"{'Active' if debounce.active else 'inactive'}, {METRIC} {debounce.value:.1f}")
     return EXIT_OK if usage.valid_at is not None else EXIT_FAILED

@@ -27,7 +27,8 @@ from posture.manifests.scaled_job import Manifest
 from posture.runtime import EXIT_OK, run_script, setup_logging
 from posture.settings import loading, table
 from posture.settings.flags import flag_type
-from posture.usage.prometheus import MetricUnavailable, Prometheus, Reading
+from posture.usage.prometheus import Prometheus
+from posture.usage.readings import Reading, UsageUnknownError
 
 log = logging.getLogger("patch_scaledjob")
 
@@ -127,12 +128,12 @@ def placed_before(source: Manifest, target: Path) -> str | None:
         return source.node
 
 
-def sample(settings: table.Settings) -> dict[str, Reading | MetricUnavailable]:
+def sample(settings: table.Settings) -> dict[str, Reading | UsageUnknownError]:
     """Return node -> its usage, or why no stream can be placed there."""
     sampled = Prometheus(settings.prometheus, settings.gpu_queries).sample()
     master = settings.kubernetes.master
     if master in sampled:
-        sampled[master] = MetricUnavailable(master, None, "is kubernetes.master, which is tainted for streams")
+        sampled[master] = UsageUnknownError(master, None, "is kubernetes.master, which is tainted for streams")
     return sampled
 
 

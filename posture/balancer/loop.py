@@ -33,7 +33,8 @@ from posture.runtime import EXIT_FAILED, EXIT_OK, Stop
 from posture.settings.paths import path_of
 from posture.settings.table import Balancer as BalancerSettings
 from posture.settings.table import Settings
-from posture.usage.prometheus import Average, Prometheus, Window
+from posture.usage.prometheus import Prometheus
+from posture.usage.window import Average, Window
 
 log = logging.getLogger("posture.balancer")
 

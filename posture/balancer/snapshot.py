@@ -26,7 +26,8 @@ from posture.kube.objects import Job, Node, Pod, ScaledJob
 from posture.planning import model
 from posture.planning.ledger import Ledger
 from posture.planning.model import Keda, Phase, Snapshot
-from posture.usage.prometheus import Average, MetricUnavailable
+from posture.usage.readings import UsageUnknownError
+from posture.usage.window import Average
 
 log = logging.getLogger("posture.snapshot")
 
@@ -231,7 +232,7 @@ class SnapshotMaker:
         self._watch = watch
 
     def make(
-        self, view: View, averages: Mapping[str, Average | MetricUnavailable], unsettled: frozenset[str]
+        self, view: View, averages: Mapping[str, Average | UsageUnknownError], unsettled: frozenset[str]
     ) -> Snapshot:
         """Return what one loop plans with.
 
@@ -254,7 +255,7 @@ class SnapshotMaker:
         name: str,
         host: str | None,
         view: View,
-        averages: Mapping[str, Average | MetricUnavailable],
+        averages: Mapping[str, Average | UsageUnknownError],
         used: Mapping[str, Mapping[str, float]],
     ) -> model.Node:
         found = averages.get(name)

@@ -9,7 +9,7 @@ from random import Random
 
 from posture.errors import FailedError
 from posture.planning.planner import even_spread
-from posture.usage.prometheus import MetricUnavailable, Reading
+from posture.usage.readings import Reading, UsageUnknownError
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Placement:
 def place(
     before: Mapping[str, str | None],
     pinned: Mapping[str, str],
-    sampled: Mapping[str, Reading | MetricUnavailable],
+    sampled: Mapping[str, Reading | UsageUnknownError],
     seed: int | None,
 ) -> Placement:
     """Spread streams evenly over the nodes whose usage is known.
@@ -57,7 +57,7 @@ def place(
         FailedError: no node's usage is known; it names each and why.
     """
     usage = {node: found.value for node, found in sampled.items() if isinstance(found, Reading)}
-    unknown = {node: found for node, found in sampled.items() if isinstance(found, MetricUnavailable)}
+    unknown = {node: found for node, found in sampled.items() if isinstance(found, UsageUnknownError)}
     if not usage:
         reasons = "\n".join(f"  {found}" for found in unknown.values())
         raise FailedError(f"no node's GPU usage is known, so that nothing can be placed:\n{reasons}")

@@ -29,7 +29,8 @@ from posture.scaler.server import check_exposure, credentials, is_loopback
 from posture.settings import table
 from posture.settings.table import Settings
 from posture.system import commands
-from posture.usage.prometheus import MetricUnavailable, Prometheus, Reading
+from posture.usage.prometheus import Prometheus
+from posture.usage.readings import Reading, UsageUnknownError
 
 OLDEST_KEDA = (2, 20)
 """What the farm is tested with."""
@@ -94,7 +95,7 @@ class Survey:
     reached: bool = False
     nodes: list[Node] = field(default_factory=list)
     scaled_jobs: dict[str, Object] = field(default_factory=dict)
-    readings: dict[str, Reading | MetricUnavailable] = field(default_factory=dict)
+    readings: dict[str, Reading | UsageUnknownError] = field(default_factory=dict)
     tolerations: list[list[Object]] = field(default_factory=list)
 
     def images(self) -> dict[str, str]:
@@ -520,7 +521,7 @@ def check_metrics(intent: Intent, survey: Survey) -> Iterator[Finding]:
     except UserError as error:
         yield Finding(str(error), "correct cluster.yaml: prometheus")
         return
-    unknown = [reading for reading in survey.readings.values() if isinstance(reading, MetricUnavailable)]
+    unknown = [reading for reading in survey.readings.values() if isinstance(reading, UsageUnknownError)]
     for reading in unknown:
         yield Finding(
             f"no GPU usage of {reading}",

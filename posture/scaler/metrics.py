@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from posture.scaler.refresher import Usage
 from posture.scaler.servicer import Answers, Calls
 from posture.scaler.supervisor import Supervisor
-from posture.usage.prometheus import Reading
+from posture.usage.readings import Reading
 
 
 class ScalerCollector(Collector):

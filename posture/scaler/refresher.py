@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Mapping
 
 from posture.scaler.servicer import Answers
-from posture.usage.prometheus import MetricUnavailable, Reading
+from posture.usage.readings import Reading, UsageUnknownError
 
-Sampled = Mapping[str, Reading | MetricUnavailable]
+Sampled = Mapping[str, Reading | UsageUnknownError]
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Usage:
         """Take what one query found."""
         self.sampled = sampled
         self._log_problems(
-            {node: found.reason for node, found in sampled.items() if isinstance(found, MetricUnavailable)}
+            {node: found.reason for node, found in sampled.items() if isinstance(found, UsageUnknownError)}
         )
         usage = {node: found.value for node, found in sampled.items() if isinstance(found, Reading)}
         now = time.monotonic()

@@ -1,4 +1,5 @@
-"""How busy each node is, read from Prometheus: one query for all nodes, every value with its time, nothing guessed.
+"""The GPU usage of each node, read from Prometheus with one query for all nodes.
 
-Must not know what is decided from it.
+Every value carries the time of its scrape, and a value that is missing, stale or invalid is an error, never a 0.
+Must not know what is decided from the usage.
 """

@@ -24,7 +24,7 @@ from posture.lifecycle import container_images, preflight, rollout
 from posture.runtime import Stop
 from posture.settings.table import GpuQuery, Images, Kubernetes, Settings
 from posture.system import commands
-from posture.usage.prometheus import MetricUnavailable, Reading
+from posture.usage.readings import Reading, UsageUnknownError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -387,7 +387,7 @@ def test_streams_go_where_they_can_run(found: list[Node], fit: set[str]) -> None
 
 
 def test_a_node_without_a_metric_gets_no_stream() -> None:
-    readings = {"b": MetricUnavailable("b", None, "down"), "c": READING}
+    readings = {"b": UsageUnknownError("b", None, "down"), "c": READING}
     survey = preflight.Survey(True, [node("b"), node("c")], {}, readings)
     assert set(survey.fit(SETTINGS)) == {"c"}
 

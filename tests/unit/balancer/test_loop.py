@@ -30,7 +30,8 @@ from posture.planning import model
 from posture.planning.ledger import Ledger
 from posture.planning.model import Keda, Move, MoveKind, Phase, Rules
 from posture.planning.planner import plan_offloads
-from posture.usage.prometheus import Average, MetricUnavailable
+from posture.usage.readings import UsageUnknownError
+from posture.usage.window import Average
 
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = 500
@@ -582,7 +583,7 @@ def test_the_plan_in_words_has_every_number() -> None:
 
 def test_a_missing_metric_is_explained() -> None:
     maker = SnapshotMaker(Ledger(Rules()), Watch())
-    why = MetricUnavailable("agx", None, "gpu{} is stale")
+    why = UsageUnknownError("agx", None, "gpu{} is stale")
     snapshot = maker.make(view(scaled_job("agx"), [], []), {"agx": why}, frozenset())
     assert snapshot.nodes[0].usage is None
     assert "gpu{} is stale" in plan_text.summary(snapshot, plan_offloads(snapshot, Rules(), random.Random(1)))

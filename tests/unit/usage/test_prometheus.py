@@ -23,7 +23,9 @@ from servers import PrometheusServer, free_port
 from posture.errors import UserError
 from posture.settings import table
 from posture.settings.table import GpuQuery
-from posture.usage.prometheus import Average, MetricUnavailable, Prometheus, Reading, Window
+from posture.usage.prometheus import Prometheus
+from posture.usage.readings import Reading, UsageUnknownError
+from posture.usage.window import Average, Window
 
 INTERVAL_S = 0.5
 HUNTER2 = "$2b$04$ZayLSij2ZQFIkbLgcgGGseL1NH5cKiXYYJssvf3s1da.u6RiJHIom"
@@ -66,7 +68,7 @@ def settings_for(server: PrometheusServer, **changes: Any) -> table.Prometheus:
     return dataclasses.replace(table.Prometheus(), **given)
 
 
-def sample(server: PrometheusServer, *nodes: str, **changes: Any) -> dict[str, Reading | MetricUnavailable]:
+def sample(server: PrometheusServer, *nodes: str, **changes: Any) -> dict[str, Reading | UsageUnknownError]:
     return Prometheus(settings_for(server, **changes), gpu_queries(*nodes)).sample()
 
 
@@ -81,7 +83,7 @@ def sample_until(server: PrometheusServer, node: str, wanted: Callable[[Any], bo
 
 
 def is_unavailable(found: object) -> bool:
-    return isinstance(found, MetricUnavailable)
+    return isinstance(found, UsageUnknownError)
 
 
 def test_a_fresh_value_is_read_with_the_time_of_its_own_scrape(farm: Farm) -> None:
@@ -139,7 +141,7 @@ def test_what_is_no_percentage_is_refused_naming_node_and_value(farm: Farm, usag
     farm.exporter.wait_for_scrapes(b)
     found = sample(farm.server, a, b)
     refused = found[a]
-    assert isinstance(refused, MetricUnavailable)
+    assert isinstance(refused, UsageUnknownError)
     assert refused.node == a
     assert str(refused.value) in {shown, f"{shown}.0"}
     assert str(refused) == f'{a}: {METRIC}{{instance="{a}.test:9100"}} is {shown}; accepted: 0 to 100'
@@ -165,7 +167,7 @@ def test_an_exporter_that_stamps_old_times_is_stale_though_its_scrape_is_fresh(f
     farm.exporter.show(a, f"{METRIC} 7 {int((time.time() - 10) * 1000)}")
     farm.exporter.wait_for_scrapes(a)
     found = sample(farm.server, a)[a]
-    assert isinstance(found, MetricUnavailable)
+    assert isinstance(found, UsageUnknownError)
     assert "is stale: 7 is 1" in str(found)
 
 
@@ -244,7 +246,7 @@ def test_a_window_counts_distinct_scrapes_and_averages_them(farm: Farm) -> None:
     assert 10 < average.value < 20
     assert average.until - average.since >= (average.scrapes - 1) * INTERVAL_S / 2
     without = window.averages()[b]
-    assert isinstance(without, MetricUnavailable)
+    assert isinstance(without, UsageUnknownError)
     assert "is not there" in str(without)
     assert "0 scrapes in 2 s; accepted: 3 of the 4" in str(without)
 
@@ -266,7 +268,7 @@ def test_a_window_in_which_prometheus_was_stopped_gives_no_usage_for_any_node(
     window.add(away)
     assert str(away["a"]) == f"a: Prometheus at {prometheus.url} can't be reached: Connection refused"
     for node, average in window.averages().items():
-        assert isinstance(average, MetricUnavailable), node
+        assert isinstance(average, UsageUnknownError), node
         assert "can't be reached" in str(average)
         assert "accepted: 8 of the 12" in str(average)
     prometheus.start()
@@ -365,7 +367,7 @@ def test_a_hostile_name_that_got_past_the_settings_matches_nothing(farm: Farm) -
         GpuQuery(instance + "\\", METRIC),
     ):
         found = Prometheus(settings_for(farm.server), {a: query}).sample()[a]
-        assert isinstance(found, MetricUnavailable)
+        assert isinstance(found, UsageUnknownError)
         assert "is not there" in str(found)
 
 
