@@ -1,7 +1,7 @@
 # The farm's images: one for each stream's analyzer (they share all layers but the last), one for scaler and balancer.
 #   docker build --target analyzer --build-arg APP=Images_From_Pi1.py -t posture-analyzer:pi1 .
 #   docker build --target scheduler -t posture-scheduler .
-# docs/containers.md says what they need at run time, and how large they are.
+# docs/containers.md says what they need at run time and how large they are.
 
 ARG BASE=debian:bookworm-slim
 
@@ -17,7 +17,7 @@ ENV PATH=/opt/venv/bin:$PATH \
 WORKDIR /app
 STOPSIGNAL SIGTERM
 
-# pip stays here, and nothing is compiled: each package has a wheel for amd64 and arm64
+# pip stays in this stage. Nothing is compiled: every package has wheels for amd64 and arm64.
 FROM python AS builder
 ARG PIP_INDEX_URL
 RUN apt-get update && apt-get install -y --no-install-recommends python3-pip python3-venv \
@@ -33,8 +33,8 @@ COPY requirements/analyzer.txt ./
 RUN /usr/bin/python3 -m pip install -r analyzer.txt
 
 FROM python AS analyzer
-# What mediapipe and its cv2 load. Mesa's drivers, 180 MB, go again: a GPU's own come with its container runtime.
-# An image for a GPU that Mesa drives (/dev/dri) begins FROM this one with: apt-get update && apt-get -f install
+# Shared libraries of mediapipe and its cv2. Mesa's drivers (180 MB) are removed again: the container runtime mounts a
+# GPU's own drivers. For a GPU that Mesa drives (/dev/dri), build FROM this image: apt-get update && apt-get -f install
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libegl1 libgl1 libgles2 libglib2.0-0 \
     && dpkg --purge --force-depends libgl1-mesa-dri libllvm15 libz3-4 libxml2 libicu72 \
@@ -45,7 +45,7 @@ ENV MPLCONFIGDIR=/tmp/matplotlib \
 COPY --from=analyzer-packages /opt/venv /opt/venv
 COPY models models
 COPY posture posture
-# the only places that are written to, beside /tmp
+# besides /tmp the only places that are written to
 VOLUME ["/app/analyzed_images", "/app/quarantine"]
 USER 10001:10001
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 CMD ["python3", "-m", "posture.health"]
