@@ -55,8 +55,8 @@ ENV APP=${APP}
 COPY ${APP} ./
 
 FROM builder AS scheduler-packages
-COPY requirements/scheduler.txt ./
-RUN /usr/bin/python3 -m pip install -r scheduler.txt
+COPY requirements/scheduler-image.txt ./
+RUN /usr/bin/python3 -m pip install -r scheduler-image.txt
 
 FROM python AS scheduler
 COPY --from=scheduler-packages /opt/venv /opt/venv

@@ -119,7 +119,7 @@ def test_the_readmes_make_commands_are_targets() -> None:
         assert re.search(rf"^{target}:", makefile, re.M)
 
 
-@pytest.mark.parametrize("role", ["analyzer", "camera", "scheduler", "local", "dev"])
+@pytest.mark.parametrize("role", ["analyzer", "camera", "scheduler", "scheduler-image", "local", "dev"])
 def test_requirements_are_pinned_with_hashes_and_name_no_host(role: str) -> None:
     text = (ROOT / "requirements" / f"{role}.txt").read_text()
     packages = re.split(r"\n(?=[A-Za-z0-9])", text.split("\n", 1)[1])
