@@ -11,16 +11,12 @@ Calls are answered from memory; one query every few seconds, for all nodes at on
 
 import argparse
 import asyncio
-import contextlib
 import dataclasses
 import logging
 import os
-import signal
 import sys
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
@@ -31,25 +27,11 @@ from posture.settings.flags import flag_type
 GPU_QUERIES = loading.GPU_QUERIES
 """Node -> instance and metric; edited in cluster.yaml."""
 
-from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
-
 from posture.errors import UserError
-from posture.runtime import EXIT_FAILED, EXIT_OK, run_script, setup_logging
-from posture.scaler.debounce import Debounce
-from posture.scaler.metrics import ScalerCollector
-from posture.scaler.refresher import Refresher, Usage
-from posture.scaler.server import ScalerServer, check_exposure, split_listen
-from posture.scaler.servicer import METRIC, Answers, Calls, ExternalScaler
-from posture.scaler.supervisor import Supervisor
-from posture.system.children import Child
-from posture.system.probes import Exposition
+from posture.runtime import run_script, setup_logging
+from posture.scaler.server import check_exposure
+from posture.scaler.service import serve, show_once
 from posture.usage.prometheus import Prometheus
-from posture.usage.readings import UsageUnknownError
-
-LAST_CALLS_S = 1.0
-BALANCER_STOP_S = 3.0
-"""Our whole stop takes less than five seconds."""
-HANGS_AFTER_S = 5.0
 
 log = logging.getLogger("scaler")
 
@@ -106,114 +88,6 @@ def balancer_command(flags: argparse.Namespace, settings: table.Settings) -> lis
     if flags.config:
         command += ["--config", str(flags.config.resolve())]
     return command + [flag for flag, given in (("--dry-run", flags.dry_run), ("--debug", flags.debug)) if given]
-
-
-def answers_of(settings: table.Settings) -> Answers:
-    """Return the answers as they are before anything is known."""
-    # a reading speaks for the time until the next one is due and has had its time to come
-    trusted_s = settings.scaler.refresh_s + settings.prometheus.timeout_s
-    return Answers(Debounce(settings.balancer.threshold, settings.scaler.stabilize_s, trusted_s))
-
-
-def show_once(settings: table.Settings, prometheus: Prometheus) -> int:
-    """Print each node's usage, and what KEDA would be told."""
-    answers = answers_of(settings)
-    usage = Usage(answers)
-    usage.take(prometheus.sample())
-    for node, found in usage.sampled.items():
-        print(f"{node}: unknown" if isinstance(found, UsageUnknownError) else f"{node}: {found.value:.1f} %")
-    debounce = answers.debounce
-    print(f"{'Active' if debounce.active else 'inactive'}, {METRIC} {debounce.value:.1f}")
-    return EXIT_OK if usage.valid_at is not None else EXIT_FAILED
-
-
-class Service:
-    """All parts, from start to end; made in the event loop.
-
-    Before there is data the answer is Active. So the balancer, which runs from the first Active on, starts with us.
-
-    Args:
-        settings: all of them.
-        prometheus: where the usage is read.
-        balancer: the command that starts it; None: it runs elsewhere.
-    """
-
-    def __init__(self, settings: table.Settings, prometheus: Prometheus, balancer: Sequence[str] | None) -> None:
-        self.settings = settings
-        self.stopping = asyncio.Event()
-        self.ready = False
-        self.loop = asyncio.get_running_loop()
-        scaler, registry = settings.scaler, CollectorRegistry()
-        self.answers = answers_of(settings)
-        usage, calls = Usage(self.answers), Calls(registry, scaler.max_tracked)
-        self.refresher = Refresher(
-            prometheus.sample, scaler.refresh_s, self._in_loop(usage.take), self._in_loop(self.stopping.set)
-        )
-        self.server = ScalerServer(scaler, ExternalScaler(self.answers, calls, scaler.max_rpc_s))
-        self.supervisor = None
-        if balancer is not None:
-            self.supervisor = Supervisor(lambda: Child("balancer", balancer, None), scaler.backoff_max_s)
-        registry.register(ScalerCollector(usage, self.answers, calls, self.supervisor))
-        for collector in (ProcessCollector, PlatformCollector):
-            collector(registry=registry)
-        if scaler.metrics_port:
-            host = split_listen(scaler.listen)[0]
-            Exposition(host, scaler.metrics_port, registry, self.is_unhealthy, self.is_unready)
-
-    async def run(self) -> int:
-        """Answer until SIGTERM or SIGINT, and return the exit status."""
-        asked = False
-
-        def on_signal() -> None:
-            nonlocal asked
-            asked = True
-            self.stopping.set()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self.loop.add_signal_handler(number, on_signal)
-        await self.server.start()
-        self.ready = True
-        self.refresher.start()
-        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(self.stopping.wait())]
-        if self.supervisor is not None:
-            tasks.append(asyncio.create_task(self.supervisor.run()))
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        await self._stop()
-        await asyncio.gather(*tasks[1:])
-        return EXIT_OK if asked else EXIT_FAILED
-
-    async def _stop(self) -> None:
-        self.ready = False
-        self.answers.close()
-        ends = [self.server.stop(LAST_CALLS_S)]
-        if self.supervisor is not None:
-            ends.append(self.supervisor.stop(BALANCER_STOP_S))
-        await asyncio.gather(*ends)
-
-    def is_unhealthy(self) -> str:
-        """Return what speaks against going on; called in a thread of the exposition."""
-        turned = threading.Event()
-        self._in_loop(turned.set)()
-        return "" if turned.wait(HANGS_AFTER_S) else f"the event loop hasn't turned for {HANGS_AFTER_S:g} s"
-
-    def is_unready(self) -> str:
-        """Return what speaks against being asked. How old the usage is doesn't: the last answer holds."""
-        return "" if self.ready else "the gRPC server is not up"
-
-    def _in_loop(self, call: Callable[..., object]) -> Callable[..., object]:
-        """Return a function for other threads, that calls this one in the event loop."""
-
-        def hand_over(*arguments: object) -> None:
-            # a loop that is closed belongs to a process that ends
-            with contextlib.suppress(RuntimeError):
-                self.loop.call_soon_threadsafe(call, *arguments)
-
-        return hand_over
-
-
-async def serve(settings: table.Settings, prometheus: Prometheus, balancer: Sequence[str] | None) -> int:
-    """Answer until a signal, and return the exit status."""
-    return await Service(settings, prometheus, balancer).run()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import logging
-import ssl
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
@@ -18,7 +15,7 @@ from grpc_reflection.v1alpha import reflection
 import externalscaler_pb2 as wire
 import externalscaler_pb2_grpc as wire_grpc
 from posture.errors import UserError
-from posture.settings.paths import path_of
+from posture.scaler.tls import credentials
 from posture.settings.table import Scaler
 
 SERVICE = wire.DESCRIPTOR.services_by_name["ExternalScaler"].full_name
@@ -117,104 +114,3 @@ def is_loopback(host: str) -> bool:
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     return False
-
-
-def credentials(settings: Scaler) -> grpc.ServerCredentials | None:
-    """Return TLS with our certificate, mutual if there is a client CA; None without a certificate.
-
-    Raises:
-        UserError: a file is missing or no certificate, or the settings don't fit together.
-    """
-    if not settings.tls_cert and not settings.tls_key and not settings.client_ca:
-        return None
-    if not settings.tls_cert or not settings.tls_key:
-        raise UserError("scaler.tls_cert and scaler.tls_key: one is missing; accepted: both (scaler.client_ca too)")
-    files = CertificateFiles(settings)
-    return grpc.dynamic_ssl_server_credentials(
-        files.first,
-        files.newer,  # type: ignore[arg-type]  # None: nothing has changed
-        require_client_authentication=bool(settings.client_ca),
-    )
-
-
-class CertificateFiles:
-    """Certificate, key and client CA as they stand on disk, read again when they change.
-
-    gRPC asks at each handshake. While the files don't fit together, as between the two writes of somebody who
-    renews them, what was read before stays in force.
-
-    Raises:
-        UserError: they can't be read, or don't fit together.
-    """
-
-    def __init__(self, settings: Scaler) -> None:
-        self._cert = _File("scaler.tls_cert", path_of(settings.tls_cert))
-        self._key = _File("scaler.tls_key", path_of(settings.tls_key))
-        self._client_ca = _File("scaler.client_ca", path_of(settings.client_ca)) if settings.client_ca else None
-        self._read_at: list[tuple[int, ...]] = []
-        self._complained = ""
-        self.first = self._read()
-
-    def newer(self) -> grpc.ServerCertificateConfiguration | None:
-        """Return what the files hold now; None if they are as before, or not to be used."""
-        try:
-            if self._stamps() == self._read_at:
-                return None
-            read = self._read()
-        except UserError as error:
-            if str(error) != self._complained:
-                self._complained = str(error)
-                _log.error("%s; the certificates that were read before stay in force", error)
-            return None
-        self._complained = ""
-        _log.info("new certificates are in force")
-        return read
-
-    def _read(self) -> grpc.ServerCertificateConfiguration:
-        before = self._stamps()
-        cert, key = self._cert.contents(), self._key.contents()
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        try:
-            context.load_cert_chain(self._cert.path, self._key.path, password=lambda: "")
-        except (ssl.SSLError, ValueError):
-            names = f"{self._cert} and {self._key}"
-            raise UserError(f"{names}: accepted: a certificate and its key (PEM, without a password)") from None
-        client_ca = None
-        if self._client_ca is not None:
-            client_ca = self._client_ca.contents()
-            try:
-                context.load_verify_locations(cadata=client_ca.decode("ascii"))
-            except (ssl.SSLError, ValueError):
-                raise UserError(f"{self._client_ca}: accepted: certificates (PEM)") from None
-        # files that changed while we read them will be read again
-        self._read_at = before
-        return grpc.ssl_server_certificate_configuration([(key, cert)], client_ca)
-
-    def _stamps(self) -> list[tuple[int, ...]]:
-        return [file.stamp() for file in (self._cert, self._key, self._client_ca) if file is not None]
-
-
-@dataclass(frozen=True)
-class _File:
-    setting: str
-    path: Path
-
-    def __str__(self) -> str:
-        return f"{self.setting} {self.path}"
-
-    def contents(self) -> bytes:
-        with self._readable():
-            return self.path.read_bytes()
-
-    def stamp(self) -> tuple[int, ...]:
-        """Return what is different once the file has changed."""
-        with self._readable():
-            seen = self.path.stat()
-        return seen.st_ino, seen.st_mtime_ns, seen.st_size
-
-    @contextlib.contextmanager
-    def _readable(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise UserError(f"{self}: can't be read: {error.strerror}") from None

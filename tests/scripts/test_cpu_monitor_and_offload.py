@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -25,11 +24,6 @@ import yaml
 from gpu_exporter import GpuExporter, gpu_queries
 from scaler_process import ANSWER_S, ROOT, Certificates, ScalerProcess, poll, ref, wire_grpc
 from servers import PrometheusServer, free_port, is_running
-
-import cpu_monitor_and_offload
-from posture.scaler.refresher import Refresher
-from posture.settings import table
-from posture.usage.prometheus import Prometheus
 
 NODES = ("a", "b")
 SHORT: dict[str, Any] = {"stabilize_s": 1.0, "refresh_s": 0.1}
@@ -382,41 +376,6 @@ def test_the_metrics_show_nodes_answers_and_keda(
     assert scaler.page("/healthz") == (200, "ok\n")
     assert scaler.page("/readyz") == (200, "ok\n")
     assert scaler.page("/secrets")[0] == 404
-
-
-def test_an_event_loop_that_hangs_is_unhealthy(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = table.Settings(scaler=table.Scaler(metrics_port=0), gpu_queries=gpu_queries(*NODES))
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-
-    async def make() -> cpu_monitor_and_offload.Service:
-        prometheus = Prometheus(settings.prometheus, settings.gpu_queries)
-        return cpu_monitor_and_offload.Service(settings, prometheus, None)
-
-    service = asyncio.run_coroutine_threadsafe(make(), loop).result(ANSWER_S)
-    monkeypatch.setattr(cpu_monitor_and_offload, "HANGS_AFTER_S", ANSWER_S)
-    assert service.is_unhealthy() == ""
-    released = threading.Event()
-    loop.call_soon_threadsafe(released.wait)
-    monkeypatch.setattr(cpu_monitor_and_offload, "HANGS_AFTER_S", 0.2)
-    assert service.is_unhealthy() == "the event loop hasn't turned for 0.2 s"
-    released.set()
-    asyncio.run_coroutine_threadsafe(service.server.stop(0), loop).result(ANSWER_S)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(ANSWER_S)
-    loop.close()
-
-
-def test_a_refresher_that_ends_by_a_bug_does_not_end_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[threading.ExceptHookArgs] = []
-    monkeypatch.setattr(threading, "excepthook", told.append)
-    ended = threading.Event()
-    refresher = Refresher(lambda: {}["a bug"], 1.0, lambda _: None, ended.set)
-    refresher.start()
-    refresher.join(ANSWER_S)
-    assert ended.is_set()
-    assert told[0].exc_type is KeyError
 
 
 # TLS

@@ -27,8 +27,9 @@ from servers import free_port
 
 from posture.errors import UserError
 from posture.scaler.debounce import Debounce
-from posture.scaler.server import ScalerServer, check_exposure, credentials
+from posture.scaler.server import ScalerServer, check_exposure
 from posture.scaler.servicer import METRIC, Answers, Calls, ExternalScaler
+from posture.scaler.tls import credentials
 from posture.settings.table import Scaler
 
 OVERLOADED = {"agx1": 90.0, "nano1": 95.0}
