@@ -34,6 +34,7 @@ from posture.lifecycle.scaler_here import NAME as SCALER
 from posture.lifecycle.scaler_here import LocalScaler
 from posture.lifecycle.scaler_in_cluster import InCluster
 from posture.lifecycle.steps import Journal, show_plan
+from posture.lifecycle.stopping import stop_farm
 from posture.lifecycle.tear_down import TearDown
 from posture.manifests import scaled_job
 from posture.manifests.scaled_job import Manifest
@@ -43,7 +44,6 @@ from posture.settings import loading
 from posture.settings.flags import flag_type
 from posture.settings.table import Settings
 from posture.system import recorded_processes
-from stop import stop_farm
 
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 WATCH_S = 1.0

@@ -12,78 +12,18 @@ Only what carries this farm's labels, in its namespace, is touched. It may be ru
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from posture.errors import FailedError, UserError
-from posture.kube import client
-from posture.kube.client import KubeClient
-from posture.kube.errors import KubeError
+from posture.lifecycle.stopping import stop_farm
 from posture.lifecycle.tear_down import TearDown
-from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, run_script, setup_logging
+from posture.runtime import Stop, run_script, setup_logging
 from posture.settings import loading
 from posture.settings.table import Settings
 from posture.system import recorded_processes
-
-
-def stop_farm(work: TearDown, *, delete_scaledjobs: bool = False, clean: bool = False) -> int:
-    """Stop the farm; what can't be done is said, and the rest is done all the same.
-
-    Returns:
-        The exit status.
-    """
-    settings = work.settings.kubernetes
-    print(f"stopping farm {settings.farm} in namespace {settings.namespace}", flush=True)
-    failures: list[str] = []
-    kept: list[str] = []
-
-    def attempt(action: Callable[[], object]) -> bool:
-        try:
-            action()
-        except (FailedError, KubeError, UserError) as error:
-            failures.append(str(error))
-            return False
-        return True
-
-    attempt(work.local)
-
-    def in_cluster(cluster: KubeClient) -> None:
-        if attempt(lambda: kept.extend(work.streams(cluster))) and delete_scaledjobs:
-            attempt(lambda: work.remove_objects(cluster))
-            kept.clear()
-        attempt(lambda: work.untaint(cluster))
-
-    def connect() -> None:
-        with client.connect(settings, wait=work.stop.wait) as cluster:
-            in_cluster(cluster)
-
-    attempt(connect)
-    if clean:
-        for path in patched_files():
-            attempt(lambda path=path: work.remove_file(path))  # type: ignore[misc]
-    report(work, kept, failures)
-    return EXIT_FAILED if failures else EXIT_OK
-
-
-def patched_files() -> list[Path]:
-    """Return what patch_scaledjob.py has written beside the scripts."""
-    return sorted(HERE.glob("patched-job-*.yaml"))
-
-
-def report(work: TearDown, kept: Sequence[str], failures: Sequence[str]) -> None:
-    """Say what is left, and what did not work."""
-    if kept:
-        print(f"kept, paused: scaledjob {', '.join(kept)} (python3 stop.py --delete-scaledjobs removes them)")
-    files = patched_files()
-    if files:
-        print(f"kept: {', '.join(path.name for path in files)} (python3 stop.py --clean removes them)")
-    for failure in failures:
-        print(f"error: {failure}", file=sys.stderr)
-    if not failures and not work.dry_run:
-        print("stopped", flush=True)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
