@@ -30,7 +30,8 @@ ENV PIP_PYTHON=/opt/venv/bin/python3 \
 
 FROM builder AS analyzer-packages
 COPY requirements/analyzer.txt ./
-RUN /usr/bin/python3 -m pip install -r analyzer.txt
+# neither the packages' own tests (23 MB) nor their type stubs are needed to run them
+RUN /usr/bin/python3 -m pip install -r analyzer.txt && find /opt/venv \( -type d -name tests -o -name '*.pyi' \) -prune -exec rm -r {} +
 
 FROM python AS analyzer
 # Shared libraries of mediapipe and its cv2. Mesa's drivers (180 MB) are removed again: the container runtime mounts a
@@ -56,7 +57,8 @@ COPY ${APP} ./
 
 FROM builder AS scheduler-packages
 COPY requirements/scheduler-image.txt ./
-RUN /usr/bin/python3 -m pip install -r scheduler-image.txt
+RUN /usr/bin/python3 -m pip install -r scheduler-image.txt \
+    && find /opt/venv \( -type d -name tests -o -name '*.pyi' \) -prune -exec rm -r {} +
 
 FROM python AS scheduler
 COPY --from=scheduler-packages /opt/venv /opt/venv
