@@ -22,6 +22,7 @@ from posture.balancer.moves import Mover, OpenMove, next_steps, open_move_text
 from posture.balancer.snapshot import SnapshotMaker, View, Watch, read_nodes, read_view
 from posture.errors import UserError
 from posture.kube import access, errors, events, kinds, labels
+from posture.kube.annotations import HISTORY
 from posture.kube.client import KubeClient
 from posture.kube.errors import KubeError
 from posture.kube.lease import Lease
@@ -421,7 +422,7 @@ class Balancer:
         nothing = json.dumps(history_to_json(StreamHistory()))
         for stream, scaled_job in view.scaled_jobs.items():
             text = self._history_text(stream)
-            stored = (scaled_job.annotations or {}).get(labels.HISTORY, nothing)
+            stored = (scaled_job.annotations or {}).get(HISTORY, nothing)
             if text != stored and stream not in self._memory.open and self._may_go_on():
                 with self._alone(stream), contextlib.suppress(errors.ConflictError):
                     self._mover.remember(scaled_job, text)
@@ -444,6 +445,6 @@ class Balancer:
 
 def _read_history(scaled_job: ScaledJob) -> StreamHistory:
     try:
-        return history_from_json(json.loads((scaled_job.annotations or {}).get(labels.HISTORY, "{}")))
+        return history_from_json(json.loads((scaled_job.annotations or {}).get(HISTORY, "{}")))
     except (ValueError, RecursionError):
         return StreamHistory()

@@ -15,12 +15,13 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from posture.kube import kinds, labels
+from posture.kube import kinds
 from posture.kube.affinity import with_node
+from posture.kube.annotations import HISTORY, MOVE, path_of, remove_operation, set_operations
 from posture.kube.client import KubeClient, Propagation
 from posture.kube.objects import Job, Pod, ScaledJob
 from posture.planning.model import Move, MoveKind
@@ -56,7 +57,7 @@ class OpenMove:
 
 def open_move_text(scaled_job: ScaledJob) -> str | None:
     """Return the annotation of an open move, None if there is none."""
-    return (scaled_job.annotations or {}).get(labels.MOVE)
+    return (scaled_job.annotations or {}).get(MOVE)
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ class Mover:
             # not the resourceVersion: KEDA raises it at every active poll
             {"op": "test", "path": "/metadata/generation", "value": scaled_job.generation},
             {"op": "add", "path": "/spec/jobTargetRef/template/spec/affinity", "value": affinity},
-            *_set_annotations(scaled_job, {labels.HISTORY: history, labels.MOVE: opened.to_text()}),
+            *set_operations(scaled_job.annotations, {HISTORY: history, MOVE: opened.to_text()}),
         ]
         self._cluster.patch(kinds.SCALED_JOB, scaled_job.name, operations)
         return opened
@@ -202,11 +203,10 @@ class Mover:
         return False
 
     def _close(self, scaled_job: ScaledJob, history: str) -> None:
-        path = _annotation_path(labels.MOVE)
         operations: list[dict[str, Any]] = [
-            {"op": "test", "path": path, "value": open_move_text(scaled_job)},
-            {"op": "remove", "path": path},
-            *_set_annotations(scaled_job, {labels.HISTORY: history}),
+            {"op": "test", "path": path_of(MOVE), "value": open_move_text(scaled_job)},
+            remove_operation(MOVE),
+            *set_operations(scaled_job.annotations, {HISTORY: history}),
         ]
         self._cluster.patch(kinds.SCALED_JOB, scaled_job.name, operations)
 
@@ -217,18 +217,5 @@ class Mover:
             KubeError: the API server did not do it.
         """
         self._cluster.patch(
-            kinds.SCALED_JOB, scaled_job.name, _set_annotations(scaled_job, {labels.HISTORY: history})
+            kinds.SCALED_JOB, scaled_job.name, set_operations(scaled_job.annotations, {HISTORY: history})
         )
-
-
-def _annotation_path(name: str) -> str:
-    return "/metadata/annotations/" + name.replace("~", "~0").replace("/", "~1")
-
-
-def _set_annotations(scaled_job: ScaledJob, values: Mapping[str, str]) -> list[dict[str, Any]]:
-    if scaled_job.annotations is not None:
-        return [{"op": "add", "path": _annotation_path(name), "value": value} for name, value in values.items()]
-    return [
-        {"op": "test", "path": "/metadata/annotations", "value": None},
-        {"op": "add", "path": "/metadata/annotations", "value": dict(values)},
-    ]

@@ -1,4 +1,4 @@
-"""The labels and annotations by which the farm knows what is its own, and what KEDA puts on its Jobs."""
+"""The labels by which the farm recognizes its own objects, and the one that KEDA puts on its Jobs. Pure."""
 
 from __future__ import annotations
 
@@ -14,18 +14,6 @@ STREAM = "posture-farm/stream"
 
 SCALED_JOB = "scaledjob.keda.sh/name"
 """KEDA's, on a Job and its pods: the exact name of the ScaledJob."""
-
-PAUSED = "autoscaling.keda.sh/paused"
-"""KEDA's annotation; ``"true"``: it makes no Job."""
-
-MOVE = "posture-farm/move"
-"""The balancer's annotation of a ScaledJob while a move of it is open: the move as JSON."""
-
-HISTORY = "posture-farm/history"
-"""The balancer's: what it must remember of a stream when it starts again, as JSON."""
-
-PINNED = "posture-farm/pinned"
-"""A person's; ``"true"``: the stream is never moved."""
 
 
 def of_farm(farm: str) -> dict[str, str | None]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from posture.kube.affinity import NODE_LABEL, node_of
-from posture.kube.labels import PAUSED, PINNED, SCALED_JOB, STREAM
+from posture.kube.annotations import PAUSED, PINNED
+from posture.kube.labels import SCALED_JOB, STREAM
 
 CANNOT_START = frozenset(
     {
@@ -31,6 +32,9 @@ CANNOT_START = frozenset(
 PULLING = frozenset({"ContainerCreating", "PodInitializing"})
 """Troubles that pass when the image has arrived."""
 
+DEFAULT_POLLING_S = 30
+"""KEDA's, for a ScaledJob without pollingInterval."""
+
 NOT_PAUSED = frozenset({"0", "f", "F", "false", "False", "FALSE"})
 """Values of KEDA's annotation that don't pause; it takes any other, also a misspelled one, for true."""
 
@@ -40,6 +44,11 @@ def seconds(timestamp: str | None) -> float | None:
     if not timestamp:
         return None
     return datetime.datetime.fromisoformat(timestamp.replace("Z", "+00:00")).timestamp()
+
+
+def name_of(body: Mapping[str, Any]) -> str:
+    """Return an object's name."""
+    return str(body["metadata"]["name"])
 
 
 def _conditions(body: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -63,7 +72,7 @@ class ScaledJob:
     annotations: Mapping[str, str] | None
     """None: it has no annotations at all, which a JSON Patch has to know."""
     pod_spec: Mapping[str, Any] = field(repr=False)
-    polling_interval_s: float = 30.0
+    polling_interval_s: float = DEFAULT_POLLING_S
     ready: bool = False
     active: bool = False
     paused: bool = False
@@ -86,7 +95,7 @@ class ScaledJob:
             node=node_of(pod_spec.get("affinity")),
             annotations=annotations,
             pod_spec=pod_spec,
-            polling_interval_s=float(spec.get("pollingInterval") or 30),
+            polling_interval_s=float(spec.get("pollingInterval") or DEFAULT_POLLING_S),
             ready=_holds(conditions, "Ready"),
             active=_holds(conditions, "Active"),
             paused=paused,

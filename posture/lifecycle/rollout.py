@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from posture.errors import FailedError
 from posture.kube import errors, kinds, labels
 from posture.kube.client import KubeClient, Object
-from posture.kube.objects import Job, Pod, ScaledJob
-from posture.lifecycle.tear_down import is_paused, name_of, set_paused
+from posture.kube.objects import Job, Pod, ScaledJob, name_of
+from posture.kube.pausing import is_paused, set_paused
 from posture.runtime import Stop
 
 REVISION = "posture-farm/revision"

@@ -14,6 +14,8 @@ from posture.errors import FailedError
 from posture.kube import errors, kinds, labels, objects, taint
 from posture.kube.client import KubeClient, Object
 from posture.kube.kinds import Kind
+from posture.kube.objects import name_of
+from posture.kube.pausing import is_paused, set_paused
 from posture.lifecycle import docker_compose
 from posture.lifecycle.scaler_in_cluster import InCluster
 from posture.runtime import Stop
@@ -23,8 +25,6 @@ from posture.system import recorded_processes
 POLL_S = 1.0
 SCALER_STOP_S = 10.0
 """A scaler stops its balancer first, which may be in the middle of a request."""
-DEFAULT_POLLING_S = 30
-"""KEDA's, for a ScaledJob that doesn't say."""
 
 
 @dataclass
@@ -85,8 +85,8 @@ class TearDown:
         for scaled_job in running:
             self._pause(cluster, scaled_job)
         # a poll that had begun before may still make a Job
-        quiet_s = max((polling_interval(item) for item in running), default=0)
-        self._drain(cluster, float(quiet_s))
+        quiet_s = max((objects.ScaledJob.read(item).polling_interval_s for item in running), default=0.0)
+        self._drain(cluster, quiet_s)
         return [name_of(item) for item in scaled_jobs]
 
     def scaled_jobs(self, cluster: KubeClient) -> list[Object]:
@@ -245,38 +245,3 @@ class TearDown:
         self.stop.wait(POLL_S)
         if self.stop.requested:
             raise FailedError("interrupted while Jobs and pods were ending; run python3 stop.py again")
-
-
-def name_of(item: Object) -> str:
-    """Return an object's name."""
-    return str(item["metadata"]["name"])
-
-
-def is_paused(scaled_job: Object) -> bool:
-    """Return whether a ScaledJob is paused by its annotation."""
-    return objects.ScaledJob.read(scaled_job).paused
-
-
-def set_paused(cluster: KubeClient, scaled_job: Object, paused: bool) -> None:
-    """Pause a ScaledJob, or let it go on.
-
-    Raises:
-        KubeError: the API server did not do it.
-    """
-    path = "/metadata/annotations"
-    key = labels.PAUSED.replace("~", "~0").replace("/", "~1")
-    annotations = scaled_job["metadata"].get("annotations") or {}
-    operations: list[Object]
-    if paused:
-        operations = [] if annotations else [{"op": "add", "path": path, "value": {}}]
-        operations.append({"op": "add", "path": f"{path}/{key}", "value": "true"})
-    elif labels.PAUSED in annotations:
-        operations = [{"op": "remove", "path": f"{path}/{key}"}]
-    else:
-        return
-    cluster.patch(kinds.SCALED_JOB, name_of(scaled_job), operations)
-
-
-def polling_interval(scaled_job: Object) -> int:
-    """Return how often KEDA looks at a ScaledJob, in seconds."""
-    return int(scaled_job["spec"].get("pollingInterval") or DEFAULT_POLLING_S)

@@ -18,6 +18,8 @@ import yaml
 
 from posture.errors import UserError
 from posture.kube import affinity, labels
+from posture.kube.annotations import PINNED
+from posture.kube.objects import DEFAULT_POLLING_S
 from posture.manifests.checks import Key, find_mistakes
 from posture.settings.parsers import PI_ID
 
@@ -111,13 +113,13 @@ class Manifest:
     @property
     def pinned(self) -> bool:
         """Whether a person has said where it runs."""
-        said = str((self.get("metadata", "annotations") or {}).get(labels.PINNED, ""))
+        said = str((self.get("metadata", "annotations") or {}).get(PINNED, ""))
         return self.node is not None and said.lower() not in {"", "false", "no"}
 
     @property
     def polling_interval_s(self) -> int:
         """How often KEDA looks whether the stream has its Job."""
-        return int(self.get("spec", "pollingInterval") or 30)
+        return int(self.get("spec", "pollingInterval") or DEFAULT_POLLING_S)
 
     @property
     def grace_period_s(self) -> int:

@@ -20,6 +20,7 @@ from real_nodes import CGROUPS, CONTAINERS
 from watching import wait_for
 
 from posture.kube import labels
+from posture.kube.annotations import MOVE
 
 AWAY_S = 8.0
 """How long what is stopped stays away."""
@@ -186,7 +187,7 @@ def balancer_killed_in_mid_move(farm: RealFarm, _: random.Random) -> None:
 def open_moves(farm: RealFarm) -> list[str]:
     """Streams with an open move."""
     found = farm.cluster.client.list(ScaledJob, namespace=NAMESPACE)
-    return [one.metadata.labels[labels.STREAM] for one in found if labels.MOVE in (one.metadata.annotations or {})]
+    return [one.metadata.labels[labels.STREAM] for one in found if MOVE in (one.metadata.annotations or {})]
 
 
 def prometheus_stopped(farm: RealFarm, _: random.Random) -> None:

@@ -1,0 +1,47 @@
+"""The annotations of a ScaledJob that the farm reads and writes, and the JSON Patch that sets them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+PAUSED = "autoscaling.keda.sh/paused"
+"""KEDA's; ``"true"``: KEDA creates no Jobs."""
+
+MOVE = "posture-farm/move"
+"""The balancer's, while a move of the stream is open: the move as JSON."""
+
+HISTORY = "posture-farm/history"
+"""The balancer's: what it has to remember of the stream after a restart, as JSON."""
+
+PINNED = "posture-farm/pinned"
+"""The operator's; ``"true"``: the stream is never moved."""
+
+ALL_PATH = "/metadata/annotations"
+"""JSON Pointer to all annotations of an object."""
+
+
+def path_of(name: str) -> str:
+    """Return the JSON Pointer to one annotation."""
+    return f"{ALL_PATH}/" + name.replace("~", "~0").replace("/", "~1")
+
+
+def set_operations(present: Mapping[str, str] | None, values: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return the operations of a JSON Patch that set annotations and leave all others as they are.
+
+    Args:
+        present: the object's annotations as last read; None if it has none. In that case the patch fails if an
+            annotation has been added in the meantime.
+        values: name -> value.
+    """
+    if present is not None:
+        return [{"op": "add", "path": path_of(name), "value": value} for name, value in values.items()]
+    return [
+        {"op": "test", "path": ALL_PATH, "value": None},
+        {"op": "add", "path": ALL_PATH, "value": dict(values)},
+    ]
+
+
+def remove_operation(name: str) -> dict[str, Any]:
+    """Return the operation of a JSON Patch that removes an annotation; the patch fails if it is not there."""
+    return {"op": "remove", "path": path_of(name)}
