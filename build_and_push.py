@@ -12,7 +12,6 @@ it says what was done and what undoes it; started again, it goes on from there.
 
 import argparse
 import dataclasses
-import os
 import select
 import shlex
 import signal
@@ -40,8 +39,7 @@ from posture.manifests import scaled_job
 from posture.manifests.scaled_job import Manifest
 from posture.runtime import EXIT_FAILED, EXIT_OK, EXIT_USER_ERROR, Stop, run_script, setup_logging
 from posture.scaler.server import split_listen
-from posture.settings import loading
-from posture.settings.flags import flag_type
+from posture.settings.flags import add_config_flag, add_setting_flag, settings_with_flags, text_given
 from posture.settings.table import Settings
 from posture.system import recorded_processes
 
@@ -51,45 +49,28 @@ WATCH_S = 1.0
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Return the flags; those that override a setting bear its section and name."""
+    """Return the flags."""
     parser = argparse.ArgumentParser(description="Build the images, place the streams, start the scaler.")
 
-    def setting(flag: str, section: str, name: str, metavar: str, about: str) -> None:
-        kind = flag_type(section, name)
-        help_text = f"{about} (default: settings)"
-        parser.add_argument(flag, dest=f"{section}.{name}", type=kind, metavar=metavar, help=help_text)
+    def setting(flag: str, name: str, metavar: str, about: str) -> None:
+        add_setting_flag(parser, flag, name, about, metavar=metavar)
 
-    parser.add_argument("--config", type=Path, metavar="FILE", help="settings (default: cluster.yaml here)")
+    add_config_flag(parser)
     parser.add_argument("--dry-run", action="store_true", help="print findings and the whole plan, touch nothing")
     parser.add_argument("--skip-build", action="store_true", help="use the images that were pushed before")
     parser.add_argument("--in-cluster", action="store_true", help="deploy the scaler instead of starting it here")
     parser.add_argument("--no-wait", action="store_true", help="end when all is started; stop.py stops it")
-    setting("--registry", "images", "registry", "HOST[:PORT][/PATH]", "where the images go")
-    setting("--tag", "images", "tag", "TAG", "the images' tag")
-    setting("--platforms", "images", "platforms", "LIST", "linux/amd64,linux/arm64 or one of them")
-    setting("--master", "kubernetes", "master", "NODE", "taint this node")
-    setting("--scaler-address", "scaler", "address", "HOST:PORT", "where KEDA finds the scaler")
+    setting("--registry", "images.registry", "HOST[:PORT][/PATH]", "where the images go")
+    setting("--tag", "images.tag", "TAG", "the images' tag")
+    setting("--platforms", "images.platforms", "LIST", "linux/amd64,linux/arm64 or one of them")
+    setting("--master", "kubernetes.master", "NODE", "taint this node")
+    setting("--scaler-address", "scaler.address", "HOST:PORT", "where KEDA finds the scaler")
     parser.add_argument(
         "--build-arg", action="append", default=[], metavar="NAME[=VALUE]", help="another one of the Dockerfile"
     )
     parser.add_argument("--seed", type=int, metavar="N", help="of the placement's ties")
     parser.add_argument("--debug", action="store_true", help="log more")
     return parser.parse_args(argv)
-
-
-def read_settings(flags: argparse.Namespace) -> Settings:
-    """Return the settings, with what the flags say.
-
-    Raises:
-        UserError: they are not accepted.
-    """
-    settings = loading.load(flags.config, os.environ)
-    for dotted, value in vars(flags).items():
-        section, _, name = dotted.partition(".")
-        if name and value is not None:
-            changed = dataclasses.replace(getattr(settings, section), **{name: value})
-            settings = dataclasses.replace(settings, **{section: changed})
-    return settings
 
 
 def read_sources() -> tuple[list[Manifest], dict[str, Path]]:
@@ -181,7 +162,7 @@ def prepare(settings: Settings, flags: argparse.Namespace, stop: Stop, open_clie
     address = scaler.address(cluster.server)
     if options.in_cluster:
         # cluster.yaml's is that of a scaler on this machine
-        address = vars(flags)["scaler.address"] or in_cluster.address
+        address = text_given(flags, "scaler.address") or in_cluster.address
         intent = dataclasses.replace(intent, in_cluster=in_cluster)
     farm = Farm(settings, options, sources, scripts, cluster, Survey(), scaler, in_cluster, address, stop)
     patched = {stream: one.data() for stream, one in farm.patched({}).items()}
@@ -219,7 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Look, plan, and bring the farm up."""
     flags = parse(argv)
     setup_logging(flags.debug)
-    settings = read_settings(flags)
+    settings = settings_with_flags(flags)
     stop = Stop()
     stop.install()
     kubernetes = settings.kubernetes

@@ -11,7 +11,6 @@ Calls are answered from memory; one query every few seconds, for all nodes at on
 
 import argparse
 import asyncio
-import dataclasses
 import logging
 import os
 import sys
@@ -22,7 +21,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from posture.settings import loading, paths, table
-from posture.settings.flags import flag_type
+from posture.settings.flags import add_config_flag, add_setting_flag, settings_with_flags
 
 GPU_QUERIES = loading.GPU_QUERIES
 """Node -> instance and metric; edited in cluster.yaml."""
@@ -37,19 +36,18 @@ log = logging.getLogger("scaler")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Return the flags; those that override a setting bear its name."""
+    """Return the flags."""
     parser = argparse.ArgumentParser(description="Answer KEDA from the nodes' usage; keep the balancer running.")
 
     def setting(flag: str, name: str, metavar: str, about: str) -> None:
-        kind = flag_type("scaler", name)
-        parser.add_argument(flag, dest=name, type=kind, metavar=metavar, help=f"{about} (default: settings)")
+        add_setting_flag(parser, flag, f"scaler.{name}", about, metavar=metavar)
 
-    parser.add_argument("--config", type=Path, metavar="FILE", help="settings (default: cluster.yaml here)")
+    add_config_flag(parser)
     setting("--listen", "listen", "ADDRESS", "where KEDA asks: :port or host:port")
     setting("--tls-cert", "tls_cert", "FILE", "our certificate")
     setting("--tls-key", "tls_key", "FILE", "its private key")
     setting("--client-ca", "client_ca", "FILE", "only clients with a certificate of this authority are answered")
-    parser.add_argument("--insecure", action="store_true", default=None, help="plaintext beyond this machine")
+    add_setting_flag(parser, "--insecure", "scaler.insecure", "plaintext beyond this machine")
     setting("--metrics-port", "metrics_port", "PORT", "/metrics, /healthz and /readyz; 0: none")
     setting("--interval", "refresh_s", "S", "how often the usage is read")
     setting("--max-rpc-seconds", "max_rpc_s", "S", "how long a stream of answers may last")
@@ -61,18 +59,16 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def read_settings(flags: argparse.Namespace) -> table.Settings:
-    """Return the settings, with what the flags say of the scaler.
+    """Return the settings of file, environment and flags.
 
     Raises:
         UserError: they are not accepted.
     """
-    settings = loading.load(flags.config, os.environ)
+    settings = settings_with_flags(flags)
     if not settings.gpu_queries:
         file = flags.config or HERE / "cluster.yaml"
         raise UserError(f"{file}: GPU_QUERIES is empty; accepted: node: {{instance: host:port, metric: name}}")
-    names = {entry.name for entry in dataclasses.fields(table.Scaler)}
-    given = {name: value for name, value in vars(flags).items() if name in names and value is not None}
-    return dataclasses.replace(settings, scaler=dataclasses.replace(settings.scaler, **given))
+    return settings
 
 
 def balancer_command(flags: argparse.Namespace, settings: table.Settings) -> list[str]:

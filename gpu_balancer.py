@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import dataclasses
 import logging
-import os
 import random
 import sys
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ from posture.errors import UserError
 from posture.kube import client, errors
 from posture.runtime import Stop, run_script, setup_logging
 from posture.settings import loading, table
+from posture.settings.flags import add_config_flag, add_setting_flag, settings_with_flags
 from posture.system import recorded_processes
 from posture.system.probes import Exposition
 from posture.usage.prometheus import Prometheus
@@ -42,12 +42,16 @@ GPU_QUERIES = loading.GPU_QUERIES
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the flags."""
     parser = argparse.ArgumentParser(description="Move streams off overloaded nodes.")
-    parser.add_argument("--policy", help="guarded or readme (default: settings)")
-    parser.add_argument("--threshold", metavar="PERCENT", help="a node above it is overloaded (default: settings)")
-    parser.add_argument("--window", metavar="S", help="average over so many seconds (default: settings)")
-    parser.add_argument("--sample-interval", metavar="S", help="seconds between samples (default: settings)")
-    parser.add_argument("--interval", metavar="S", help="seconds between windows (default: settings)")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="settings (default: cluster.yaml here)")
+
+    def setting(flag: str, name: str, about: str, metavar: str | None = None) -> None:
+        add_setting_flag(parser, flag, f"balancer.{name}", about, metavar=metavar)
+
+    setting("--policy", "policy", "guarded or readme")
+    setting("--threshold", "threshold", "a node above it is overloaded", "PERCENT")
+    setting("--window", "window_s", "average over so many seconds", "S")
+    setting("--sample-interval", "sample_interval_s", "seconds between samples", "S")
+    setting("--interval", "interval_s", "seconds between windows", "S")
+    add_config_flag(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, change nothing")
     parser.add_argument("--once", action="store_true", help="one loop; ends when its moves are done")
     parser.add_argument("--explain", action="store_true", help="print every veto with its numbers")
@@ -56,28 +60,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def load_settings(flags: argparse.Namespace) -> table.Settings:
-    """Return the settings; a flag counts as its variable of the environment does.
+    """Return the settings of file, environment and flags.
 
     Raises:
         UserError: some are not accepted, or GPU_QUERIES is empty.
     """
-    given = {
-        "policy": ("--policy", flags.policy),
-        "threshold": ("--threshold", flags.threshold),
-        "window_s": ("--window", flags.window),
-        "sample_interval_s": ("--sample-interval", flags.sample_interval),
-        "interval_s": ("--interval", flags.interval),
-    }
-    named = {
-        table.environment_name("balancer", name): entry for name, entry in given.items() if entry[1] is not None
-    }
-    try:
-        settings = loading.load(flags.config, {**os.environ, **{name: value for name, (_, value) in named.items()}})
-    except UserError as error:
-        text = str(error)
-        for variable, (flag, _) in named.items():
-            text = text.replace(f"environment: {variable}:", f"{flag}:")
-        raise UserError(text) from None
+    settings = settings_with_flags(flags)
     if not settings.gpu_queries:
         raise UserError(
             "GPU_QUERIES is empty: no node's usage is known; accepted: at least one node in cluster.yaml"

@@ -11,10 +11,8 @@ Every node gets as many streams as any other, one at most more; the extra ones g
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -26,7 +24,7 @@ from posture.manifests import new_stream, scaled_job
 from posture.manifests.scaled_job import Manifest
 from posture.runtime import EXIT_OK, run_script, setup_logging
 from posture.settings import loading, table
-from posture.settings.flags import flag_type
+from posture.settings.flags import add_config_flag, add_setting_flag, settings_with_flags
 from posture.usage.prometheus import Prometheus
 from posture.usage.readings import Reading, UsageUnknownError
 
@@ -45,46 +43,41 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "files", nargs="*", type=Path, metavar="FILE", help="ScaledJobs (default: posture-job-*.yaml here)"
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="settings (default: cluster.yaml here)")
+    add_config_flag(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan, write nothing")
     parser.add_argument("--seed", type=int, metavar="N", help="of ties (default: follows from streams and usage)")
     parser.add_argument(
         "--output-dir", type=Path, default=HERE, metavar="DIR", help="for the files (default: here)"
     )
-    parser.add_argument(
+    add_setting_flag(
+        parser,
         "--scaler-address",
-        type=flag_type("scaler", "address"),
+        "scaler.address",
+        "where KEDA finds the scaler",
         metavar="HOST:PORT",
-        help="where KEDA finds the scaler (default: settings, else as each file has it)",
+        default="settings, else as each file has it",
     )
     parser.add_argument(
         "--image", metavar="NAME", help="{pi_id} in it stands for the stream (default: settings, else as it is)"
     )
-    parser.add_argument(
-        "--namespace",
-        type=flag_type("kubernetes", "namespace"),
-        metavar="NAME",
-        help="of the ScaledJobs (default: settings)",
-    )
+    add_setting_flag(parser, "--namespace", "kubernetes.namespace", "of the ScaledJobs", metavar="NAME")
     parser.add_argument("--new-stream", metavar="PI_ID", help="write the ScaledJob and the script of a new camera")
     parser.add_argument("--debug", action="store_true", help="log more")
     return parser.parse_args(argv)
 
 
 def read_settings(flags: argparse.Namespace) -> table.Settings:
-    """Return the settings, with what the flags say.
+    """Return the settings of file, environment and flags.
 
     Raises:
         UserError: they are not accepted, or GPU_QUERIES is empty.
     """
-    settings = loading.load(flags.config, os.environ)
+    settings = settings_with_flags(flags)
     if not settings.gpu_queries:
         raise UserError(
             "GPU_QUERIES is empty: no node's usage is known; accepted: at least one node in cluster.yaml"
         )
-    kubernetes = replace(settings.kubernetes, namespace=flags.namespace or settings.kubernetes.namespace)
-    scaler = replace(settings.scaler, address=flags.scaler_address or settings.scaler.address)
-    return replace(settings, kubernetes=kubernetes, scaler=scaler)
+    return settings
 
 
 def check(flags: argparse.Namespace, streams: Sequence[Manifest]) -> None:

@@ -9,11 +9,7 @@ Each frame waits in a spool on this machine's disk until the analyzer has confir
 """
 
 import argparse
-import dataclasses
 import json
-import math
-import os
-import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -27,44 +23,18 @@ from posture.camera.sources import open_source
 from posture.camera.spool import Memory, Spool, Waiting
 from posture.errors import UserError
 from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, run_script, setup_logging
-from posture.settings import loading, parsers, table
-from posture.wire import mqtt
+from posture.settings import parsers
+from posture.settings.flags import (
+    add_config_flag,
+    add_setting_flag,
+    at_least_0,
+    positive,
+    settings_with_flags,
+    whole,
+)
 
 MEMORY_BYTES = 64_000_000
 """What may wait without a spool."""
-
-
-def positive(text: str) -> float:
-    """Parse a number above 0."""
-    number = _number(text)
-    if not number > 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not accepted; accepted: a number above 0")
-    return number
-
-
-def at_least_0(text: str) -> float:
-    """Parse a number that is not below 0."""
-    number = _number(text)
-    if not number >= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not accepted; accepted: a number of at least 0")
-    return number
-
-
-def whole(text: str) -> int:
-    """Parse a whole number above 0."""
-    number = _number(text)
-    if not (number > 0 and number.is_integer()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not accepted; accepted: a whole number above 0")
-    return int(number)
-
-
-def _number(text: str) -> float:
-    """Return a finite number, or else one that is neither above nor below any."""
-    try:
-        number = float(text)
-    except ValueError:
-        return math.nan
-    return number if math.isfinite(number) else math.nan
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -74,18 +44,18 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--source", default="0", help="a webcam's number, picamera, a video, or a folder (default: 0)"
     )
-    parser.add_argument("--broker", metavar="URL", help="mqtt://host:port or mqtts://host:port (default: settings)")
-    parser.add_argument("--prefix", help="the farm's topic prefix (default: settings)")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="settings (default: cluster.yaml here)")
+    add_setting_flag(parser, "--broker", "mqtt.url", "mqtt://host:port or mqtts://host:port", metavar="URL")
+    add_setting_flag(parser, "--prefix", "mqtt.prefix", "the farm's topic prefix")
+    add_config_flag(parser)
     parser.add_argument("--fps", type=positive, default=5.0, help="frames a second (default: 5)")
     parser.add_argument("--loop", action="store_true", help="start a video or folder again at its end")
     parser.add_argument("--limit", type=whole, metavar="N", help="end after N frames")
     parser.add_argument(
         "--tilt", type=at_least_0, default=0.0, metavar="DEG", help="tilt slowly to and fro, so far"
     )
-    parser.add_argument("--ca-file", metavar="FILE", help="who signed the broker's certificate (default: settings)")
-    parser.add_argument("--cert", metavar="FILE", help="our certificate, where the broker asks (default: settings)")
-    parser.add_argument("--key", metavar="FILE", help="its private key (default: settings)")
+    add_setting_flag(parser, "--ca-file", "mqtt.ca_file", "who signed the broker's certificate", metavar="FILE")
+    add_setting_flag(parser, "--cert", "mqtt.cert_file", "our certificate, where the broker asks", metavar="FILE")
+    add_setting_flag(parser, "--key", "mqtt.key_file", "its private key", metavar="FILE")
     parser.add_argument("--spool", type=Path, metavar="DIR", help="where frames wait (default: spool/<pi-id> here)")
     parser.add_argument("--no-spool", action="store_true", help="frames wait in memory, for the broker alone")
     parser.add_argument("--no-fsync", action="store_true", help="spare the disk; a power cut costs the last frames")
@@ -123,30 +93,13 @@ def progress(publisher: Publisher, waiting: Waiting) -> Callable[..., None]:
     return show
 
 
-def mqtt_settings(flags: argparse.Namespace) -> table.Mqtt:
-    """Return the broker's settings: the flags' where there are some, else those of file and environment.
-
-    Raises:
-        UserError: one of them is not accepted.
-    """
-    given = {"ca_file": flags.ca_file, "cert_file": flags.cert, "key_file": flags.key}
-    if flags.broker is not None:
-        given["url"] = str(mqtt.parse_broker(flags.broker))
-    if flags.prefix is not None:
-        given["prefix"] = flags.prefix.strip("/")
-        if not re.fullmatch(r"[A-Za-z0-9_/-]*", given["prefix"]):
-            raise UserError(f"--prefix {flags.prefix!r} is no topic's; accepted: letters, digits, -, _ and /")
-    settings = loading.load(flags.config, os.environ).mqtt
-    return dataclasses.replace(settings, **{name: value for name, value in given.items() if value is not None})
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Publish until the source ends, the limit is reached, or a signal."""
     flags = parse(argv)
     setup_logging(flags.debug)
     if not parsers.PI_ID.fullmatch(flags.pi_id):
         raise UserError(f"--pi-id {flags.pi_id!r} is no stream's name; accepted: a-z, 0-9 and -, up to 32")
-    settings = mqtt_settings(flags)
+    settings = settings_with_flags(flags).mqtt
     frames = open_source(flags.source, loop=flags.loop, tilt_deg=flags.tilt)
     stop = Stop()
     stop.install()

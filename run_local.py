@@ -35,9 +35,9 @@ from posture.demo import summary
 from posture.errors import UserError
 from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, run_script
 from posture.settings import loading, paths
+from posture.settings.flags import add_config_flag, positive
 from posture.system.children import Child
 from posture.system.terminal import Screen
-from publish_images import positive
 
 ANALYZERS = {"pi1": "Images_From_Pi1.py", "pi2": "Images_From_Pi2.py"}
 TILT_DEG = {"pi1": 0.0, "pi2": 15.0}
@@ -319,7 +319,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--limit", type=int, metavar="N", help="end after N frames of each stream")
     parser.add_argument("--output", type=Path, metavar="DIR", help="a new folder (default: local-run/<time>)")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="settings (default: cluster.yaml here)")
+    add_config_flag(parser)
     parser.add_argument("--embedded-broker", action="store_true", help="don't use Mosquitto, even if it is here")
     flags = parser.parse_args(argv)
     if flags.limit is not None and flags.limit < 1:

@@ -10,7 +10,6 @@ Only what carries this farm's labels, in its namespace, is touched. It may be ru
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ sys.path.insert(0, str(HERE))
 from posture.lifecycle.stopping import stop_farm
 from posture.lifecycle.tear_down import TearDown
 from posture.runtime import Stop, run_script, setup_logging
-from posture.settings import loading
+from posture.settings.flags import add_config_flag, settings_with_flags
 from posture.settings.table import Settings
 from posture.system import recorded_processes
 
@@ -29,7 +28,7 @@ from posture.system import recorded_processes
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the flags."""
     parser = argparse.ArgumentParser(description="Stop the farm.")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="settings (default: cluster.yaml here)")
+    add_config_flag(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and touch nothing")
     parser.add_argument(
         "--delete-scaledjobs", action="store_true", help="delete them instead of leaving them paused"
@@ -43,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Stop the farm that cluster.yaml names."""
     flags = parse(argv)
     setup_logging(flags.debug)
-    settings: Settings = loading.load(flags.config, os.environ)
+    settings: Settings = settings_with_flags(flags)
     stop = Stop()
     stop.install()
     work = TearDown(settings, stop, dry_run=flags.dry_run)

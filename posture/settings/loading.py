@@ -1,14 +1,15 @@
-"""cluster.yaml and the environment become validated settings.
+"""Read cluster.yaml, the environment and flags into validated settings.
 
-The environment wins over the file. Secrets come from the environment only: the variable itself, or the
-variable with ``_FILE`` appended, which names a file that holds the value. All mistakes are reported at once.
+A flag wins over the environment, which wins over the file. Secrets come from the environment only: the variable
+itself, or the variable with ``_FILE`` appended, which names a file that holds the value. All mistakes are reported
+at once.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,19 +23,34 @@ from posture.settings.table import SECTIONS, Balancer, Settings, all_settings, e
 from posture.settings.yaml_leaves import Leaf, read_yaml
 
 
-def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
-    """Read cluster.yaml and the environment.
+@dataclass(frozen=True)
+class Override:
+    """What a flag gives to a setting."""
+
+    flag: str
+    """Such as ``--listen``: error messages name it."""
+    text: str
+
+
+def load(
+    path: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Override] | None = None,
+) -> Settings:
+    """Read cluster.yaml and the environment, and apply flags.
 
     Args:
         path: the file; None means cluster.yaml beside the scripts, which may be absent.
         environ: environment variables; None reads none.
+        overrides: section and name of a setting, such as ``scaler.listen`` -> what a flag gives to it. What the
+            environment has for the same setting is not looked at.
 
     Raises:
         UserError: every mistake found, one a line, each with file, line, key, value and what is accepted.
     """
     mistakes: list[str] = []
     given = _read_file(path, mistakes)
-    environ = environ or {}
+    environ, overrides = environ or {}, overrides or {}
     _check_environment_names(environ, mistakes)
     values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     streams: dict[str, dict[str, Any]] = {}
@@ -43,7 +59,11 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
         if key[:1] != ("GPU_QUERIES",):
             _take_from_file(where, key, value, values, streams, mistakes)
     for section, name, entry in all_settings():
-        _take_from_environment(section, name, entry, environ, values, mistakes)
+        override = overrides.get(f"{section}.{name}")
+        if override is not None:
+            _parse_into(values[section], name, entry, override.text, override.flag, mistakes)
+        else:
+            _take_from_environment(section, name, entry, environ, values, mistakes)
     if GPU_QUERIES_VARIABLE in environ:
         variable = f"environment: {GPU_QUERIES_VARIABLE}"
         queries = read_yaml(environ[GPU_QUERIES_VARIABLE], variable, ("GPU_QUERIES",), mistakes)
@@ -203,9 +223,10 @@ def _has_password(url: str) -> bool:
 def _parse_into(target: dict[str, Any], name: str, entry: Any, value: Any, where: str, mistakes: list[str]) -> None:
     try:
         target[name] = entry.metadata["parse"](value)
-    except NotAcceptedError:
+    except NotAcceptedError as refusal:
         shown = repr(value) if entry.metadata["shown"] else "the value"
-        mistakes.append(f"{where}: {shown} is not accepted; accepted: {entry.metadata['accepted']}")
+        reason = f"; {refusal}" if str(refusal) else ""
+        mistakes.append(f"{where}: {shown} is not accepted; accepted: {entry.metadata['accepted']}{reason}")
 
 
 def _check_environment_names(environ: Mapping[str, str], mistakes: list[str]) -> None:

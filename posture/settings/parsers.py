@@ -25,7 +25,7 @@ Parser = Callable[[Any], Any]
 
 
 class NotAcceptedError(Exception):
-    """A parser does not accept a value; the caller knows its file, key and line."""
+    """A parser does not accept a value. Its text, if any, says why; the caller knows file, key and line."""
 
 
 def text(value: Any) -> str:
@@ -56,7 +56,9 @@ def broker(value: Any) -> str:
         raise NotAcceptedError from None
     if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or parts.path not in ("", "/"):
         raise NotAcceptedError
-    if port == 0 or parts.username or parts.password or parts.query:
+    if parts.username or parts.password:
+        raise NotAcceptedError("user and password belong into POSTURE_MQTT_USERNAME and POSTURE_MQTT_PASSWORD")
+    if port == 0 or parts.query:
         raise NotAcceptedError
     return str(value)
 

@@ -41,24 +41,13 @@ class Broker:
 
 
 def parse_broker(url: str) -> Broker:
-    """Return the broker of ``mqtt://host[:port]``, ``mqtts://host[:port]`` or ``host[:port]``.
+    """Return where the broker of a URL listens.
 
-    Raises:
-        UserError: the address is none of these.
+    Args:
+        url: as setting ``mqtt.url`` accepts it: ``mqtt://host[:port]`` or ``mqtts://host[:port]``.
     """
-    accepted = "accepted: mqtt://host:port, mqtts://host:port (TLS) or host:port"
-    try:
-        parts = urlsplit(url if "://" in url else f"mqtt://{url}")
-        port = parts.port
-    except ValueError:
-        raise UserError(
-            f"broker address: brackets must close, the port must be a number from 1 to 65535; {accepted}"
-        ) from None
-    if parts.scheme not in DEFAULT_PORTS or not parts.hostname or parts.path not in ("", "/"):
-        raise UserError(f"broker address: {parts.scheme}://{parts.hostname}{parts.path} is not one; {accepted}")
-    if parts.username or parts.password:
-        raise UserError("broker address: credentials belong into POSTURE_MQTT_USERNAME and POSTURE_MQTT_PASSWORD")
-    return Broker(parts.hostname, port or DEFAULT_PORTS[parts.scheme], parts.scheme == "mqtts")
+    parts = urlsplit(url)
+    return Broker(parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme], parts.scheme == "mqtts")
 
 
 def make_client(client_id: str, protocol: str, settings: Mqtt, *, keep_session: bool) -> paho.Client:

@@ -544,8 +544,8 @@ def test_a_broker_that_is_away_ends_it_with_fail_fast_only(
 @pytest.mark.parametrize(
     ("url", "broker"),
     [
-        ("192.0.2.1", Broker("192.0.2.1", 1883, False)),
-        ("broker.example:1884", Broker("broker.example", 1884, False)),
+        ("mqtt://192.0.2.1", Broker("192.0.2.1", 1883, False)),
+        ("mqtt://broker.example:1884", Broker("broker.example", 1884, False)),
         ("mqtt://broker.example", Broker("broker.example", 1883, False)),
         ("mqtts://broker.example", Broker("broker.example", 8883, True)),
         ("mqtts://[2001:db8::1]:1", Broker("2001:db8::1", 1, True)),
@@ -677,7 +677,10 @@ def test_a_spool_that_cannot_be_made_names_its_path(tmp_path: Path) -> None:
         (["--broker", "mqtt://:70000"], "port"),
         (["--broker", "http://127.0.0.1"], "mqtts://host:port"),
         (["--broker", "mqtt://me:mine@127.0.0.1"], "POSTURE_MQTT_PASSWORD"),
+        (["--broker", "mqtt://127.0.0.1:0"], "mqtts://host:port"),
+        (["--broker", "192.0.2.1:1883"], "mqtts://host:port"),
         (["--prefix", "a/#"], "a/#"),
+        (["--prefix", "a//b"], "a//b"),
         (["--pi-id", "Pi/1"], "Pi/1"),
         (["--fps", "0"], "--fps"),
         (["--limit", "1.5"], "--limit"),
@@ -686,7 +689,8 @@ def test_a_spool_that_cannot_be_made_names_its_path(tmp_path: Path) -> None:
     ],
     ids=[
         "no-folder", "no-pictures", "no-video", "no-webcam", "no-picamera2", "bad-port", "bad-scheme", "password",
-        "bad-prefix", "bad-name", "bad-fps", "bad-limit", "bad-bytes", "bad-drain",
+        "port-0", "no-scheme", "bad-prefix", "empty-part-of-a-prefix", "bad-name",
+        "bad-fps", "bad-limit", "bad-bytes", "bad-drain",
     ],
 )  # fmt: skip
 def test_a_users_mistake_is_one_clear_error_and_status_2(tmp_path: Path, flags: list[str], said: str) -> None:
