@@ -38,10 +38,10 @@ from posture.lifecycle.tear_down import TearDown
 from posture.manifests import scaled_job
 from posture.manifests.scaled_job import Manifest
 from posture.runtime import EXIT_FAILED, EXIT_OK, EXIT_USER_ERROR, Stop, run_script, setup_logging
-from posture.scaler.server import split_listen
 from posture.settings.flags import add_config_flag, add_setting_flag, settings_with_flags, text_given
 from posture.settings.table import Settings
 from posture.system import recorded_processes
+from posture.system.addresses import split_listen
 
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 WATCH_S = 1.0

@@ -14,6 +14,7 @@ import requests
 from posture.runtime import ROOT, Stop
 from posture.settings.table import Images
 from posture.system import commands
+from posture.system.addresses import is_loopback, without_port
 
 ANALYZER_TARGET, SCHEDULER_TARGET = "analyzer", "scheduler"
 """The Dockerfile's two targets."""
@@ -171,17 +172,11 @@ def ask_registry(host: str, timeout_s: float) -> Answer:
             trouble = trouble or str(error)
             continue
         if response.status_code in {200, 401}:
-            plain = scheme == "http" and not is_loopback(host)
+            plain = scheme == "http" and not is_loopback(without_port(host))
             told = ("connections are plain HTTP", INSECURE) if plain else None
             return Answer(True, login=response.status_code == 401, told=told)
         trouble = f"{scheme}://{host}/v2/ answers {response.status_code}"
     return Answer(False, trouble=trouble)
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a registry's host is this machine, where docker takes plain HTTP."""
-    name = host.rpartition(":")[0] or host
-    return name in {"localhost", "[::1]"} or name.startswith("127.")
 
 
 def has_login(host: str, timeout_s: float) -> bool:

@@ -25,11 +25,12 @@ from posture.kube.kinds import Kind
 from posture.kube.objects import Node
 from posture.lifecycle import container_images
 from posture.lifecycle.scaler_in_cluster import CONFIG_MAP, InCluster
-from posture.scaler.server import check_exposure, is_loopback
+from posture.scaler.server import check_exposure
 from posture.scaler.tls import credentials
 from posture.settings import table
 from posture.settings.table import Settings
 from posture.system import commands
+from posture.system.addresses import is_loopback
 from posture.usage.prometheus import Prometheus
 from posture.usage.readings import Reading, UsageUnknownError
 

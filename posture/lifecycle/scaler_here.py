@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 from posture.errors import FailedError
 from posture.runtime import ROOT, Stop
-from posture.scaler.server import split_listen
 from posture.settings.table import Scaler
 from posture.system import recorded_processes
+from posture.system.addresses import split_listen
 from posture.system.children import Child
 
 NAME = "scaler"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +15,7 @@ import externalscaler_pb2_grpc as wire_grpc
 from posture.errors import UserError
 from posture.scaler.tls import credentials
 from posture.settings.table import Scaler
+from posture.system.addresses import is_loopback, split_listen
 
 SERVICE = wire.DESCRIPTOR.services_by_name["ExternalScaler"].full_name
 
@@ -83,12 +82,6 @@ class ScalerServer:
         await self._server.stop(seconds)
 
 
-def split_listen(listen: str) -> tuple[str, int]:
-    """Return host (empty: everywhere) and port of scaler.listen."""
-    host, _, port = listen.rpartition(":")
-    return host, int(port)
-
-
 def check_exposure(settings: Scaler, environ: Mapping[str, str]) -> None:
     """Let plaintext beyond this machine happen only where it is asked for.
 
@@ -105,12 +98,3 @@ def check_exposure(settings: Scaler, environ: Mapping[str, str]) -> None:
             "and --tls-key, or --insecure for plaintext"
         )
     _log.warning("plaintext on %s: anyone who reaches it can ask, and can pose as this scaler", settings.listen)
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a name or an address is of the machine itself."""
-    if host == "localhost":
-        return True
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    return False

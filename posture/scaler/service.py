@@ -15,10 +15,11 @@ from posture.runtime import EXIT_FAILED, EXIT_OK
 from posture.scaler.debounce import Debounce
 from posture.scaler.metrics import ScalerCollector
 from posture.scaler.refresher import Refresher, Usage
-from posture.scaler.server import ScalerServer, split_listen
+from posture.scaler.server import ScalerServer
 from posture.scaler.servicer import METRIC, Answers, Calls, ExternalScaler
 from posture.scaler.supervisor import Supervisor
 from posture.settings import table
+from posture.system.addresses import split_listen
 from posture.system.children import Child
 from posture.system.probes import Exposition
 from posture.usage.prometheus import Prometheus
