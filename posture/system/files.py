@@ -1,0 +1,91 @@
+"""Files that are replaced as a whole: written beside, synced, renamed. A reader sees the old content or the new."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+
+def replace(path: Path, data: bytes, *, temporary: Path | None = None, sync: bool = True) -> None:
+    """Replace a file as a whole, or create it.
+
+    Args:
+        path: the file.
+        data: its new content.
+        temporary: written first and then renamed, in the same folder; None: a hidden name with our process id.
+        sync: return only when the disk has content and name, so that a power cut does not take them back.
+
+    Raises:
+        OSError: the file can't be written; it is as it was.
+    """
+    _replace_all({path: (temporary or _temporary_for(path), data)}, sync=sync)
+
+
+def replace_all(files: Mapping[Path, bytes]) -> None:
+    """Replace files, each as a whole: all are written beside before the first is renamed.
+
+    Args:
+        files: path -> new content.
+
+    Raises:
+        OSError: one can't be written; if it is for lack of space or permission, all are as they were.
+    """
+    _replace_all({path: (_temporary_for(path), data) for path, data in files.items()}, sync=True)
+
+
+def _temporary_for(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}")
+
+
+def _replace_all(files: Mapping[Path, tuple[Path, bytes]], *, sync: bool) -> None:
+    try:
+        for temporary, data in files.values():
+            with temporary.open("wb") as file:
+                write(file, data, sync=sync)
+        for path, (temporary, _) in files.items():
+            os.replace(temporary, path)
+    except OSError:
+        for temporary, _ in files.values():
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+        raise
+    if sync:
+        for folder in {path.parent for path in files}:
+            sync_folder(folder)
+
+
+def write(file: BinaryIO, data: bytes, *, sync: bool = True) -> None:
+    """Write all data to an open file.
+
+    Args:
+        file: open for writing.
+        data: what to write.
+        sync: return only when the disk has it.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    file.write(data)
+    file.flush()
+    if sync:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Return when the disk has the names in a folder, such as that of a file just renamed.
+
+    Raises:
+        OSError: they can't be written.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems sync names by themselves
+            raise
+    finally:
+        os.close(descriptor)
