@@ -70,7 +70,7 @@ def draw(streams: Sequence[StreamResult], path: Path) -> None:
         top, bottom = part.subplots(2, 1, gridspec_kw={"height_ratios": [height, PLOT_IN]})
         part.suptitle(_title(stream), fontsize=16, fontweight="bold")
         _draw_sheet(top, sheet)
-        _draw_angles(bottom, stream)
+        draw_angles(bottom, stream)
     figure.savefig(path, format="png")
 
 
@@ -149,7 +149,13 @@ def _fitted(frame: Picture) -> Picture:
     return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _draw_angles(axes: Axes, stream: StreamResult) -> None:
+def draw_angles(axes: Axes, stream: StreamResult) -> None:
+    """Plot neck and body angle (degrees) over time (seconds), on a ground coloured by verdict.
+
+    Args:
+        axes: to draw on; the legend stands to the right of them.
+        stream: its rows, in order of capture.
+    """
     axes.set_xlabel("seconds")
     axes.set_ylabel("angle to the vertical (degrees)")
     axes.grid(alpha=0.3)
