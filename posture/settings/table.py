@@ -163,7 +163,7 @@ class Analyzer:
     """How a stream is analysed. Each key may also stand under ``streams: <pi_id>:`` for that stream alone."""
 
     rule_set: str = _setting(
-        "upright", parsers.choice(*RULE_SET_NAMES), "one of " + ", ".join(RULE_SET_NAMES), "see docs/operations.md"
+        "upright", parsers.choice(*RULE_SET_NAMES), "one of " + ", ".join(RULE_SET_NAMES), "see docs/rule-sets.md"
     )
     camera_roll_deg: float = _setting(
         0.0,
@@ -347,7 +347,10 @@ class Balancer:
 
 @dataclass(frozen=True)
 class Scaler:
-    """What cpu_monitor_and_offload.py answers to KEDA, and how it keeps the balancer running."""
+    """What cpu_monitor_and_offload.py answers to KEDA, and how it keeps the balancer running.
+
+    Readings are judged by ``balancer.threshold``.
+    """
 
     listen: str = _setting(
         ":50051",
@@ -380,7 +383,11 @@ class Scaler:
 
 @dataclass(frozen=True)
 class Images:
-    """The container images that build_and_push.py makes."""
+    """The container images that build_and_push.py makes.
+
+    Those of analyzers are named ``<registry>/posture-<stream>:<tag>``; that of scaler and balancer is
+    ``<registry>/posture-scheduler:<tag>``.
+    """
 
     registry: str = _setting(
         "",

@@ -108,7 +108,7 @@ class Server:
 
 
 class Mosquitto(Server):
-    """A broker with the settings that docs/operations.md asks for."""
+    """A broker with the settings that docs/broker.md asks for."""
 
     def __init__(self, folder: Path, **extra: str) -> None:
         super().__init__()

@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+"""Write docs/settings.md from the table of settings, posture/settings/table.py.
+
+python3 docs/settings.py        # after a change in the table
+"""
+
+import inspect
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from posture.settings import table
+
+PAGE = ROOT / "docs" / "settings.md"
+
+HEAD = """\
+# Settings
+
+This page is made by `python3 docs/settings.py` from `posture/settings/table.py`; edit the table, not the page.
+
+`cluster.yaml` beside the scripts holds the settings (`--config FILE` names another file); each also has an
+environment variable, which wins. Everything is checked before anything runs: all mistakes are listed at once,
+each with file, line, key, value and what is accepted; the exit status is then 2. A key under `streams: <pi_id>:`
+overrides the same key of `analyzer` for that stream alone.
+
+A secret comes from the environment only: from its variable, or from the file named by its variable with `_FILE`
+appended (`POSTURE_MQTT_PASSWORD_FILE=/run/secrets/mqtt`). The same holds for `POSTURE_DATABASE_URL`, which may
+carry a password. Relative paths start at the scripts' folder.
+"""
+
+GPU_QUERIES = """
+## `GPU_QUERIES`
+
+A map at the top of `cluster.yaml`: each node that analyzers may run on, and where its GPU usage is read.
+
+```
+GPU_QUERIES:
+  jetson-1: {instance: "192.0.2.11:9100", metric: jetson_gpu_usage_percent}
+  desktop-1: {instance: "192.0.2.13:9835", metric: DCGM_FI_DEV_GPU_UTIL}
+```
+
+The key is the node's name in Kubernetes and the value of its label `gpu-node`. `instance` is the label that
+Prometheus gives to its target there, `metric` is the usage in percent. Each entry has these two keys and no
+other, and each instance belongs to one node. Metrics with a label for the node work too, as long as each node's
+exporter is scraped by itself. The variable `POSTURE_GPU_QUERIES` holds the whole map as one line of YAML or JSON
+and replaces the file's. The scripts that place and move analyzers all use this one map, under the name
+`GPU_QUERIES`. What makes a reading valid: [GPU usage](gpu-usage.md).
+"""
+
+
+def page() -> str:
+    """Return the whole page."""
+    return HEAD + "".join(section_text(name, cls) for name, cls in table.SECTIONS.items()) + GPU_QUERIES
+
+
+def section_text(name: str, section: type[Any]) -> str:
+    """Return one section's heading, its class's docstring, and a row for each of its settings."""
+    rows = [setting_row(name, entry) for of, _, entry in table.all_settings() if of == name]
+    return "\n".join(
+        [
+            "",
+            f"## `{name}`",
+            "",
+            as_markdown(inspect.getdoc(section) or ""),
+            "",
+            "| Key | Environment | Default | Unit | Accepted | Why |",
+            "|---|---|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def setting_row(section: str, entry: Any) -> str:
+    """Return the row of one setting, given as its dataclass field."""
+    about = entry.metadata
+    cells = [
+        f"`{section}.{entry.name}`" + (" (secret: environment only)" if about["secret"] else ""),
+        f"`{table.environment_name(section, entry.name)}`",
+        f"`{default_text(entry.default)}`" if entry.default != "" else "empty",
+        about["unit"] or "-",
+        about["accepted"],
+        as_markdown(about["why"]),
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def default_text(value: object) -> str:
+    """Return a default as one writes it in cluster.yaml."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def as_markdown(text: str) -> str:
+    """Mark up a text of the table: pages become links, scripts and literals become code."""
+    text = text.replace("``", "`")
+    text = re.sub(r"\bdocs/([\w-]+\.md)", r"[\1](\1)", text)
+    return re.sub(r"(?<![\w`/])(\w+\.py)\b(?!`)", r"`\1`", text)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
