@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from posture.planning.model import Job, Move, MoveKind, Node, Plan, Policy, Rules, Snapshot, StreamHistory
-from posture.planning.planner import plan_offloads
+from posture.planning.offloads import plan_offloads
 from posture.simulator.scenario import Scenario, read_scenario, scenario_from
 from posture.simulator.simulation import Result, Simulation
 

@@ -29,7 +29,7 @@ from posture.kube.lease import Lease
 from posture.kube.objects import ScaledJob
 from posture.planning.ledger import Ledger, history_from_json, history_to_json
 from posture.planning.model import Move, Plan, Policy, Rules, Snapshot, StreamHistory
-from posture.planning.planner import plan_offloads
+from posture.planning.offloads import plan_offloads
 from posture.runtime import EXIT_FAILED, EXIT_OK, Stop
 from posture.settings.paths import path_of
 from posture.settings.table import Balancer as BalancerSettings

@@ -23,7 +23,7 @@ from posture.lifecycle.scaler_in_cluster import InCluster
 from posture.lifecycle.steps import Step
 from posture.manifests import scaled_job
 from posture.manifests.scaled_job import Manifest
-from posture.planning.planner import even_spread
+from posture.planning.spread import even_spread
 from posture.runtime import ROOT, Stop
 from posture.settings.table import Settings
 from posture.system import recorded_processes

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from random import Random
 
 from posture.errors import FailedError
-from posture.planning.planner import even_spread
+from posture.planning.spread import even_spread
 from posture.usage.readings import Reading, UsageUnknownError
 
 

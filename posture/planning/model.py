@@ -12,6 +12,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+ROUNDING = 1e-6
+"""Points by which an average may exceed a threshold and still count as at it: sums of floats are not exact."""
+
 
 class Policy(str, enum.Enum):
     """How the four steps of an offloading loop are taken."""

@@ -21,8 +21,7 @@ from typing import Any
 import yaml
 
 from posture.errors import UserError
-from posture.planning.model import Policy
-from posture.planning.planner import ROUNDING
+from posture.planning.model import ROUNDING, Policy
 
 EVENTS = ("down", "up", "cordon", "uncordon", "broken", "mended", "silent", "stale", "speaking", "foreign")
 """What can happen to a node: it is lost or back; closed to new pods; unable to start pods; its exporter says

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from posture.planning.ledger import NO_HISTORY, Ledger
 from posture.planning.model import (
+    ROUNDING,
     Job,
     Move,
     MoveKind,
@@ -32,7 +33,8 @@ from posture.planning.model import (
     StreamHistory,
     VetoReason,
 )
-from posture.planning.planner import ROUNDING, even_spread, plan_offloads
+from posture.planning.offloads import plan_offloads
+from posture.planning.spread import even_spread
 from posture.simulator.scenario import NONE, Bounds, Scenario, fits, lower_bounds, surplus_jobs
 
 Planner = Callable[[Snapshot, Rules, Random], Plan]

@@ -29,7 +29,7 @@ from posture.kube.objects import Job, Node, Pod, ScaledJob, seconds
 from posture.planning import model
 from posture.planning.ledger import Ledger
 from posture.planning.model import Keda, Move, MoveKind, Phase, Rules
-from posture.planning.planner import plan_offloads
+from posture.planning.offloads import plan_offloads
 from posture.usage.readings import UsageUnknownError
 from posture.usage.window import Average
 

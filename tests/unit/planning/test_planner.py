@@ -29,7 +29,8 @@ from posture.planning.model import (
     StreamHistory,
     VetoReason,
 )
-from posture.planning.planner import even_spread, plan_offloads
+from posture.planning.offloads import plan_offloads
+from posture.planning.spread import even_spread
 
 property_test = settings(
     max_examples=500 if os.environ.get("CI") else 100,

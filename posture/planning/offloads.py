@@ -1,0 +1,226 @@
+"""One loop's plan: what has to be rescued, then what overloaded nodes give up (R1 to R5, R9, R12).
+
+:func:`plan_offloads` is the one entry for the balancer and the simulator. Rules R1 to R15 are explained in
+docs/balancing.md.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from collections.abc import Sequence
+from random import Random
+
+from posture.planning.destinations import Shelves, eligible
+from posture.planning.draft import Draft
+from posture.planning.model import (
+    ROUNDING,
+    Job,
+    MoveKind,
+    Node,
+    Phase,
+    Plan,
+    Policy,
+    Rules,
+    Snapshot,
+    StreamHistory,
+    VetoReason,
+)
+from posture.planning.rescues import plan_rescues
+
+
+def plan_offloads(snapshot: Snapshot, rules: Rules, rng: Random) -> Plan:
+    """Plan one loop.
+
+    Overloaded nodes, hottest first, each give up at most one running job to the node with the lowest
+    (projected) average at or under the threshold, ties at random. ``guarded`` also plans restarts (R13) and
+    failovers (R14), which come first in ``moves``.
+
+    Bound: with static loads, exactly known works, and R3, R4, R5, R12, R13 and R14 not in play, each job moves
+    at most once, and the number of loops until nothing moves is at most the number of moves + 1. For a
+    destination stays at or under the threshold (R2), whatever else comes in the same loop (R1), so it never
+    becomes a source, and a job that has moved never moves again; and a loop without a move is the last one.
+    With R3 the sorted vector of loads still falls lexicographically with each move, so that it ends.
+
+    Args:
+        snapshot: the farm as it is; it is not changed.
+        rules: policy and limits.
+        rng: breaks ties; equal snapshots and states of ``rng`` give equal plans.
+    """
+    draft = Draft(snapshot, rules, rng)
+    plan_rescues(draft)
+    _relieve_overloaded(draft)
+    return Plan(tuple(draft.moves), tuple(draft.vetoes), tuple(node.name for node in draft.overloaded))
+
+
+def _relieve_overloaded(draft: Draft) -> None:
+    """Plan at most one move from each overloaded node, hottest first."""
+    known = [node for node in draft.nodes.values() if node.usage is not None]
+    for node in draft.nodes.values():
+        if node.usage is None and node.ready and known:
+            draft.veto(VetoReason.METRIC_UNKNOWN, node.name, why=node.why_unknown)
+    if not known:
+        draft.veto(VetoReason.NO_METRICS, nodes=float(len(draft.nodes)))
+    elif len(draft.overloaded) == len(known):
+        lowest = min(node.usage or 0.0 for node in known)
+        draft.veto(
+            VetoReason.ALL_OVERLOADED, nodes=float(len(known)), lowest=lowest, threshold=draft.rules.threshold
+        )
+    elif draft.overloaded:
+        under = [node for node in known if (node.usage or 0.0) <= draft.limit]
+        if draft.rules.policy is Policy.README:
+            _offload_to_the_letter(draft, under)
+        else:
+            _offload_guarded(draft, under)
+
+
+def _offload_guarded(draft: Draft, under: list[Node]) -> None:
+    """``guarded``: each source gives up the job whose removal helps most, if another node has room for it."""
+    for node in under:
+        if node.name in draft.suspects:
+            draft.veto(VetoReason.START_FAILURES, node.name, streams=float(draft.suspects[node.name]))
+    trusted = [node for node in under if node.name not in draft.suspects]
+    clean = Shelves(draft, (node for node in trusted if node.history.clean))
+    settling = Shelves(draft, (node for node in trusted if not node.history.clean))
+    for source in draft.overloaded:
+        if _is_source(draft, source):
+            _offload_one(draft, source, clean, settling)
+
+
+def _is_source(draft: Draft, node: Node) -> bool:
+    """Say whether an overloaded node may give up a job in this loop; add a veto if not."""
+    rules, history, usage = draft.rules, node.history, node.usage or 0.0
+    if usage <= draft.limit + rules.hysteresis:
+        draft.veto(VetoReason.HYSTERESIS, node.name, usage=usage, needed=rules.threshold + rules.hysteresis)
+    elif history.over_before + 1 < rules.dwell:
+        draft.veto(VetoReason.DWELL, node.name, windows=float(history.over_before + 1), needed=float(rules.dwell))
+    elif node.name in draft.touched or (not history.clean and history.spoiled_windows < rules.spoiled_limit):
+        draft.veto(VetoReason.SETTLING, node.name, spoiled_windows=float(history.spoiled_windows))
+    elif history.useless_moves >= rules.useless_limit:
+        draft.veto(VetoReason.NOT_OUR_LOAD, node.name, usage=usage, moves=float(history.useless_moves))
+    else:
+        return True
+    return False
+
+
+def _movable_jobs(draft: Draft, source: Node) -> list[Job]:
+    """Return the running jobs of an overloaded node that may leave it; add a veto for each other one."""
+    if not source.ready:
+        draft.veto(VetoReason.NOT_READY, source.name, usage=source.usage or 0.0)
+        return []
+    running = sorted(
+        (job for job in draft.jobs[source.name] if job.phase is Phase.RUNNING), key=operator.attrgetter("stream")
+    )
+    if not running:
+        draft.veto(VetoReason.NO_JOB, source.name, usage=source.usage or 0.0)
+    return [job for job in running if _may_leave(draft, job)]
+
+
+def _may_leave(draft: Draft, job: Job) -> bool:
+    rules, now = draft.rules, draft.snapshot.now_s
+    guarded = rules.policy is Policy.GUARDED
+    if job.pinned:
+        draft.veto(VetoReason.PINNED, job.node, job.stream)
+    elif job.moving or job.failing_s is not None:
+        draft.veto(VetoReason.IN_MOVE, job.node, job.stream)
+    elif not job.keda.brings_successor:
+        draft.veto_keda(job)
+    elif guarded and (left := cooldown_left(job.history, rules, now)) > 0:
+        draft.veto(VetoReason.COOLDOWN, job.node, job.stream, seconds_left=left, moves=float(job.history.moves))
+    elif guarded and _taught_nothing(job.history) and now < job.history.last_move_s + rules.cooldown_cap_s:
+        draft.veto(VetoReason.LOAD_UNKNOWN, job.node, job.stream)
+    else:
+        return True
+    return False
+
+
+def cooldown_left(history: StreamHistory, rules: Rules, now_s: float) -> float:
+    """Return for how many seconds more a stream must not be offloaded again, 0 if it may be (R4).
+
+    A last move further in the future than its cooldown is long comes from a wrong clock and is ignored.
+    """
+    if not history.moves:
+        return 0.0
+    doublings = min(history.moves - 1, 60)
+    whole = min(rules.cooldown_base_s * 2.0**doublings, rules.cooldown_cap_s)
+    left = history.last_move_s + whole - now_s
+    return left if 0 < left <= 2 * whole else 0.0
+
+
+def _taught_nothing(history: StreamHistory) -> bool:
+    """Say whether the stream was moved with an unknown load, and that move has not taught its load.
+
+    A fault may have prevented the load from being measured, so the stream may move again after the longest
+    cooldown.
+    """
+    return history.tried and history.work is None
+
+
+def _offload_one(draft: Draft, source: Node, clean: Shelves, settling: Shelves) -> None:
+    """``guarded``: move the job whose removal helps most, or add a veto."""
+    usage = source.usage or 0.0
+    reliefs = sorted((draft.work(job) / source.speed, job.stream, job) for job in _movable_jobs(draft, source))
+    if not reliefs:
+        return
+    needed = usage - draft.limit
+    curing = [job for relief, _, job in reliefs if relief >= needed]
+    others = [job for relief, _, job in reversed(reliefs) if relief < needed]
+    for job in curing + others:
+        destination = clean.best(job, draft.limit)
+        if destination is not None:
+            after = usage - draft.work(job) / source.speed
+            draft.move(MoveKind.OFFLOAD, job, destination, f"{source.name} comes from {usage:.1f} to {after:.1f}")
+            clean.refresh(destination)
+            return
+    for job in curing + others:
+        waiting_for = settling.best(job, draft.limit)
+        if waiting_for is not None:
+            draft.veto(VetoReason.DESTINATION_SETTLING, source.name, job.stream, destination=waiting_for.name)
+            return
+    _exchange(draft, source, curing + others, clean)
+
+
+def _exchange(draft: Draft, source: Node, jobs: Sequence[Job], clean: Shelves) -> None:
+    """R3: no job fits under the threshold anywhere; move one only if the higher of both nodes becomes lower."""
+    usage = source.usage or 0.0
+    limit = usage - draft.rules.hysteresis - 2 * ROUNDING
+    choices = []
+    for job in jobs:
+        destination = clean.best(job, limit)
+        if destination is not None:
+            work = draft.work(job)
+            after = max(usage - work / source.speed, draft.projected(destination) + work / destination.speed)
+            choices.append((after, job.stream, job, destination))
+    if not choices:
+        smallest = min(draft.work(job) for job in jobs) / source.speed
+        draft.veto(VetoReason.UNPLACEABLE, source.name, usage=usage, smallest_job=smallest)
+        return
+    after, _, job, destination = min(choices, key=lambda choice: choice[:2])
+    why = f"nothing fits; the higher of both comes from {usage:.1f} to {after:.1f}"
+    draft.move(MoveKind.OFFLOAD, job, destination, why)
+    clean.refresh(destination)
+
+
+def _offload_to_the_letter(draft: Draft, under: list[Node]) -> None:
+    """``readme``: a random running job to the lowest window average; this loop's other moves do not count."""
+    under.sort(key=lambda node: (node.usage or 0.0, node.name))
+    groups = [list(group) for _, group in itertools.groupby(under, key=lambda node: node.usage)]
+    for source in draft.overloaded:
+        jobs = _movable_jobs(draft, source)
+        if not jobs:
+            continue
+        job = draft.rng.choice(jobs)
+        destination = next(filter(None, (_any_able(draft, job, group) for group in groups)), None)
+        if destination is None:
+            draft.veto(VetoReason.NO_ELIGIBLE_NODE, source.name, job.stream)
+        else:
+            draft.move(MoveKind.OFFLOAD, job, destination, f"{source.name} is over the threshold")
+
+
+def _any_able(draft: Draft, job: Job, group: list[Node]) -> Node | None:
+    """Return one of the group's nodes that can run the job, chosen uniformly at random."""
+    node = draft.rng.choice(group)
+    if eligible(job, node, draft.snapshot.now_s):
+        return node
+    able = [node for node in group if eligible(job, node, draft.snapshot.now_s)]
+    return draft.rng.choice(able) if able else None
