@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from posture.balancer.moves import open_move_text
-from posture.balancer.snapshot import View
+from posture.balancer.open_move import open_move_text
+from posture.balancer.view import View
 from posture.kube.objects import ScaledJob
 from posture.planning.ledger import Ledger
 
@@ -23,14 +23,14 @@ class Settling:
         self._settled_s: dict[str, float] = {}
 
     def see(self, view: View) -> None:
-        """Compare the cluster with what it was when last seen."""
-        # what would settle later than a change of just now was noted by a clock that has been set back since
+        """Compare the cluster with the last reading, and tell the ledger what has changed."""
+        # cap settle times: later ones come from a clock that was since set back
         latest_s = view.taken_s + self._after_ready_s
         self._settled_s = {stream: min(settled_s, latest_s) for stream, settled_s in self._settled_s.items()}
         self._ledger.settle_by(latest_s)
         for stream, scaled_job in view.scaled_jobs.items():
             if open_move_text(scaled_job) is not None:
-                # the ledger knows of the move, and its end is the new pod's becoming Ready
+                # the ledger knows of the move; it ends when the new pod becomes Ready
                 self._ready_pods.pop(stream, None)
             elif scaled_job.node is not None:
                 self._see_stream(view, scaled_job, scaled_job.node)

@@ -1,4 +1,4 @@
-"""``last_node.txt``: the last chosen destination and when it was chosen, for a balancer that starts again."""
+"""``last_node.txt``: the last chosen destination and when it was chosen, for the next start of the balancer."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import logging
 import os
 from pathlib import Path
 
-log = logging.getLogger("posture.last_node")
+log = logging.getLogger(__name__)
 
 
 def write(path: Path, node: str, at_s: float) -> None:
-    """Replace the file at once; one that can't be written is only warned about.
+    """Replace the file atomically; a file that can't be written only gives a warning.
 
     Args:
         path: the file.

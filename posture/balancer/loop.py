@@ -18,8 +18,11 @@ from random import Random
 from posture.balancer import last_node, plan_text
 from posture.balancer.disturbances import Settling
 from posture.balancer.metrics import BalancerMetrics
-from posture.balancer.moves import Mover, OpenMove, next_steps, open_move_text
-from posture.balancer.snapshot import SnapshotMaker, View, Watch, read_nodes, read_view
+from posture.balancer.moves import Mover, next_steps
+from posture.balancer.open_move import OpenMove, open_move_text
+from posture.balancer.snapshot import SnapshotMaker
+from posture.balancer.view import View, read_nodes, read_view
+from posture.balancer.watch import Watch
 from posture.errors import UserError
 from posture.kube import access, errors, events, kinds, labels
 from posture.kube.annotations import HISTORY
@@ -37,7 +40,7 @@ from posture.settings.table import Settings
 from posture.usage.prometheus import Prometheus
 from posture.usage.window import Average, Window
 
-log = logging.getLogger("posture.balancer")
+log = logging.getLogger(__name__)
 
 LOOKING = ((kinds.NODE, "list"), (kinds.SCALED_JOB, "list"), (kinds.POD, "list"), (kinds.JOB, "list"))
 """Rights that ``--dry-run`` needs."""

@@ -1,4 +1,4 @@
-"""What Prometheus can know of the balancer: loops, moves, and each veto by its reason."""
+"""The balancer's Prometheus metrics: loops, moves, and vetoes by reason."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class BalancerMetrics:
     """The figures of one balancer.
 
     Args:
-        registry: takes them up.
+        registry: where they are registered.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:

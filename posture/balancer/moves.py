@@ -6,58 +6,27 @@
    made; wait until they and their pods are gone; delete leftover pods; when exactly one unfinished Job with the
    new affinity is there, take the annotation off.
 
-What comes next is derived from the cluster alone, in each pass anew: whoever comes after a crash goes on.
-Deleting first and patching after would lose a race: a poll of KEDA in between makes the Job anew on the old node.
+The next steps are derived from the cluster alone in each pass, so that after a crash any balancer can go on.
+Deleting before patching would be a race: KEDA, polling in between, would make a new Job on the old node.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from posture.balancer.open_move import OpenMove, open_move_text
 from posture.kube import kinds
 from posture.kube.affinity import with_node
 from posture.kube.annotations import HISTORY, MOVE, path_of, remove_operation, set_operations
 from posture.kube.client import KubeClient, Propagation
 from posture.kube.objects import Job, Pod, ScaledJob
-from posture.planning.model import Move, MoveKind
+from posture.planning.model import Move
 
-log = logging.getLogger("posture.mover")
-
-
-@dataclass(frozen=True)
-class OpenMove:
-    """A move as its annotation has it."""
-
-    id: str
-    move: Move
-    began_s: float
-    """By the API server's clock, in seconds since 1970."""
-
-    def to_text(self) -> str:
-        """Return the annotation's value."""
-        return json.dumps({"id": self.id, "began_s": round(self.began_s, 3), **asdict(self.move)})
-
-    @classmethod
-    def from_text(cls, text: str) -> OpenMove | None:
-        """Return the move; None if a person wrote something else there, which still counts as open."""
-        try:
-            fields = json.loads(text)
-            identity, began_s = str(fields.pop("id")), float(fields.pop("began_s"))
-            move = Move(**fields | {"kind": MoveKind(fields["kind"]), "relief": float(fields["relief"])})
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
-            return None
-        named = all(isinstance(name, str) for name in (move.stream, move.source, move.destination))
-        return cls(identity, move, began_s) if named else None
-
-
-def open_move_text(scaled_job: ScaledJob) -> str | None:
-    """Return the annotation of an open move, None if there is none."""
-    return (scaled_job.annotations or {}).get(MOVE)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -77,7 +46,7 @@ class DeletePod:
 
 @dataclass(frozen=True)
 class Wait:
-    """Nothing to do until the cluster has gone on."""
+    """Nothing to do until the cluster has changed."""
 
     what: str
 
@@ -107,7 +76,7 @@ def next_steps(
         keda_brings_successor: R15; without it no Job is deleted on a node that lives.
     """
     if scaled_job.node is None:
-        # an edit by hand has taken the affinity out: nothing is where it should not be
+        # the affinity was removed by hand: no node is required, so no Job is on a wrong one
         return [Close()]
     jobs, pods = list(jobs), list(pods)
     unfinished = [job for job in jobs if not job.finished]
@@ -130,7 +99,7 @@ def _is_on_dead_node(job: Job, pods: Iterable[Pod], is_dead: Callable[[str], boo
 
 def _removal(job: Job, on_dead_node: bool, keda_brings_successor: bool) -> Step:
     if on_dead_node:
-        # its pod can't end there, and a Foreground deletion would wait for it; this also frees one that does
+        # its pod can't end there, and a Foreground deletion would wait for it; Background also ends such a wait
         return DeleteJob(job, "Background")
     if job.deleting:
         return Wait(f"Job {job.name} to go")
@@ -146,7 +115,7 @@ def _leftovers(pods: Iterable[Pod], jobs: Collection[str], is_dead: Callable[[st
 
 
 class Mover:
-    """Takes the steps. Each is one request, and none depends on another's having been answered."""
+    """Takes the steps. Each is one request, and none depends on the answer to another."""
 
     def __init__(self, cluster: KubeClient) -> None:
         self._cluster = cluster
@@ -166,7 +135,7 @@ class Mover:
         opened = OpenMove(uuid.uuid4().hex[:12], move, self._cluster.now())
         affinity = with_node(scaled_job.pod_spec.get("affinity"), move.destination)
         operations: list[dict[str, Any]] = [
-            # not the resourceVersion: KEDA raises it at every active poll
+            # not the resourceVersion: KEDA changes it at every active poll
             {"op": "test", "path": "/metadata/generation", "value": scaled_job.generation},
             {"op": "add", "path": "/spec/jobTargetRef/template/spec/affinity", "value": affinity},
             *set_operations(scaled_job.annotations, {HISTORY: history, MOVE: opened.to_text()}),

@@ -8,7 +8,7 @@ from posture.planning.model import Node, Plan, Rules, Snapshot
 
 
 def summary(snapshot: Snapshot, plan: Plan) -> str:
-    """Return one line: usage, moves, and how often each veto was used."""
+    """Return one line: usage, moves, and the number of vetoes for each reason."""
     usage = ", ".join(f"{node.name} {_usage(node)}" for node in snapshot.nodes[:20])
     if len(snapshot.nodes) > 20:
         usage += f", and {len(snapshot.nodes) - 20} more"

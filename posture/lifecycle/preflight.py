@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from posture.balancer.snapshot import taint_texts, tolerates
 from posture.errors import FailedError, UserError
 from posture.kube import access, errors, kinds, labels, objects, taint
 from posture.kube.affinity import NODE_LABEL
 from posture.kube.client import KubeClient, Object
 from posture.kube.kinds import Kind
 from posture.kube.objects import Node
+from posture.kube.scheduling import taint_texts, tolerates
 from posture.lifecycle import container_images
 from posture.lifecycle.scaler_in_cluster import CONFIG_MAP, InCluster
 from posture.scaler.server import check_exposure

@@ -22,8 +22,11 @@ import gpu_balancer
 import patch_scaledjob
 from posture.balancer import last_node, plan_text
 from posture.balancer.disturbances import Settling
-from posture.balancer.moves import Close, DeleteJob, DeletePod, OpenMove, Wait, next_steps
-from posture.balancer.snapshot import SnapshotMaker, View, Watch
+from posture.balancer.moves import Close, DeleteJob, DeletePod, Wait, next_steps
+from posture.balancer.open_move import OpenMove
+from posture.balancer.snapshot import SnapshotMaker
+from posture.balancer.view import View
+from posture.balancer.watch import Watch
 from posture.kube import affinity
 from posture.kube.objects import Job, Node, Pod, ScaledJob, seconds
 from posture.planning import model

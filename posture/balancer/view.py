@@ -1,0 +1,106 @@
+"""One reading of the cluster: four paged lists, however many streams there are."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from posture.kube import kinds, labels
+from posture.kube.client import KubeClient
+from posture.kube.objects import Job, Node, Pod, ScaledJob
+from posture.planning.model import Keda
+
+log = logging.getLogger(__name__)
+
+FEW = 20
+"""Up to this many streams are selected by name; for more, the whole farm is listed."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One reading of the cluster."""
+
+    taken_s: float
+    """By the API server's clock, in seconds since 1970."""
+    nodes: Mapping[str, Node]
+    """Every Node object, by its name."""
+    scaled_jobs: Mapping[str, ScaledJob]
+    """The farm's ScaledJobs, by stream."""
+    jobs: Mapping[str, Sequence[Job]]
+    """The Jobs of each ScaledJob, by its name."""
+    pods: Mapping[str, Sequence[Pod]]
+    """The pods of each ScaledJob, by its name."""
+
+    def current_pods(self, scaled_job: ScaledJob) -> list[Pod]:
+        """Return the pods that are not going away, of Jobs that belong on the ScaledJob's node."""
+        jobs = {job.uid for job in self.jobs.get(scaled_job.name, ()) if job.node == scaled_job.node}
+        return [pod for pod in self.pods.get(scaled_job.name, ()) if pod.job_uid in jobs and not pod.deleting]
+
+    def keda(self, scaled_job: ScaledJob) -> Keda:
+        """Return what the ScaledJob says about KEDA (R15)."""
+        last = scaled_job.last_active_s
+        return Keda(
+            ready=scaled_job.ready,
+            active=scaled_job.active,
+            paused=scaled_job.paused,
+            last_active_age_s=math.inf if last is None else max(0.0, self.taken_s - last),
+            polling_interval_s=scaled_job.polling_interval_s,
+        )
+
+
+def read_nodes(cluster: KubeClient) -> dict[str, Node]:
+    """Return every node of the cluster by its name; a node may lack the label ``gpu-node``.
+
+    Raises:
+        KubeError: the API server does not answer.
+    """
+    return {node.host: node for node in map(Node.read, cluster.list(kinds.NODE))}
+
+
+def read_view(cluster: KubeClient, farm: str, streams: Collection[str] | None = None) -> View:
+    """Read the cluster. Other farms' and other people's objects in the namespace are left out.
+
+    Args:
+        cluster: where from.
+        farm: whose streams.
+        streams: only these, where they are few.
+
+    Raises:
+        KubeError: the API server does not answer.
+    """
+    few = streams is not None and len(streams) <= FEW
+    nodes = read_nodes(cluster)
+    ours = labels.of_streams(farm) | ({labels.STREAM: streams} if few else {})
+    scaled_jobs = _by_stream(map(ScaledJob.read, cluster.list(kinds.SCALED_JOB, ours)))
+    names = {scaled_job.name for scaled_job in scaled_jobs.values()}
+    if not names:
+        # a selector with an empty list would match objects whose label is empty
+        return View(cluster.now(), nodes, scaled_jobs, {}, {})
+    owned = {labels.SCALED_JOB: names if few else None}
+    # pods before Jobs: a pod without a Job in this later list has outlived its Job, and is not newer than the list
+    pods = _by_owner(map(Pod.read, cluster.list(kinds.POD, owned)), names)
+    jobs = _by_owner(map(Job.read, cluster.list(kinds.JOB, owned)), names)
+    return View(cluster.now(), nodes, scaled_jobs, jobs, pods)
+
+
+def _by_stream(scaled_jobs: Iterable[ScaledJob]) -> dict[str, ScaledJob]:
+    found: dict[str, ScaledJob] = {}
+    twice = set()
+    for scaled_job in scaled_jobs:
+        other = found.setdefault(scaled_job.stream, scaled_job)
+        if other is not scaled_job:
+            log.error("%s and %s have the same label %s; both stay", other.name, scaled_job.name, labels.STREAM)
+            twice.add(scaled_job.stream)
+    return {stream: scaled_job for stream, scaled_job in found.items() if stream not in twice}
+
+
+def _by_owner(objects: Iterable[Any], names: set[str]) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = defaultdict(list)
+    for one in objects:
+        if one.scaled_job in names:
+            found[one.scaled_job].append(one)
+    return dict(found)
