@@ -38,7 +38,17 @@ from random import Random
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from posture.planning.model import Job, Move, MoveKind, Node, Plan, Policy, Rules, Snapshot, StreamHistory
+from posture.planning.model import (
+    Move,
+    MoveKind,
+    NodeState,
+    Plan,
+    Policy,
+    Rules,
+    Snapshot,
+    StreamHistory,
+    StreamState,
+)
 from posture.planning.offloads import plan_offloads
 from posture.simulator.scenario import Scenario, read_scenario, scenario_from
 from posture.simulator.simulation import Result, Simulation
@@ -74,11 +84,13 @@ class Foreign:
             moves = self.evict(snapshot, rules, rng, hot, low)
         return Plan(tuple(moves), overloaded=tuple(node.name for node in hot))
 
-    def evict(self, snapshot: Snapshot, rules: Rules, rng: Random, hot: list[Node], low: list[Node]) -> list[Move]:
+    def evict(
+        self, snapshot: Snapshot, rules: Rules, rng: Random, hot: list[NodeState], low: list[NodeState]
+    ) -> list[Move]:
         """Return what is evicted, and where the scheduler puts it."""
         raise NotImplementedError
 
-    def move(self, job: Job, destination: str) -> Move:
+    def move(self, job: StreamState, destination: str) -> Move:
         """Return an eviction as a move."""
         return Move(MoveKind.OFFLOAD, job.stream, job.node, destination, 0.0, 0.0, None, None, "")
 
@@ -88,13 +100,15 @@ class Descheduler(Foreign):
 
     every_s = 300.0
 
-    def evict(self, snapshot: Snapshot, rules: Rules, rng: Random, hot: list[Node], low: list[Node]) -> list[Move]:
+    def evict(
+        self, snapshot: Snapshot, rules: Rules, rng: Random, hot: list[NodeState], low: list[NodeState]
+    ) -> list[Move]:
         """One pod from each hot node; kube-scheduler counts pods."""
         if not low:
             return []
         pods = Counter(job.node for job in snapshot.jobs)
         names = [node.name for node in snapshot.nodes]
-        there: dict[str, list[Job]] = {}
+        there: dict[str, list[StreamState]] = {}
         for job in snapshot.jobs:
             there.setdefault(job.node, []).append(job)
         moves = []
@@ -120,14 +134,16 @@ class Koordinator(Foreign):
         super().__init__(simulation)
         self.abnormal: Counter[str] = Counter()
 
-    def evict(self, snapshot: Snapshot, rules: Rules, rng: Random, hot: list[Node], low: list[Node]) -> list[Move]:
+    def evict(
+        self, snapshot: Snapshot, rules: Rules, rng: Random, hot: list[NodeState], low: list[NodeState]
+    ) -> list[Move]:
         """The heaviest pods of each node that has been hot for long, to the least used node."""
         self.abnormal = Counter({node.name: self.abnormal[node.name] + 1 for node in hot})
         truth = self.simulation
         speed = dict(zip(truth.names, truth.speeds, strict=True))
         usage = {node.name: node.usage or 0.0 for node in snapshot.nodes}
         headroom = sum(rules.threshold - usage[node.name] for node in low)
-        there: dict[str, list[Job]] = {}
+        there: dict[str, list[StreamState]] = {}
         for job in snapshot.jobs:
             there.setdefault(job.node, []).append(job)
         moves = []
@@ -250,8 +266,8 @@ def large_farm(mean: float) -> Snapshot:
     for number, home in enumerate(homes):
         work = mean * rng.uniform(0.3, 1.7)
         usage[home] += work
-        jobs.append(Job(f"pi{number}", f"n{home}", requests={"cpu": 1.0}, history=StreamHistory(work=work)))
-    nodes = [Node(f"n{number}", min(100.0, points), free={"cpu": 20.0}) for number, points in enumerate(usage)]
+        jobs.append(StreamState(f"pi{number}", f"n{home}", requests={"cpu": 1.0}, history=StreamHistory(work=work)))
+    nodes = [NodeState(f"n{number}", min(100.0, points), free={"cpu": 20.0}) for number, points in enumerate(usage)]
     return Snapshot(nodes, jobs)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from posture.planning.model import Node, Plan, Rules, Snapshot
+from posture.planning.model import NodeState, Plan, Rules, Snapshot
 
 
 def summary(snapshot: Snapshot, plan: Plan) -> str:
@@ -37,11 +37,11 @@ def lines(snapshot: Snapshot, plan: Plan, rules: Rules) -> list[str]:
     return told
 
 
-def _usage(node: Node) -> str:
+def _usage(node: NodeState) -> str:
     return f"unknown ({node.why_unknown})" if node.usage is None else f"{node.usage:.1f} %"
 
 
-def _state(node: Node) -> str:
+def _state(node: NodeState) -> str:
     states = [
         "" if node.ready else f"NotReady for {node.down_s:.0f} s",
         "cordoned" if node.cordoned else "",

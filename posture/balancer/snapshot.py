@@ -58,7 +58,7 @@ class SnapshotMaker:
         view: View,
         averages: Mapping[str, Average | UsageUnknownError],
         used: Mapping[str, Mapping[str, float]],
-    ) -> model.Node:
+    ) -> model.NodeState:
         found = averages.get(name)
         if isinstance(found, Average):
             usage, why = found.value, ""
@@ -69,9 +69,9 @@ class SnapshotMaker:
             # the node may be up and only have lost its label
             lives = name in view.nodes and view.nodes[name].ready
             down_s = self._watch.down_s(name)
-            return model.Node(name, usage, why, ready=lives, down_s=down_s, labelled=False, history=history)
+            return model.NodeState(name, usage, why, ready=lives, down_s=down_s, labelled=False, history=history)
         node = view.nodes[host]
-        return model.Node(
+        return model.NodeState(
             name=name,
             usage=usage,
             why_unknown=why,
@@ -84,10 +84,12 @@ class SnapshotMaker:
             history=history,
         )
 
-    def _job(self, scaled_job: ScaledJob, view: View, demands: _Demands, unsettled: frozenset[str]) -> model.Job:
+    def _job(
+        self, scaled_job: ScaledJob, view: View, demands: _Demands, unsettled: frozenset[str]
+    ) -> model.StreamState:
         pods = view.current_pods(scaled_job)
         failing_s = self._watch.failing_s(view, scaled_job)
-        return model.Job(
+        return model.StreamState(
             stream=scaled_job.stream,
             node=str(scaled_job.node),
             phase=_phase(pods, failing_s),

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 
 from posture.planning.draft import Draft
-from posture.planning.model import Job, Node
+from posture.planning.model import NodeState, StreamState
 
 
 class Shelves:
@@ -17,7 +17,7 @@ class Shelves:
     A job costs the same on all nodes of a shelf, so the first one that can take it is the shelf's best.
     """
 
-    def __init__(self, draft: Draft, nodes: Iterable[Node], *, spread: bool = False) -> None:
+    def __init__(self, draft: Draft, nodes: Iterable[NodeState], *, spread: bool = False) -> None:
         """Sort the nodes by projected average, ties at random.
 
         Args:
@@ -36,12 +36,12 @@ class Shelves:
         for shelf in self._shelves.values():
             shelf.sort()
 
-    def _entry(self, node: Node) -> tuple[int, float, float, str]:
+    def _entry(self, node: NodeState) -> tuple[int, float, float, str]:
         draft = self._draft
         arrivals = draft.arrivals[node.name] if self._spread else 0
         return (arrivals, draft.projected(node), draft.tie[node.name], node.name)
 
-    def best(self, job: Job, limit: float = math.inf) -> Node | None:
+    def best(self, job: StreamState, limit: float = math.inf) -> NodeState | None:
         """Return the best node that can run the job and stays at or under the limit (in points) with it."""
         draft = self._draft
         work = draft.work(job)
@@ -67,7 +67,7 @@ class Shelves:
             return None
         return draft.nodes[min(found)[3]]
 
-    def refresh(self, node: Node) -> None:
+    def refresh(self, node: NodeState) -> None:
         """Sort a node in again after a move to it."""
         old = self._entries.get(node.name)
         if old is None:
@@ -78,7 +78,7 @@ class Shelves:
         bisect.insort(shelf, self._entries[node.name])
 
 
-def eligible(job: Job, node: Node, now_s: float, used: Mapping[str, float] | None = None) -> bool:
+def eligible(job: StreamState, node: NodeState, now_s: float, used: Mapping[str, float] | None = None) -> bool:
     """Say whether the job's pod could run on the node (R7) and may start there (R13).
 
     Args:

@@ -10,7 +10,18 @@ import operator
 from collections import Counter, defaultdict
 from random import Random
 
-from posture.planning.model import ROUNDING, Job, Move, MoveKind, Node, Phase, Rules, Snapshot, Veto, VetoReason
+from posture.planning.model import (
+    ROUNDING,
+    Move,
+    MoveKind,
+    NodeState,
+    Phase,
+    Rules,
+    Snapshot,
+    StreamState,
+    Veto,
+    VetoReason,
+)
 
 
 class Draft:
@@ -29,11 +40,11 @@ class Draft:
         self.moves: list[Move] = []
         self.vetoes: list[Veto] = []
         self.nodes = {node.name: node for node in snapshot.nodes}
-        self.jobs: defaultdict[str, list[Job]] = defaultdict(list)
+        self.jobs: defaultdict[str, list[StreamState]] = defaultdict(list)
         for job in snapshot.jobs:
             self.jobs[job.node].append(job)
             if job.node not in self.nodes:  # a deleted node; for how long it has been gone is not known
-                self.nodes[job.node] = Node(job.node, None, "gone", ready=False)
+                self.nodes[job.node] = NodeState(job.node, None, "gone", ready=False)
         self.tie = {name: rng.random() for name in sorted(self.nodes)}
         self.limit = rules.threshold + ROUNDING
         self.overloaded = sorted(
@@ -65,11 +76,11 @@ class Draft:
         )
         return {node: streams for node, streams in closed.items() if streams >= self.rules.suspect_limit}
 
-    def projected(self, node: Node) -> float:
+    def projected(self, node: NodeState) -> float:
         """R1: return window average + this loop's arrivals + jobs still warming up there, in points."""
         return (node.usage or 0.0) + self.inflow[node.name]
 
-    def work(self, job: Job) -> float:
+    def work(self, job: StreamState) -> float:
         """Return a job's learned work or, while it is unknown, the prior: its node's average / its job count."""
         if job.history.work is not None:
             return job.history.work
@@ -91,12 +102,12 @@ class Draft:
         """Add a veto; ``numbers`` are the figures behind it."""
         self.vetoes.append(Veto(reason, node, stream, numbers))
 
-    def veto_keda(self, job: Job) -> None:
+    def veto_keda(self, job: StreamState) -> None:
         """Add a veto: nothing says that KEDA would make a successor of this stream's Job (R15)."""
         age_s = job.keda.last_active_age_s
         self.veto(VetoReason.KEDA_AWAY, job.node, job.stream, scaledjob=job.keda.state, last_active_age_s=age_s)
 
-    def move(self, kind: MoveKind, job: Job, destination: Node, why: str) -> None:
+    def move(self, kind: MoveKind, job: StreamState, destination: NodeState, why: str) -> None:
         """Add a move, and count it in the projection of its destination."""
         work = self.work(job)
         source = self.nodes[job.node]

@@ -195,7 +195,7 @@ class Keda:
 
 
 @dataclass(frozen=True)
-class Node:
+class NodeState:
     """One node of the farm as a loop sees it."""
 
     name: str
@@ -220,7 +220,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Job:
+class StreamState:
     """One stream's job as a loop sees it."""
 
     stream: str
@@ -237,7 +237,7 @@ class Job:
     tolerates: frozenset[str] = frozenset()
     """Those of all nodes' taints that its pod tolerates."""
     requests: Mapping[str, float] = field(default_factory=dict)
-    """Its pod's requests, in the units of :attr:`Node.free`."""
+    """Its pod's requests, in the units of :attr:`NodeState.free`."""
     barred: frozenset[str] = frozenset()
     """Nodes that other terms of its affinity or its nodeSelector rule out."""
     keda: Keda = Keda()
@@ -248,9 +248,9 @@ class Job:
 class Snapshot:
     """All that one loop knows."""
 
-    nodes: Sequence[Node]
+    nodes: Sequence[NodeState]
     """Every node of the farm, those too that are gone and still named by an affinity."""
-    jobs: Sequence[Job]
+    jobs: Sequence[StreamState]
     now_s: float = 0.0
     contact_s: float = math.inf
     """R14: for how long the contact with the API server has been unbroken."""

@@ -15,15 +15,15 @@ from posture.planning.destinations import Shelves, eligible
 from posture.planning.draft import Draft
 from posture.planning.model import (
     ROUNDING,
-    Job,
     MoveKind,
-    Node,
+    NodeState,
     Phase,
     Plan,
     Policy,
     Rules,
     Snapshot,
     StreamHistory,
+    StreamState,
     VetoReason,
 )
 from posture.planning.rescues import plan_rescues
@@ -74,7 +74,7 @@ def _relieve_overloaded(draft: Draft) -> None:
             _offload_guarded(draft, under)
 
 
-def _offload_guarded(draft: Draft, under: list[Node]) -> None:
+def _offload_guarded(draft: Draft, under: list[NodeState]) -> None:
     """``guarded``: each source gives up the job whose removal helps most, if another node has room for it."""
     for node in under:
         if node.name in draft.suspects:
@@ -87,7 +87,7 @@ def _offload_guarded(draft: Draft, under: list[Node]) -> None:
             _offload_one(draft, source, clean, settling)
 
 
-def _is_source(draft: Draft, node: Node) -> bool:
+def _is_source(draft: Draft, node: NodeState) -> bool:
     """Say whether an overloaded node may give up a job in this loop; add a veto if not."""
     rules, history, usage = draft.rules, node.history, node.usage or 0.0
     if usage <= draft.limit + rules.hysteresis:
@@ -103,7 +103,7 @@ def _is_source(draft: Draft, node: Node) -> bool:
     return False
 
 
-def _movable_jobs(draft: Draft, source: Node) -> list[Job]:
+def _movable_jobs(draft: Draft, source: NodeState) -> list[StreamState]:
     """Return the running jobs of an overloaded node that may leave it; add a veto for each other one."""
     if not source.ready:
         draft.veto(VetoReason.NOT_READY, source.name, usage=source.usage or 0.0)
@@ -116,7 +116,7 @@ def _movable_jobs(draft: Draft, source: Node) -> list[Job]:
     return [job for job in running if _may_leave(draft, job)]
 
 
-def _may_leave(draft: Draft, job: Job) -> bool:
+def _may_leave(draft: Draft, job: StreamState) -> bool:
     rules, now = draft.rules, draft.snapshot.now_s
     guarded = rules.policy is Policy.GUARDED
     if job.pinned:
@@ -125,7 +125,7 @@ def _may_leave(draft: Draft, job: Job) -> bool:
         draft.veto(VetoReason.IN_MOVE, job.node, job.stream)
     elif not job.keda.brings_successor:
         draft.veto_keda(job)
-    elif guarded and (left := cooldown_left(job.history, rules, now)) > 0:
+    elif guarded and (left := _cooldown_left(job.history, rules, now)) > 0:
         draft.veto(VetoReason.COOLDOWN, job.node, job.stream, seconds_left=left, moves=float(job.history.moves))
     elif guarded and _taught_nothing(job.history) and now < job.history.last_move_s + rules.cooldown_cap_s:
         draft.veto(VetoReason.LOAD_UNKNOWN, job.node, job.stream)
@@ -134,7 +134,7 @@ def _may_leave(draft: Draft, job: Job) -> bool:
     return False
 
 
-def cooldown_left(history: StreamHistory, rules: Rules, now_s: float) -> float:
+def _cooldown_left(history: StreamHistory, rules: Rules, now_s: float) -> float:
     """Return for how many seconds more a stream must not be offloaded again, 0 if it may be (R4).
 
     A last move further in the future than its cooldown is long comes from a wrong clock and is ignored.
@@ -156,7 +156,7 @@ def _taught_nothing(history: StreamHistory) -> bool:
     return history.tried and history.work is None
 
 
-def _offload_one(draft: Draft, source: Node, clean: Shelves, settling: Shelves) -> None:
+def _offload_one(draft: Draft, source: NodeState, clean: Shelves, settling: Shelves) -> None:
     """``guarded``: move the job whose removal helps most, or add a veto."""
     usage = source.usage or 0.0
     reliefs = sorted((draft.work(job) / source.speed, job.stream, job) for job in _movable_jobs(draft, source))
@@ -180,7 +180,7 @@ def _offload_one(draft: Draft, source: Node, clean: Shelves, settling: Shelves) 
     _exchange(draft, source, curing + others, clean)
 
 
-def _exchange(draft: Draft, source: Node, jobs: Sequence[Job], clean: Shelves) -> None:
+def _exchange(draft: Draft, source: NodeState, jobs: Sequence[StreamState], clean: Shelves) -> None:
     """R3: no job fits under the threshold anywhere; move one only if the higher of both nodes becomes lower."""
     usage = source.usage or 0.0
     limit = usage - draft.rules.hysteresis - 2 * ROUNDING
@@ -201,7 +201,7 @@ def _exchange(draft: Draft, source: Node, jobs: Sequence[Job], clean: Shelves) -
     clean.refresh(destination)
 
 
-def _offload_to_the_letter(draft: Draft, under: list[Node]) -> None:
+def _offload_to_the_letter(draft: Draft, under: list[NodeState]) -> None:
     """``readme``: a random running job to the lowest window average; this loop's other moves do not count."""
     under.sort(key=lambda node: (node.usage or 0.0, node.name))
     groups = [list(group) for _, group in itertools.groupby(under, key=lambda node: node.usage)]
@@ -217,7 +217,7 @@ def _offload_to_the_letter(draft: Draft, under: list[Node]) -> None:
             draft.move(MoveKind.OFFLOAD, job, destination, f"{source.name} is over the threshold")
 
 
-def _any_able(draft: Draft, job: Job, group: list[Node]) -> Node | None:
+def _any_able(draft: Draft, job: StreamState, group: list[NodeState]) -> NodeState | None:
     """Return one of the group's nodes that can run the job, chosen uniformly at random."""
     node = draft.rng.choice(group)
     if eligible(job, node, draft.snapshot.now_s):

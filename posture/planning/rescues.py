@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from posture.planning.destinations import Shelves, eligible
 from posture.planning.draft import Draft
-from posture.planning.model import Job, MoveKind, Node, Phase, Policy, VetoReason
+from posture.planning.model import MoveKind, NodeState, Phase, Policy, StreamState, VetoReason
 
 
 def plan_rescues(draft: Draft) -> None:
@@ -39,7 +39,7 @@ def plan_rescues(draft: Draft) -> None:
             shelves.refresh(destination)
 
 
-def _origin(draft: Draft, job: Job) -> Node | None:
+def _origin(draft: Draft, job: StreamState) -> NodeState | None:
     """R13: return the node that a stream came from, if it could start there."""
     origin = draft.nodes.get(job.history.origin)
     if origin is None or origin.name == job.node or not eligible(job, origin, draft.snapshot.now_s):
@@ -65,7 +65,7 @@ def _lost_nodes(draft: Draft) -> set[str]:
     return lost
 
 
-def _trouble(draft: Draft, job: Job, node: Node, lost: set[str]) -> tuple[MoveKind, str] | None:
+def _trouble(draft: Draft, job: StreamState, node: NodeState, lost: set[str]) -> tuple[MoveKind, str] | None:
     """Return the kind of rescue that a stream needs and why, or None, with a veto where it has to wait."""
     rules = draft.rules
     if not node.ready:
@@ -82,11 +82,11 @@ def _trouble(draft: Draft, job: Job, node: Node, lost: set[str]) -> tuple[MoveKi
     return MoveKind.RESTART, f"it has failed to start on {node.name} for {failing:.0f} s"
 
 
-def _has_no_pod(job: Job) -> bool:
+def _has_no_pod(job: StreamState) -> bool:
     return job.phase in (Phase.PENDING, Phase.ABSENT)
 
 
-def _may_be_rescued(draft: Draft, job: Job, node: Node) -> bool:
+def _may_be_rescued(draft: Draft, job: StreamState, node: NodeState) -> bool:
     """Say whether a stream in trouble may be moved; add a veto if not."""
     if draft.rules.policy is Policy.README:
         draft.veto(VetoReason.POLICY, node.name, job.stream)

@@ -21,16 +21,16 @@ from numpy.typing import NDArray
 from posture.planning.ledger import NO_HISTORY, Ledger
 from posture.planning.model import (
     ROUNDING,
-    Job,
     Move,
     MoveKind,
-    Node,
+    NodeState,
     Phase,
     Plan,
     Policy,
     Rules,
     Snapshot,
     StreamHistory,
+    StreamState,
     VetoReason,
 )
 from posture.planning.offloads import plan_offloads
@@ -396,7 +396,7 @@ class Simulation:
         for number, name in enumerate(self.names):
             down_s = self._down_s(number)
             nodes.append(
-                Node(
+                NodeState(
                     name,
                     usage[name],
                     why_unknown="no valid window",
@@ -414,16 +414,16 @@ class Simulation:
         lost_s = self.down_at_s[node]
         return 0.0 if lost_s is None else max(0.0, self.now_s - lost_s - self.scenario.notready_s)
 
-    def _seen_job(self, job: _SimulatedJob) -> Job:
+    def _seen_job(self, job: _SimulatedJob) -> StreamState:
         history = self.ledger.stream(job.stream)
         if job.phase is Phase.RUNNING and job.life == 0 and history is NO_HISTORY:
             return self._untouched[job.stream]
         return self._view(job, history)
 
-    def _view(self, job: _SimulatedJob, history: StreamHistory) -> Job:
+    def _view(self, job: _SimulatedJob, history: StreamHistory) -> StreamState:
         failing_s = None if job.failing_since_s is None else self.now_s - job.failing_since_s
         moving = job.settled_s > self.now_s
-        return Job(job.stream, self.names[job.node], job.phase, failing_s, moving=moving, history=history)
+        return StreamState(job.stream, self.names[job.node], job.phase, failing_s, moving=moving, history=history)
 
     # -- the report --------------------------------------------------------------------------------------------
 

@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 
 from posture.planning.ledger import Ledger
 from posture.planning.model import (
-    Job,
     Keda,
     Move,
     MoveKind,
-    Node,
     NodeHistory,
+    NodeState,
     Phase,
     Plan,
     Policy,
     Rules,
     Snapshot,
     StreamHistory,
+    StreamState,
     VetoReason,
 )
 from posture.planning.offloads import plan_offloads
@@ -54,8 +54,8 @@ def farm(loads: dict[str, list[float]], speeds: dict[str, float] | None = None, 
     nodes, jobs = [], []
     for name, works in loads.items():
         speed = speeds.get(name, 1.0)
-        nodes.append(Node(name, sum(works) / speed, speed=speed))
-        jobs += [Job(f"{name}.{i}", name, history=StreamHistory(work=work)) for i, work in enumerate(works)]
+        nodes.append(NodeState(name, sum(works) / speed, speed=speed))
+        jobs += [StreamState(f"{name}.{i}", name, history=StreamHistory(work=work)) for i, work in enumerate(works)]
     return Snapshot(nodes, jobs, **rest)  # type: ignore[arg-type]
 
 
@@ -82,9 +82,9 @@ def any_farm(n: int, n_jobs: int, seed: int) -> Snapshot:
     return Snapshot(nodes, jobs, now_s=10_000.0, contact_s=30.0 if odd(0.3) else math.inf)
 
 
-def any_node(rng: Random, odd: Callable[[float], bool], name: str) -> Node:
+def any_node(rng: Random, odd: Callable[[float], bool], name: str) -> NodeState:
     ready = not odd(0.2)
-    return Node(
+    return NodeState(
         name,
         None if odd(0.2) else rng.choice([0.0, 50.0, 100.0, *(rng.uniform(0, 100) for _ in range(8))]),
         speed=rng.choice(SPEEDS),
@@ -103,8 +103,8 @@ def any_node(rng: Random, odd: Callable[[float], bool], name: str) -> Node:
     )
 
 
-def any_job(rng: Random, odd: Callable[[float], bool], stream: str, names: list[str]) -> Job:
-    return Job(
+def any_job(rng: Random, odd: Callable[[float], bool], stream: str, names: list[str]) -> StreamState:
+    return StreamState(
         stream,
         rng.choice(names),
         rng.choice(list(Phase)) if odd(0.4) else Phase.RUNNING,
@@ -405,7 +405,7 @@ def test_r3_one_heavy_job_alone_is_unplaceable_and_stays() -> None:
 
 def test_r1_moves_that_are_still_warming_up_count_at_their_destination() -> None:
     loads = farm({"hot": [40.0, 20.0], "a": [], "b": [30.0]})
-    coming = Job("coming", "a", Phase.STARTING, moving=True, history=StreamHistory(work=35.0))
+    coming = StreamState("coming", "a", Phase.STARTING, moving=True, history=StreamHistory(work=35.0))
     snapshot = dataclasses.replace(loads, jobs=[*loads.jobs, coming])
     (move,) = plan_offloads(snapshot, GUARDED, Random(0)).moves
     assert move.destination == "b"
@@ -424,8 +424,8 @@ def test_r4_a_job_moves_no_more_often_than_its_cooldown_allows(base, doublings, 
     at, moves, now = "a", 0, 0.0
     while now <= hours * 3600:
         history = dataclasses.replace(ledger.stream("pi1"), work=30.0)
-        nodes = [Node(name, 60.0 if name == at else 0.0) for name in ("a", "b")]
-        plan = plan_offloads(Snapshot(nodes, [Job("pi1", at, history=history)], now), rules, Random(0))
+        nodes = [NodeState(name, 60.0 if name == at else 0.0) for name in ("a", "b")]
+        plan = plan_offloads(Snapshot(nodes, [StreamState("pi1", at, history=history)], now), rules, Random(0))
         for move in plan.moves:
             ledger.moved(move, now)
             at, moves = move.destination, moves + 1
@@ -494,7 +494,7 @@ def test_r6_a_node_without_a_valid_window_is_in_no_plan(snapshot, rules, rng) ->
             assert back or all(other.name == job.node or other.name in arrived for other in others)
 
 
-def could_run(job: Job, node: Node, now_s: float) -> bool:
+def could_run(job: StreamState, node: NodeState, now_s: float) -> bool:
     """R7 in other words than the planner's."""
     closed_until = job.history.closed.get(node.name, (0.0, 0))[0]
     return (
@@ -614,11 +614,11 @@ def test_two_moves_that_change_nothing_make_a_load_somebody_elses() -> None:
 
 
 def test_a_job_with_an_unknown_load_counts_as_its_share_and_moves_once() -> None:
-    nodes = [Node("hot", 60.0), Node("cold", 0.0)]
-    fresh = [Job(f"pi{i}", "hot") for i in range(3)]
+    nodes = [NodeState("hot", 60.0), NodeState("cold", 0.0)]
+    fresh = [StreamState(f"pi{i}", "hot") for i in range(3)]
     (move,) = plan_offloads(Snapshot(nodes, fresh), GUARDED, Random(0)).moves
     assert move.relief == 20.0
-    tried = [Job(f"pi{i}", "hot", history=StreamHistory(tried=True, last_move_s=0.0)) for i in range(3)]
+    tried = [StreamState(f"pi{i}", "hot", history=StreamHistory(tried=True, last_move_s=0.0)) for i in range(3)]
     plan = plan_offloads(Snapshot(nodes, tried, now_s=GUARDED.cooldown_cap_s - 1), GUARDED, Random(0))
     assert not plan.moves
     assert reasons(plan) == {VetoReason.LOAD_UNKNOWN: 3}
@@ -642,8 +642,8 @@ def test_r13_a_stream_that_can_not_start_ends_ready_somewhere_if_any_node_can_ru
         if at in good:
             return
         now += 180.0
-        job = Job("pi1", at, Phase.STARTING, failing_s=150.0, history=ledger.stream("pi1"))
-        plan = plan_offloads(Snapshot([Node(name, usage[name]) for name in names], [job], now), GUARDED, rng)
+        job = StreamState("pi1", at, Phase.STARTING, failing_s=150.0, history=ledger.stream("pi1"))
+        plan = plan_offloads(Snapshot([NodeState(name, usage[name]) for name in names], [job], now), GUARDED, rng)
         for move in plan.moves:
             assert move.kind is MoveKind.RESTART
             ledger.moved(move, now)
@@ -653,7 +653,9 @@ def test_r13_a_stream_that_can_not_start_ends_ready_somewhere_if_any_node_can_ru
 
 def stuck(**change: object) -> Snapshot:
     base = farm({"bad": [], "origin": [45.0], "cold": []})
-    job = Job("pi1", "bad", Phase.PENDING, failing_s=130.0, history=StreamHistory(work=20.0, origin="origin"))
+    job = StreamState(
+        "pi1", "bad", Phase.PENDING, failing_s=130.0, history=StreamHistory(work=20.0, origin="origin")
+    )
     return dataclasses.replace(base, jobs=[*base.jobs, dataclasses.replace(job, **change)])  # type: ignore[arg-type]
 
 
@@ -661,7 +663,7 @@ def test_r13_a_node_where_two_streams_failed_to_start_is_no_destination_for_a_th
     base = farm({"hot": [40.0, 20.0], "bad": [], "mild": [25.0]})
     for failures, destination in ((1, "bad"), (2, "mild")):
         closed = [
-            Job(f"failed{i}", "mild", history=StreamHistory(work=1.0, closed={"bad": (100.0, 1)}))
+            StreamState(f"failed{i}", "mild", history=StreamHistory(work=1.0, closed={"bad": (100.0, 1)}))
             for i in range(failures)
         ]
         plan = plan_offloads(dataclasses.replace(base, jobs=[*base.jobs, *closed], now_s=99.0), GUARDED, Random(0))
@@ -700,9 +702,10 @@ def test_r13_a_stream_that_stays_where_it_can_not_start_says_why(change, reason)
 def lost(n: int, dead: int, jobs: int, **rest: object) -> Snapshot:
     """Return n equal nodes, the first of them lost with so many streams on each."""
     nodes = [
-        Node(f"n{i}", None, ready=False, down_s=61.0) if i < dead else Node(f"n{i}", 10.0 + i) for i in range(n)
+        NodeState(f"n{i}", None, ready=False, down_s=61.0) if i < dead else NodeState(f"n{i}", 10.0 + i)
+        for i in range(n)
     ]
-    streams = [Job(f"pi{d}-{i}", f"n{d}") for d in range(dead) for i in range(jobs)]
+    streams = [StreamState(f"pi{d}-{i}", f"n{d}") for d in range(dead) for i in range(jobs)]
     return Snapshot(nodes, streams, **rest)  # type: ignore[arg-type]
 
 
@@ -731,8 +734,12 @@ def test_r14_no_stream_of_a_lost_node_stays_while_a_node_could_run_it(snapshot, 
 
 
 def test_r14_a_stream_may_go_where_another_one_is_stuck() -> None:
-    nodes = [Node("odd", 10.0), Node("lost", None, ready=False, down_s=99.0), Node("closed", 1.0, cordoned=True)]
-    jobs = [Job("stuck", "odd", Phase.PENDING, failing_s=200.0), Job("homeless", "lost")]
+    nodes = [
+        NodeState("odd", 10.0),
+        NodeState("lost", None, ready=False, down_s=99.0),
+        NodeState("closed", 1.0, cordoned=True),
+    ]
+    jobs = [StreamState("stuck", "odd", Phase.PENDING, failing_s=200.0), StreamState("homeless", "lost")]
     plan = plan_offloads(Snapshot(nodes, jobs), GUARDED, Random(0))
     assert [(move.stream, move.destination) for move in plan.moves] == [("homeless", "odd")]
     assert reasons(plan) == {VetoReason.NO_ELIGIBLE_NODE: 1}
@@ -740,23 +747,35 @@ def test_r14_a_stream_may_go_where_another_one_is_stuck() -> None:
 
 def test_r14_a_hot_node_that_takes_a_rescued_stream_gives_none_up_in_the_same_loop() -> None:
     base = farm({"hot": [40.0, 20.0], "cold": []})
-    nodes = [*base.nodes, Node("lost", None, ready=False, down_s=99.0)]
-    jobs = [*base.jobs, Job("homeless", "lost", barred=frozenset({"cold"}), history=StreamHistory(work=5.0))]
+    nodes = [*base.nodes, NodeState("lost", None, ready=False, down_s=99.0)]
+    jobs = [
+        *base.jobs,
+        StreamState("homeless", "lost", barred=frozenset({"cold"}), history=StreamHistory(work=5.0)),
+    ]
     plan = plan_offloads(Snapshot(nodes, jobs), GUARDED, Random(0))
     assert [(move.stream, move.destination) for move in plan.moves] == [("homeless", "hot")]
     assert reasons(plan) == {VetoReason.SETTLING: 1}
 
 
 def test_r14_ranks_by_the_threshold_and_does_not_forbid() -> None:
-    nodes = [Node("lost", None, ready=False, down_s=90.0), Node("hot", 70.0), Node("mild", 45.0), Node("cold", 5.0)]
-    jobs = [Job(f"pi{i}", "lost", history=StreamHistory(work=20.0)) for i in range(3)]
+    nodes = [
+        NodeState("lost", None, ready=False, down_s=90.0),
+        NodeState("hot", 70.0),
+        NodeState("mild", 45.0),
+        NodeState("cold", 5.0),
+    ]
+    jobs = [StreamState(f"pi{i}", "lost", history=StreamHistory(work=20.0)) for i in range(3)]
     counts = Counter(move.destination for move in plan_offloads(Snapshot(nodes, jobs), GUARDED, Random(0)).moves)
     assert counts == {"cold": 2, "mild": 1}
 
 
 def test_r14_a_cordoned_node_whose_pod_was_evicted_loses_its_stream_and_a_running_one_stays() -> None:
-    nodes = [Node("closed", 10.0, cordoned=True), Node("open", 10.0)]
-    jobs = [Job("evicted", "closed", Phase.ABSENT), Job("waits", "closed", Phase.PENDING), Job("runs", "closed")]
+    nodes = [NodeState("closed", 10.0, cordoned=True), NodeState("open", 10.0)]
+    jobs = [
+        StreamState("evicted", "closed", Phase.ABSENT),
+        StreamState("waits", "closed", Phase.PENDING),
+        StreamState("runs", "closed"),
+    ]
     plan = plan_offloads(Snapshot(nodes, jobs), GUARDED, Random(0))
     assert {move.stream for move in plan.moves} == {"evicted", "waits"}
 
@@ -775,8 +794,8 @@ def test_r14_trouble_of_our_own_moves_nothing(snapshot, reason) -> None:
 
 
 def test_r14_the_grace_is_kept() -> None:
-    nodes = [Node("away", None, ready=False, down_s=60.0), Node("n1", 10.0), Node("n2", 10.0)]
-    plan = plan_offloads(Snapshot(nodes, [Job("pi1", "away")]), GUARDED, Random(0))
+    nodes = [NodeState("away", None, ready=False, down_s=60.0), NodeState("n1", 10.0), NodeState("n2", 10.0)]
+    plan = plan_offloads(Snapshot(nodes, [StreamState("pi1", "away")]), GUARDED, Random(0))
     assert not plan.moves
     assert reasons(plan) == {VetoReason.NODE_GRACE: 1}
 
@@ -808,7 +827,7 @@ def test_r15_no_job_is_deleted_on_a_live_node_without_a_live_keda(snapshot, rule
 def test_descheduler_1852_one_node_without_metrics_aborts_the_whole_cycle() -> None:
     """It doesn't here: the others are balanced, and the veto names the node."""
     base = farm({"hot": [40.0, 20.0], "cold": []})
-    snapshot = dataclasses.replace(base, nodes=[*base.nodes, Node("mute", None, "target down")])
+    snapshot = dataclasses.replace(base, nodes=[*base.nodes, NodeState("mute", None, "target down")])
     plan = plan_offloads(snapshot, GUARDED, Random(0))
     assert [(move.source, move.destination) for move in plan.moves] == [("hot", "cold")]
     assert [str(veto) for veto in plan.vetoes] == ["mute: metric_unknown (why target down)"]
@@ -818,7 +837,7 @@ def test_descheduler_1852_one_node_without_metrics_aborts_the_whole_cycle() -> N
 def test_volcano_5583_volcano_3582_a_failed_fetch_becomes_zeros(policy: Policy) -> None:
     """It doesn't here: a node that is not known is not idle."""
     base = farm({"hot": [40.0, 20.0], "cold": [15.0]})
-    snapshot = dataclasses.replace(base, nodes=[*base.nodes, Node("mute", None)])
+    snapshot = dataclasses.replace(base, nodes=[*base.nodes, NodeState("mute", None)])
     plan = plan_offloads(snapshot, Rules(policy=policy), Random(0))
     assert [move.destination for move in plan.moves] == ["cold"]
 
