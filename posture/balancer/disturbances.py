@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from posture.balancer.open_move import open_move_text
-from posture.balancer.view import View
+from posture.balancer.view import ClusterView
 from posture.kube.objects import ScaledJob
 from posture.planning.ledger import Ledger
 
@@ -22,7 +22,7 @@ class Settling:
         self._ready_pods: dict[str, str] = {}
         self._settled_s: dict[str, float] = {}
 
-    def see(self, view: View) -> None:
+    def see(self, view: ClusterView) -> None:
         """Compare the cluster with the last reading, and tell the ledger what has changed."""
         # cap settle times: later ones come from a clock that was since set back
         latest_s = view.taken_s + self._after_ready_s
@@ -38,7 +38,7 @@ class Settling:
             if stream not in view.scaled_jobs:
                 del self._ready_pods[stream]
 
-    def _see_stream(self, view: View, scaled_job: ScaledJob, node: str) -> None:
+    def _see_stream(self, view: ClusterView, scaled_job: ScaledJob, node: str) -> None:
         stream = scaled_job.stream
         pods = [pod for pod in view.current_pods(scaled_job) if pod.phase in {"Pending", "Running"}]
         ready = [(pod.ready_since_s, pod.uid) for pod in pods if pod.ready_since_s is not None]

@@ -21,7 +21,7 @@ from posture.balancer.metrics import BalancerMetrics
 from posture.balancer.moves import Mover, next_steps
 from posture.balancer.open_move import OpenMove, open_move_text
 from posture.balancer.snapshot import SnapshotMaker
-from posture.balancer.view import View, read_nodes, read_view
+from posture.balancer.view import ClusterView, read_nodes, read_view
 from posture.balancer.watch import Watch
 from posture.errors import UserError
 from posture.kube import access, errors, events, kinds, labels
@@ -75,10 +75,10 @@ def rules_of(settings: BalancerSettings) -> Rules:
 
 
 @dataclass
-class Memory:
+class LoopState:
     """What the loop keeps between two looks at the cluster."""
 
-    view: View | None = None
+    view: ClusterView | None = None
     """The last whole reading."""
     open: set[str] = field(default_factory=set)
     """Streams with an open move."""
@@ -134,8 +134,8 @@ class Balancer:
         self._show_all = show_all
         self._farm = settings.kubernetes.farm
         self._rules = rules_of(self._settings)
-        self._memory = Memory()
-        self._ledger = Ledger(self._rules, self._memory.classes)
+        self._state = LoopState()
+        self._ledger = Ledger(self._rules, self._state.classes)
         self._watch = Watch()
         self._snapshots = SnapshotMaker(self._ledger, self._watch)
         after_ready_s = self._settings.warm_up_s + settings.prometheus.scrape_interval_s
@@ -174,16 +174,16 @@ class Balancer:
         while not self._take_over():
             if self._stop.requested:
                 return EXIT_OK
-            if time.monotonic() > patience or self._memory.lost:
-                print(f"not done: {self._memory.lost or f'the balancer {self._lease.holder} acts'}", flush=True)
+            if time.monotonic() > patience or self._state.lost:
+                print(f"not done: {self._state.lost or f'the balancer {self._lease.holder} acts'}", flush=True)
                 return EXIT_FAILED
             self._stop.wait(self._settings.sample_interval_s)
         planned = self._loop()
         end = time.monotonic() + ONCE_S
-        while self._memory.open and not self._dry_run and not self._stop.requested and time.monotonic() < end:
+        while self._state.open and not self._dry_run and not self._stop.requested and time.monotonic() < end:
             self._stop.wait(self._settings.sample_interval_s)
             self._look()
-        return EXIT_OK if planned and (self._dry_run or not self._memory.open) else EXIT_FAILED
+        return EXIT_OK if planned and (self._dry_run or not self._state.open) else EXIT_FAILED
 
     # when
 
@@ -191,15 +191,15 @@ class Balancer:
         """Return whether this balancer may act; the first time it does, look at everything."""
         held_before = self._dry_run or self._lease.held
         with self._contact():
-            if not self._memory.rights_checked:
+            if not self._state.rights_checked:
                 needed = LOOKING if self._dry_run else LOOKING + ACTING
                 if lacking := access.missing(self._cluster, needed):
                     raise UserError("\n".join(lacking))
-                self._memory.rights_checked = True
+                self._state.rights_checked = True
             if not self._dry_run and not self._lease.renew():
                 self._watch.lose_contact()
                 return False
-            if not held_before or self._memory.view is None:
+            if not held_before or self._state.view is None:
                 self._see_all()
                 self._advance()
             return True
@@ -224,7 +224,7 @@ class Balancer:
         with self._contact():
             if not self._dry_run and not self._lease.renew():
                 return
-            if self._memory.open and not self._dry_run:
+            if self._state.open and not self._dry_run:
                 self._advance()
             else:
                 self._watch.see_nodes(read_nodes(self._cluster), self._expected_hosts())
@@ -236,13 +236,13 @@ class Balancer:
             yield
         except KubeError as error:
             self._watch.lose_contact()
-            if str(error) != self._memory.lost and not self._stop.requested:
+            if str(error) != self._state.lost and not self._stop.requested:
                 log.error("%s", error)
-            self._memory.lost = str(error)
+            self._state.lost = str(error)
         else:
-            if self._memory.lost:
+            if self._state.lost:
                 log.info("the API server answers again")
-            self._memory.lost = ""
+            self._state.lost = ""
 
     @contextlib.contextmanager
     def _alone(self, stream: str) -> Iterator[None]:
@@ -255,11 +255,11 @@ class Balancer:
         except (errors.UnreachableError, errors.RefusedError):
             raise
         except KubeError as error:
-            if self._memory.refused.get(stream) != str(error):
+            if self._state.refused.get(stream) != str(error):
                 log.error("%s: %s", stream, error)
-            self._memory.refused[stream] = str(error)
+            self._state.refused[stream] = str(error)
         else:
-            self._memory.refused.pop(stream, None)
+            self._state.refused.pop(stream, None)
 
     # one loop
 
@@ -282,7 +282,7 @@ class Balancer:
             return True
         return False
 
-    def _plan(self, view: View, window: Window, start_s: float) -> tuple[Snapshot, Plan]:
+    def _plan(self, view: ClusterView, window: Window, start_s: float) -> tuple[Snapshot, Plan]:
         averages = window.averages(self._ledger.settles_s)
         known = {node: found for node, found in averages.items() if isinstance(found, Average)}
         self._ledger.window(
@@ -301,12 +301,12 @@ class Balancer:
         said = {(veto.reason, veto.node, veto.stream) for veto in plan.vetoes}
         if self._dry_run or self._show_all:
             print("\n".join(plan_text.lines(snapshot, plan, self._rules)), flush=True)
-        elif said != self._memory.said:
+        elif said != self._state.said:
             for veto in plan.vetoes:
                 log.info("not moved: %s", veto)
-        self._memory.said = said
+        self._state.said = said
 
-    def _act(self, view: View, plan: Plan) -> None:
+    def _act(self, view: ClusterView, plan: Plan) -> None:
         for move in plan.moves:
             if self._may_go_on():
                 self._begin(view.scaled_jobs[move.stream], move)
@@ -327,7 +327,7 @@ class Balancer:
             return
         log.info("%s: %s from %s to %s: %s", move.stream, move.kind.value, move.source, move.destination, move.why)
         self._note_move(opened)
-        self._memory.open.add(move.stream)
+        self._state.open.add(move.stream)
         last_node.write(self._last_node_file, move.destination, opened.began_s)
         self._tell(
             scaled_job, "MoveBegun", f"{move.kind.value} from {move.source} to {move.destination}: {move.why}"
@@ -335,18 +335,18 @@ class Balancer:
 
     def _advance(self) -> None:
         """Go on with every open move, as far as the cluster has come."""
-        if not self._memory.open or self._dry_run:
+        if not self._state.open or self._dry_run:
             return
-        view = read_view(self._cluster, self._farm, self._memory.open)
+        view = read_view(self._cluster, self._farm, self._state.open)
         self._watch.see_nodes(view.nodes, self._expected_hosts())
-        for stream in sorted(self._memory.open):
+        for stream in sorted(self._state.open):
             scaled_job = view.scaled_jobs.get(stream)
             if scaled_job is None or open_move_text(scaled_job) is None:
-                self._memory.open.discard(stream)
+                self._state.open.discard(stream)
             elif self._may_go_on():
                 self._advance_one(view, scaled_job)
 
-    def _advance_one(self, view: View, scaled_job: ScaledJob) -> None:
+    def _advance_one(self, view: ClusterView, scaled_job: ScaledJob) -> None:
         name = scaled_job.name
         steps = next_steps(
             scaled_job,
@@ -362,7 +362,7 @@ class Balancer:
             except errors.ConflictError as error:
                 log.info("%s; the next pass sees what it is now", error)
         if closed:
-            self._memory.open.discard(scaled_job.stream)
+            self._state.open.discard(scaled_job.stream)
             opened = OpenMove.from_text(open_move_text(scaled_job) or "")
             took = f" in {view.taken_s - opened.began_s:.0f} s" if opened else ""
             log.info("%s: has its Job on %s%s", scaled_job.stream, scaled_job.node, took)
@@ -370,20 +370,20 @@ class Balancer:
 
     # what is known
 
-    def _see_all(self) -> View:
+    def _see_all(self) -> ClusterView:
         """Read the cluster and note what is new."""
         view = read_view(self._cluster, self._farm)
-        self._ledger.forget(self._memory.known - set(view.scaled_jobs))
-        self._memory.known &= set(view.scaled_jobs)
-        self._memory.open = set()
+        self._ledger.forget(self._state.known - set(view.scaled_jobs))
+        self._state.known &= set(view.scaled_jobs)
+        self._state.open = set()
         opened = [OpenMove.from_text(open_move_text(one) or "") for one in view.scaled_jobs.values()]
-        self._memory.move_ids &= {one.id for one in opened if one is not None}
+        self._state.move_ids &= {one.id for one in opened if one is not None}
         for stream, scaled_job in view.scaled_jobs.items():
             self._see_stream(stream, scaled_job)
-        self._memory.classes.clear()
+        self._state.classes.clear()
         for node in view.nodes.values():
-            self._memory.classes[node.name] = node.labels.get(self._settings.class_label) or node.name
-        self._memory.view = view
+            self._state.classes[node.name] = node.labels.get(self._settings.class_label) or node.name
+        self._state.view = view
         self._watch.see_nodes(view.nodes, self._expected_hosts())
         self._watch.see_streams(view, self._rules.start_timeout_s)
         self._settling.see(view)
@@ -391,24 +391,24 @@ class Balancer:
 
     def _see_stream(self, stream: str, scaled_job: ScaledJob) -> None:
         """Take a stream's history the first time, and an open move that another balancer has begun."""
-        if stream not in self._memory.known:
-            self._memory.known.add(stream)
+        if stream not in self._state.known:
+            self._state.known.add(stream)
             self._ledger.restore(stream, _read_history(scaled_job))
         text = open_move_text(scaled_job)
         if text is not None:
-            self._memory.open.add(stream)
+            self._state.open.add(stream)
             opened = OpenMove.from_text(text)
-            if opened is not None and opened.id not in self._memory.move_ids:
+            if opened is not None and opened.id not in self._state.move_ids:
                 log.info("%s: a move that was begun earlier is open; going on", stream)
                 self._note_move(opened)
 
     def _note_move(self, opened: OpenMove) -> None:
-        self._memory.move_ids.add(opened.id)
+        self._state.move_ids.add(opened.id)
         self._ledger.moved(opened.move, opened.began_s)
 
     def _expected_hosts(self) -> set[str]:
         """Return the nodes that should be there: affinities and pods name them."""
-        view = self._memory.view
+        view = self._state.view
         if view is None:
             return set()
         named = {str(scaled_job.node) for scaled_job in view.scaled_jobs.values() if scaled_job.node}
@@ -420,13 +420,13 @@ class Balancer:
     def _history_text(self, stream: str) -> str:
         return json.dumps(history_to_json(self._ledger.stream(stream)))
 
-    def _write_histories(self, view: View) -> None:
+    def _write_histories(self, view: ClusterView) -> None:
         """Keep what was learned about streams that aren't being moved."""
         nothing = json.dumps(history_to_json(StreamHistory()))
         for stream, scaled_job in view.scaled_jobs.items():
             text = self._history_text(stream)
             stored = (scaled_job.annotations or {}).get(HISTORY, nothing)
-            if text != stored and stream not in self._memory.open and self._may_go_on():
+            if text != stored and stream not in self._state.open and self._may_go_on():
                 with self._alone(stream), contextlib.suppress(errors.ConflictError):
                     self._mover.remember(scaled_job, text)
 

@@ -56,7 +56,7 @@ class Close:
     """The move is done: take the annotation off."""
 
 
-Step = DeleteJob | DeletePod | Wait | Close
+MoveStep = DeleteJob | DeletePod | Wait | Close
 
 
 def next_steps(
@@ -65,7 +65,7 @@ def next_steps(
     pods: Iterable[Pod],
     is_dead: Callable[[str], bool],
     keda_brings_successor: bool,
-) -> list[Step]:
+) -> list[MoveStep]:
     """Say what an open move needs now. Pure.
 
     Args:
@@ -84,7 +84,9 @@ def next_steps(
     new = sorted(
         (job for job in unfinished if job.node == scaled_job.node), key=lambda job: (job.created_s, job.uid)
     )
-    steps: list[Step] = [_removal(job, _is_on_dead_node(job, pods, is_dead), keda_brings_successor) for job in old]
+    steps: list[MoveStep] = [
+        _removal(job, _is_on_dead_node(job, pods, is_dead), keda_brings_successor) for job in old
+    ]
     # KEDA's cache may lag behind its own Jobs; the oldest stays
     steps += [Wait(f"Job {job.name} to go") if job.deleting else DeleteJob(job, "Foreground") for job in new[1:]]
     steps += _leftovers(pods, {job.uid for job in jobs}, is_dead)
@@ -97,7 +99,7 @@ def _is_on_dead_node(job: Job, pods: Iterable[Pod], is_dead: Callable[[str], boo
     return any(pod.job_uid == job.uid and pod.host and is_dead(pod.host) for pod in pods)
 
 
-def _removal(job: Job, on_dead_node: bool, keda_brings_successor: bool) -> Step:
+def _removal(job: Job, on_dead_node: bool, keda_brings_successor: bool) -> MoveStep:
     if on_dead_node:
         # its pod can't end there, and a Foreground deletion would wait for it; Background also ends such a wait
         return DeleteJob(job, "Background")
@@ -108,7 +110,7 @@ def _removal(job: Job, on_dead_node: bool, keda_brings_successor: bool) -> Step:
     return DeleteJob(job, "Foreground")
 
 
-def _leftovers(pods: Iterable[Pod], jobs: Collection[str], is_dead: Callable[[str], bool]) -> list[Step]:
+def _leftovers(pods: Iterable[Pod], jobs: Collection[str], is_dead: Callable[[str], bool]) -> list[MoveStep]:
     """Return what to do about pods whose Job is gone; those on dead nodes go when the node comes back or goes."""
     here = [pod for pod in pods if pod.job_uid not in jobs and not (pod.host and is_dead(pod.host))]
     return [Wait(f"pod {pod.name} to go") if pod.deleting else DeletePod(pod) for pod in here]
@@ -143,7 +145,7 @@ class Mover:
         self._cluster.patch(kinds.SCALED_JOB, scaled_job.name, operations)
         return opened
 
-    def take(self, scaled_job: ScaledJob, steps: Sequence[Step], history: str) -> bool:
+    def take(self, scaled_job: ScaledJob, steps: Sequence[MoveStep], history: str) -> bool:
         """Take the steps of an open move.
 
         Args:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from posture.balancer.open_move import open_move_text
-from posture.balancer.view import View
+from posture.balancer.view import ClusterView
 from posture.balancer.watch import Watch
 from posture.kube.affinity import allows, with_node
 from posture.kube.objects import Node, Pod, ScaledJob
@@ -33,7 +33,7 @@ class SnapshotMaker:
         self._watch = watch
 
     def make(
-        self, view: View, averages: Mapping[str, Average | UsageUnknownError], unsettled: frozenset[str]
+        self, view: ClusterView, averages: Mapping[str, Average | UsageUnknownError], unsettled: frozenset[str]
     ) -> Snapshot:
         """Return what one loop plans with.
 
@@ -55,7 +55,7 @@ class SnapshotMaker:
         self,
         name: str,
         host: str | None,
-        view: View,
+        view: ClusterView,
         averages: Mapping[str, Average | UsageUnknownError],
         used: Mapping[str, Mapping[str, float]],
     ) -> model.NodeState:
@@ -85,7 +85,7 @@ class SnapshotMaker:
         )
 
     def _job(
-        self, scaled_job: ScaledJob, view: View, demands: _Demands, unsettled: frozenset[str]
+        self, scaled_job: ScaledJob, view: ClusterView, demands: _Demands, unsettled: frozenset[str]
     ) -> model.StreamState:
         pods = view.current_pods(scaled_job)
         failing_s = self._watch.failing_s(view, scaled_job)
@@ -149,7 +149,7 @@ def _phase(pods: Sequence[Pod], failing_s: float | None) -> Phase:
     return Phase.PENDING if alive else Phase.ABSENT
 
 
-def _used_by_host(view: View) -> dict[str, dict[str, float]]:
+def _used_by_host(view: ClusterView) -> dict[str, dict[str, float]]:
     """Return what our own pods take of each node; other pods are not listed."""
     used: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for scaled_job in view.scaled_jobs.values():

@@ -21,7 +21,7 @@ FEW = 20
 
 
 @dataclass(frozen=True)
-class View:
+class ClusterView:
     """One reading of the cluster."""
 
     taken_s: float
@@ -61,7 +61,7 @@ def read_nodes(cluster: KubeClient) -> dict[str, Node]:
     return {node.host: node for node in map(Node.read, cluster.list(kinds.NODE))}
 
 
-def read_view(cluster: KubeClient, farm: str, streams: Collection[str] | None = None) -> View:
+def read_view(cluster: KubeClient, farm: str, streams: Collection[str] | None = None) -> ClusterView:
     """Read the cluster. Other farms' and other people's objects in the namespace are left out.
 
     Args:
@@ -79,12 +79,12 @@ def read_view(cluster: KubeClient, farm: str, streams: Collection[str] | None = 
     names = {scaled_job.name for scaled_job in scaled_jobs.values()}
     if not names:
         # a selector with an empty list would match objects whose label is empty
-        return View(cluster.now(), nodes, scaled_jobs, {}, {})
+        return ClusterView(cluster.now(), nodes, scaled_jobs, {}, {})
     owned = {labels.SCALED_JOB: names if few else None}
     # pods before Jobs: a pod without a Job in this later list has outlived its Job, and is not newer than the list
     pods = _by_owner(map(Pod.read, cluster.list(kinds.POD, owned)), names)
     jobs = _by_owner(map(Job.read, cluster.list(kinds.JOB, owned)), names)
-    return View(cluster.now(), nodes, scaled_jobs, jobs, pods)
+    return ClusterView(cluster.now(), nodes, scaled_jobs, jobs, pods)
 
 
 def _by_stream(scaled_jobs: Iterable[ScaledJob]) -> dict[str, ScaledJob]:

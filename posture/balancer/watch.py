@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from posture.balancer.view import View
+from posture.balancer.view import ClusterView
 from posture.kube.objects import Node, Pod, ScaledJob
 
 STEADY_SHARE = 0.5
@@ -51,7 +51,7 @@ class Watch:
         since = self._down_since.get(host)
         return 0.0 if since is None else self._clock() - since
 
-    def see_streams(self, view: View, start_timeout_s: float) -> None:
+    def see_streams(self, view: ClusterView, start_timeout_s: float) -> None:
         """Note which streams fail to start where they are (R13)."""
         failing = {}
         for stream, scaled_job in view.scaled_jobs.items():
@@ -68,13 +68,13 @@ class Watch:
         self._failing_since_s = failing
         self._crashed &= set(failing)
 
-    def failing_s(self, view: View, scaled_job: ScaledJob) -> float | None:
+    def failing_s(self, view: ClusterView, scaled_job: ScaledJob) -> float | None:
         """Return how long a stream has failed to start, None if it doesn't."""
         since_s = self._failing_since_s.get((scaled_job.stream, scaled_job.node or ""))
         return None if since_s is None else max(0.0, view.taken_s - since_s)
 
 
-def _troubled_pods(view: View, scaled_job: ScaledJob, start_timeout_s: float) -> list[Pod]:
+def _troubled_pods(view: ClusterView, scaled_job: ScaledJob, start_timeout_s: float) -> list[Pod]:
     """Return a stream's pods that don't start, or have ended a short time ago."""
     return [
         pod
@@ -85,7 +85,7 @@ def _troubled_pods(view: View, scaled_job: ScaledJob, start_timeout_s: float) ->
 
 
 def _failing_since_s(
-    view: View,
+    view: ClusterView,
     scaled_job: ScaledJob,
     troubled: Sequence[Pod],
     before_s: float | None,

@@ -25,7 +25,7 @@ from posture.balancer.disturbances import Settling
 from posture.balancer.moves import Close, DeleteJob, DeletePod, Wait, next_steps
 from posture.balancer.open_move import OpenMove
 from posture.balancer.snapshot import SnapshotMaker
-from posture.balancer.view import View
+from posture.balancer.view import ClusterView
 from posture.balancer.watch import Watch
 from posture.kube import affinity
 from posture.kube.objects import Job, Node, Pod, ScaledJob, seconds
@@ -448,9 +448,9 @@ def test_a_nodes_absence_counts_only_while_the_api_server_answers() -> None:
     assert (watch.down_s("agx"), watch.down_s("gone")) == (0.0, 10.0)
 
 
-def view(one: ScaledJob, jobs: list[Job], pods: list[Pod], taken_s: float = NOW_S, *nodes: Node) -> View:
+def view(one: ScaledJob, jobs: list[Job], pods: list[Pod], taken_s: float = NOW_S, *nodes: Node) -> ClusterView:
     known = {each.host: each for each in nodes or (node("agx"), node("nano"))}
-    return View(taken_s, known, {one.stream: one}, {one.name: jobs}, {one.name: pods})
+    return ClusterView(taken_s, known, {one.stream: one}, {one.name: jobs}, {one.name: pods})
 
 
 def test_a_crash_loop_is_not_forgotten_in_the_moment_in_which_a_pod_is_ready() -> None:
@@ -497,7 +497,7 @@ def test_one_crash_long_ago_is_no_failure_to_start() -> None:
 # the planner's input
 
 
-def make(seen: View, **averages: float) -> model.Snapshot:
+def make(seen: ClusterView, **averages: float) -> model.Snapshot:
     found = {name: Average(value, 6, NOW_S - 30, NOW_S) for name, value in averages.items()}
     return SnapshotMaker(Ledger(Rules()), Watch()).make(seen, found, frozenset())
 
