@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import secrets
 import time
 from collections.abc import Iterable
 from pathlib import Path
+
+from posture.system.files import sync_folder, write
 
 TEMPORARY = ".writing-"
 PICTURE, UNREADABLE = ".jpg", ".bin"
@@ -51,7 +52,7 @@ class PictureFolder:
             _make_folder(self._root)
             for name, data in files:
                 _write_durably(self._root, name, data)
-            _sync_folder(self._root)
+            sync_folder(self._root)
         except OSError as error:
             raise PicturesUnavailable(f"pictures can't be written to {self._root}: {error.strerror}") from error
 
@@ -103,7 +104,7 @@ class Quarantine:
             _make_folder(self._folder, 0o700)
             _delete_oldest(self._folder, UNREADABLE, max_bytes=room, max_count=self._max_count - 1)
             _write_durably(self._folder, name + UNREADABLE, payload, 0o600)
-            _sync_folder(self._folder)
+            sync_folder(self._folder)
         except OSError as error:
             raise PicturesUnavailable(f"quarantine {self._folder}: {error.strerror}") from error
 
@@ -127,7 +128,7 @@ def _make_folder(folder: Path, mode: int = FOLDER_MODE) -> None:
     _make_folder(folder.parent)
     with contextlib.suppress(FileExistsError):  # another process was faster
         folder.mkdir(mode=mode)
-    _sync_folder(folder.parent)
+    sync_folder(folder.parent)
 
 
 def _write_durably(folder: Path, name: str, data: bytes, mode: int = FILE_MODE) -> None:
@@ -136,10 +137,8 @@ def _write_durably(folder: Path, name: str, data: bytes, mode: int = FILE_MODE) 
     descriptor, temporary = _begin_file(folder, mode)
     try:
         with open(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(temporary, folder / name)
+            write(file, data)
+            os.replace(temporary, folder / name)  # while the file is open, and so locked
     except OSError:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -161,17 +160,6 @@ def _begin_file(folder: Path, mode: int) -> tuple[int, Path]:
             temporary.unlink()
             raise
         os.close(descriptor)  # whoever started beside us took it before it was locked
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems sync names by themselves
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def _delete_oldest(

@@ -32,6 +32,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from posture.errors import UserError
 from posture.runtime import Stop
 from posture.settings.table import Mqtt
+from posture.system.backoff import Backoff
 from posture.wire import mqtt
 
 log = logging.getLogger("stream")
@@ -207,7 +208,7 @@ class Stream:
         Raises:
             UserError: the broker refuses our credentials, or can't be reached and ``fail_fast`` is set.
         """
-        retry_s = FIRST_RETRY_S
+        retry = Backoff(FIRST_RETRY_S, LAST_RETRY_S, jitter=0.2)
         while not self._stop.requested:
             check()
             if self._held_since is not None:
@@ -222,11 +223,11 @@ class Stream:
             except OSError as error:
                 if self._fail_fast:
                     raise UserError(f"broker {self._broker}: {mqtt.explain(error)}") from None
-                log.warning("broker %s: %s; next try in %.1f s", self._broker, mqtt.explain(error), retry_s)
-                self._stop.wait(retry_s * random.uniform(0.8, 1.2))  # noqa: S311 - spreads retries, no secret
-                retry_s = min(2 * retry_s, LAST_RETRY_S)
+                pause_s = retry.next_s()
+                log.warning("broker %s: %s; next try in %.1f s", self._broker, mqtt.explain(error), pause_s)
+                self._stop.wait(pause_s)
                 continue
-            retry_s = FIRST_RETRY_S
+            retry.reset()
             self._serve(connection, check)
             if self._stop.requested and not connection.closed:
                 self._drain(connection, check, drain)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime
 import logging
-import os
 from pathlib import Path
+
+from posture.system import files
 
 log = logging.getLogger(__name__)
 
@@ -19,10 +20,8 @@ def write(path: Path, node: str, at_s: float) -> None:
         at_s: when it was chosen, in seconds since 1970.
     """
     stamp = datetime.datetime.fromtimestamp(at_s, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    beside = path.with_name(f"{path.name}.new")
     try:
-        beside.write_text(f"{node} {stamp}\n", encoding="utf-8")
-        os.replace(beside, path)
+        files.replace(path, f"{node} {stamp}\n".encode())
     except OSError as error:
         log.warning("%s can't be written: %s", path, error.strerror)
 

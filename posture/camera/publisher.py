@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import random
 import threading
 import time
 import uuid
@@ -21,6 +20,7 @@ from posture.camera.spool import Waiting
 from posture.errors import UserError
 from posture.runtime import Stop
 from posture.settings.table import Mqtt
+from posture.system.backoff import Backoff
 from posture.wire import mqtt
 from posture.wire.frame import Identity, stamp
 
@@ -68,8 +68,8 @@ class Publisher:
         self._settings, self._pi_id, self._waiting, self._stop = settings, pi_id, waiting, stop
         self._receipts, self._fail_fast = receipts, fail_fast
         self._broker = mqtt.parse_broker(settings.url)
-        self._first_resend_s = self._resend_s = receipt_timeout_s
-        self._connect_at, self._retry_s = 0.0, FIRST_RETRY_S
+        self._resend = Backoff(receipt_timeout_s, LAST_RESEND_S)
+        self._connect_at, self._retry = 0.0, Backoff(FIRST_RETRY_S, LAST_RETRY_S, jitter=0.2)
         self._deadline = math.inf
         self._topic_prefix = f"{settings.prefix}/" if settings.prefix else ""
         self._analyzer = ""
@@ -196,11 +196,11 @@ class Publisher:
                 return
             if self._fail_fast:
                 raise UserError(f"broker {self._broker}: {mqtt.explain(error)}") from None
-            log.warning("broker %s: %s; next try in %.1f s", self._broker, mqtt.explain(error), self._retry_s)
-            self._connect_at = time.monotonic() + self._retry_s * random.uniform(0.8, 1.2)  # noqa: S311 - spreads retries
-            self._retry_s = min(2 * self._retry_s, LAST_RETRY_S)
+            pause_s = self._retry.next_s()
+            log.warning("broker %s: %s; next try in %.1f s", self._broker, mqtt.explain(error), pause_s)
+            self._connect_at = time.monotonic() + pause_s
             return
-        self._retry_s = FIRST_RETRY_S
+        self._retry.reset()
         log.info("connected to %s with MQTT %s", self._broker, protocol)
         if self._receipts:
             topics = [self._topic("committed"), self._topic("status")]
@@ -219,10 +219,10 @@ class Publisher:
         now = time.monotonic()
         # what the spool has dropped must not keep the window closed
         self._sent_at = {name: at for name, at in self._sent_at.items() if name in self._waiting}
-        overdue = [name for name, at in self._sent_at.items() if now - at > self._resend_s]
+        overdue = [name for name, at in self._sent_at.items() if now - at > self._resend.current_s]
         if not self._unheard.issuperset(overdue):
             # they wait in the broker, perhaps: sending them ever again would fill it
-            self._resend_s = min(2 * self._resend_s, LAST_RESEND_S)
+            self._resend.next_s()
         self._send_again(overdue)
         room = min(WINDOW - len(self._sent_at), self._answer.receive_maximum - len(self._unacknowledged))
         while room > 0 and self._client is client:
@@ -293,7 +293,7 @@ class Publisher:
     def _on_receipt(self, frame_id: str) -> None:
         if self._let_go(frame_id):
             self.receipted += 1
-            self._resend_s = self._first_resend_s
+            self._resend.reset()
 
     def _let_go(self, frame_id: str) -> bool:
         self._sent_at.pop(frame_id, None)
@@ -306,5 +306,5 @@ class Publisher:
         if status["state"] != "online" or status["instance"] == self._analyzer:
             return
         self._analyzer = status["instance"]
-        self._resend_s = self._first_resend_s
+        self._resend.reset()
         self._send_again([name for name in self._sent_at if name in self._unheard])

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from posture.errors import UserError
+from posture.system import files
 from posture.wire.frame import identify, safe_name
 
 SUFFIX, TEMPORARY = ".jpg", ".writing"
@@ -181,19 +182,7 @@ class Spool(Waiting):
         # a name sorts after all earlier ones, also where the clock was set back
         self._last_name = max(self._last_name + 1, time.time_ns())
         path = self._folder / f"{self._last_name:020d}-{safe_name(frame_id)}{SUFFIX}"
-        temporary = path.with_name(path.name + TEMPORARY)
-        try:
-            with temporary.open("wb") as file:
-                file.write(jpeg)
-                if self._sync:
-                    file.flush()
-                    os.fsync(file.fileno())
-            temporary.replace(path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-        if self._sync:
-            os.fsync(self._handle)
+        files.replace(path, jpeg, temporary=path.with_name(path.name + TEMPORARY), sync=self._sync)
         return path
 
     def _take_up(self) -> None:

@@ -33,6 +33,7 @@ from lightkube.core.exceptions import ConfigError
 from posture.errors import UserError
 from posture.kube.errors import ConflictError, KubeError, NotFoundError, RefusedError, UnreachableError
 from posture.kube.kinds import Kind
+from posture.system.backoff import Backoff
 
 log = logging.getLogger("posture.kube")
 
@@ -260,8 +261,9 @@ class KubeClient:
             content=None if body is None else json.dumps(body),
             headers={"Accept": "application/json", "Content-Type": f"application/{content}"},
         )
+        backoff = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
         for attempt in range(1, ATTEMPTS + 1):
-            pause = min(FIRST_PAUSE_S * 2 ** (attempt - 1), LONGEST_PAUSE_S)
+            pause = backoff.next_s()
             try:
                 response = self._http.send(request)
             except httpx2.ConnectError as error:

@@ -13,7 +13,7 @@ import requests
 
 from posture.runtime import ROOT, Stop
 from posture.settings.table import Images
-from posture.system import commands
+from posture.system import commands, files
 from posture.system.addresses import is_loopback, without_port
 
 ANALYZER_TARGET, SCHEDULER_TARGET = "analyzer", "scheduler"
@@ -194,9 +194,7 @@ def remember(references: Sequence[str], folder: Path) -> None:
     """Keep the references with digests of what was pushed, for --skip-build."""
     folder.mkdir(parents=True, exist_ok=True)
     known = {**pushed(folder), **{reference.partition("@")[0]: reference for reference in references}}
-    temporary = folder / ".images.json"
-    temporary.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(folder / "images.json")
+    files.replace(folder / "images.json", f"{json.dumps(known, indent=1)}\n".encode())
 
 
 def pushed(folder: Path) -> dict[str, str]:

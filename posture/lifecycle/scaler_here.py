@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,6 +16,7 @@ from posture.runtime import ROOT, Stop
 from posture.settings.table import Scaler
 from posture.system import recorded_processes
 from posture.system.addresses import split_listen
+from posture.system.backoff import Backoff
 from posture.system.children import Child
 
 NAME = "scaler"
@@ -71,7 +72,7 @@ class LocalScaler:
     folder: Path
     say: Callable[[str], None] = print
     child: Child | None = None
-    pause_s: float = FIRST_PAUSE_S
+    backoff: Backoff = field(default_factory=lambda: Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S))
     start_at: float | None = None
 
     def address(self, server: str) -> str:
@@ -121,12 +122,12 @@ class LocalScaler:
         if record is None or record.pid != self.child.pid or record.stopping:
             return False
         if self.start_at is None:
+            pause_s = self.backoff.next_s()
             self.say(
-                f"the scaler has ended with status {self.child.status}; it is started again in {self.pause_s:g} s"
+                f"the scaler has ended with status {self.child.status}; it is started again in {pause_s:g} s"
                 f" (streams go on meanwhile)\n{self.child.last_words()}"
             )
-            self.start_at = time.monotonic() + self.pause_s
-            self.pause_s = min(2 * self.pause_s, LONGEST_PAUSE_S)
+            self.start_at = time.monotonic() + pause_s
         elif time.monotonic() >= self.start_at:
             self.start_at = None
             self.child = recorded_processes.start(NAME, self.command(), self.folder)

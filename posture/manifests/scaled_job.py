@@ -7,7 +7,6 @@ read: no number becomes a text, no ``on`` a ``true``. Comments are lost, anchors
 from __future__ import annotations
 
 import io
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -22,6 +21,7 @@ from posture.kube.annotations import PINNED
 from posture.kube.objects import DEFAULT_POLLING_S
 from posture.manifests.checks import Key, find_mistakes
 from posture.settings.parsers import PI_ID
+from posture.system.files import replace_all
 
 POD = ("spec", "jobTargetRef", "template", "spec")
 CONTAINER = (*POD, "containers", 0)
@@ -245,18 +245,9 @@ def write(files: Mapping[Path, str]) -> list[Path]:
         if path.exists() and not path.is_file():
             raise UserError(f"{path}: can't be written: it is no file")
     changed = {path: text for path, text in files.items() if _content(path) != text}
-    temporary = {path: path.with_name(f".{path.name}.{os.getpid()}") for path in changed}
     try:
-        for path, text in changed.items():
-            with temporary[path].open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-        for path in changed:
-            temporary[path].replace(path)
+        replace_all({path: text.encode() for path, text in changed.items()})
     except OSError as error:
-        for path in temporary.values():
-            path.unlink(missing_ok=True)
         raise UserError(f"{error.filename}: can't be written: {error.strerror}") from None
     return list(changed)
 

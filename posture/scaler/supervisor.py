@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from posture.system.backoff import Backoff
 from posture.system.children import Child
 
 LOOK_S = 0.1
@@ -35,8 +36,7 @@ class Supervisor:
         self, start: Callable[[], Child], pause_max_s: float, pause_s: float = 1.0, healthy_s: float = 60.0
     ) -> None:
         self._start = start
-        self._pause_s = min(pause_s, pause_max_s)
-        self._pause_max_s = pause_max_s
+        self._backoff = Backoff(min(pause_s, pause_max_s), pause_max_s)
         self._healthy_s = healthy_s
         self._stopping = asyncio.Event()
         self.child: Child | None = None
@@ -49,18 +49,17 @@ class Supervisor:
 
     async def run(self) -> None:
         """Keep it running until :meth:`stop`."""
-        pause_s = self._pause_s
         while not self._stopping.is_set():
             started = time.monotonic()
             ended = await self._run_once()
             if self._stopping.is_set():
                 return
             if time.monotonic() - started >= self._healthy_s:
-                pause_s = self._pause_s
+                self._backoff.reset()
+            pause_s = self._backoff.next_s()
             _log.warning("the balancer %s; it is started again in %g s", ended, pause_s)
             if await self._stopping_within(pause_s):
                 return
-            pause_s = min(2 * pause_s, self._pause_max_s)
             self.restarts += 1
 
     async def _run_once(self) -> str:

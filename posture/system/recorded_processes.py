@@ -21,6 +21,7 @@ from pathlib import Path
 
 from posture.errors import UserError
 from posture.runtime import ROOT
+from posture.system import files
 from posture.system.children import Child
 
 PROC = Path("/proc")
@@ -106,9 +107,7 @@ def recorded(name: str, folder: Path) -> Iterator[None]:
 
 def write(record: Record, folder: Path) -> None:
     """Write a record, whole or not at all."""
-    temporary = folder / f".{record.name}.json.{os.getpid()}"
-    temporary.write_text(json.dumps(asdict(record)) + "\n", encoding="utf-8")
-    temporary.replace(folder / f"{record.name}.json")
+    files.replace(folder / f"{record.name}.json", f"{json.dumps(asdict(record))}\n".encode())
 
 
 def read(name: str, folder: Path) -> Record | None:

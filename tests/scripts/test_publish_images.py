@@ -670,7 +670,7 @@ def test_a_spool_that_cannot_be_made_names_its_path(tmp_path: Path) -> None:
     ("flags", "said"),
     [
         (["--source", "/no/such/folder"], "/no/such/folder"),
-        (["--source", str(ROOT / "docs")], "has no picture"),
+        (["--source", str(ROOT / "scenarios")], "has no picture"),
         (["--source", str(ROOT / "LICENSE")], "LICENSE"),
         (["--source", "77"], "webcam"),
         (["--source", "picamera"], "picamera2"),
