@@ -76,9 +76,9 @@ def load(
 
 
 class GpuQueries(Mapping[str, Mapping[str, str]]):
-    """GPU_QUERIES as cluster.yaml beside the scripts and the environment have it: node -> instance and metric.
+    """GPU_QUERIES of cluster.yaml beside the scripts and of the environment: node -> instance and metric.
 
-    It is read when it is first looked into, so that importing a script reads nothing and fails on nothing.
+    Read at the first access, so that importing a script does no input and cannot fail on a wrong file.
     """
 
     @cached_property
@@ -122,7 +122,16 @@ def _take_from_file(
     streams: dict[str, dict[str, Any]],
     mistakes: list[str],
 ) -> None:
-    dotted = ".".join(key)
+    """Put one value of the file into its section or its stream.
+
+    Args:
+        where: file and line, for messages.
+        key: its path of keys.
+        value: as YAML has it. A key without a value below it is accepted if it may have keys below it.
+        values: section -> setting -> value; filled.
+        streams: stream -> setting of section analyzer -> value; filled.
+        mistakes: what is wrong is appended.
+    """
     section = key[0] if key else ""
     if section == "streams" and len(key) in (2, 3):
         pi_id = key[1]
@@ -131,28 +140,38 @@ def _take_from_file(
             return
         target = streams.setdefault(pi_id, {})
         if len(key) == 2:
-            if value:
-                mistakes.append(f"{where}: {dotted}: {value!r} is not accepted; accepted: keys of analyzer")
-            return
-        owner, name = "analyzer", key[2]
+            _require_keys_below(where, key, value, "analyzer", mistakes)
+        else:
+            _take_setting(where, key, value, "analyzer", target, mistakes)
     elif section in SECTIONS and len(key) == 2:
-        target, owner, name = values[section], section, key[1]
+        _take_setting(where, key, value, section, values[section], mistakes)
     elif section in (*SECTIONS, "streams") and len(key) == 1:
-        if value:
-            mistakes.append(f"{where}: {dotted}: {value!r} is not accepted; accepted: keys of {dotted}")
-        return
+        _require_keys_below(where, key, value, section, mistakes)
     else:
+        dotted = ".".join(key)
         names = [*SECTIONS, "streams", "GPU_QUERIES"]
         names += [f"{part}.{entry}" for part, entry, _ in all_settings()]
         mistakes.append(f"{where}: {dotted or 'the file'}: unknown key{did_you_mean(dotted, names)}")
-        return
-    known = {entry.name: entry for entry in fields(SECTIONS[owner])}
+
+
+def _require_keys_below(where: str, key: tuple[str, ...], value: Any, section: str, mistakes: list[str]) -> None:
+    """Report a value where the keys of a section are accepted; nothing at all is accepted, too."""
+    if value:
+        mistakes.append(f"{where}: {'.'.join(key)}: {value!r} is not accepted; accepted: keys of {section}")
+
+
+def _take_setting(
+    where: str, key: tuple[str, ...], value: Any, section: str, target: dict[str, Any], mistakes: list[str]
+) -> None:
+    """Put a value of the file into ``target`` under the last part of its key, a setting of that section."""
+    dotted, name = ".".join(key), key[-1]
+    known = {entry.name: entry for entry in fields(SECTIONS[section])}
     if name not in known:
         mistakes.append(f"{where}: {dotted}: unknown key{did_you_mean(name, list(known))}")
         return
     entry = known[name]
     if entry.metadata["secret"] or (entry.metadata["may_hold_secret"] and _has_password(str(value))):
-        variable = environment_name(owner, name)
+        variable = environment_name(section, name)
         mistakes.append(
             f"{where}: {dotted}: secrets don't belong into this file; set {variable} or {variable}_FILE"
         )
@@ -215,7 +234,7 @@ def balancer_mistakes(balancer: Balancer) -> list[str]:
 def _has_password(url: str) -> bool:
     try:
         parts = urlsplit(url)
-    except ValueError:  # no address at all: it may hold one
+    except ValueError:  # not a URL, but what was meant as a password may be in it
         return "@" in url
     return parts.password is not None or "password" in parse_qs(parts.query)
 
