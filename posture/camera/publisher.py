@@ -1,4 +1,4 @@
-"""The camera's side: frames into the spool, over MQTT, and out of the spool with their receipts."""
+"""The camera's side: frames go into the spool, over MQTT, and leave the spool when their receipt comes."""
 
 from __future__ import annotations
 
@@ -24,29 +24,31 @@ from posture.system.backoff import Backoff
 from posture.wire import mqtt
 from posture.wire.frame import Identity, stamp
 
-log = logging.getLogger("camera")
+log = logging.getLogger(__name__)
 
 WINDOW = 50
-"""Frames on their way without a receipt; more wait in the spool, so that resending stays bounded."""
+"""Frames in flight without a receipt; the others wait in the spool, which bounds how many are resent."""
 FIRST_RETRY_S, LAST_RETRY_S = 0.5, 10.0
 LAST_RESEND_S = 600.0
 NOBODY_SUBSCRIBES = 0x10
+"""PUBACK reason code of MQTT 5: no matching subscribers."""
 TOPIC_ROOM = 1000
-"""What a packet needs beside the picture, at most."""
+"""Bytes of an MQTT packet besides the picture, at most."""
 LAST_PICTURE_S = 5.0
-"""How long a source may take over its last picture when the capture is to end."""
+"""How long a source may take to deliver its last picture once the capture ends."""
 
 
 class Publisher:
-    """One camera. It captures in a thread of its own, so that a broker that is away costs no picture.
+    """One camera. It captures in a thread of its own, so that no picture is lost while the broker is unreachable.
 
     Args:
         settings: broker and farm prefix.
         pi_id: the stream's name.
         waiting: where frames wait.
-        stop: ends the capture; asked for a second time, it ends the wait for receipts, too.
-        receipts: frames wait for the analyzer's receipt; else for the broker's acknowledgement only.
-        receipt_timeout_s: a frame without receipt is sent again after this long, and then ever more seldom.
+        stop: the first request ends the capture, the second one the wait for receipts.
+        receipts: frames wait for the analyzer's receipt, otherwise only for the broker's acknowledgement.
+        receipt_timeout_s: a frame without a receipt is sent again after this time, which doubles until a
+            receipt comes.
         fail_fast: give up when the broker can't be reached.
     """
 
@@ -64,7 +66,7 @@ class Publisher:
         self.boot_id = uuid.uuid4().hex[:12]
         self.captured = self.sent = self.resent = self.acknowledged = self.receipted = 0
         self.source_error: UserError | None = None
-        """Why the source gave no more pictures, if it should have."""
+        """Why the source failed, if it did."""
         self._settings, self._pi_id, self._waiting, self._stop = settings, pi_id, waiting, stop
         self._receipts, self._fail_fast = receipts, fail_fast
         self._broker = mqtt.parse_broker(settings.url)
@@ -76,7 +78,7 @@ class Publisher:
         self._sent_before: set[str] = set()
         self._lock = threading.Lock()
         self._unsent = deque(waiting.ids())
-        # of the connection that stands now
+        # state of the current connection
         self._client: paho.Client | None = None
         self._answer = mqtt.Answer()
         self._sent_at: dict[str, float] = {}
@@ -129,7 +131,7 @@ class Publisher:
                 if jpeg is None:
                     break
                 self._capture(jpeg)
-                # a source that is late is not hurried afterwards
+                # after a delay do not capture faster to catch up
                 due = max(due + 1.0 / fps, time.monotonic() - 1.0 / fps)
         except UserError as error:
             log.error("%s", error)
@@ -157,7 +159,7 @@ class Publisher:
     # In the thread that runs the network.
 
     def _turn(self, seconds: float) -> None:
-        """Serve the network for at most so long."""
+        """Serve the network for at most ``seconds``."""
         self._waiting.drop_old()
         if self._client is None:
             until_retry = self._connect_at - time.monotonic()
@@ -205,7 +207,7 @@ class Publisher:
         if self._receipts:
             topics = [self._topic("committed"), self._topic("status")]
             client[0].subscribe([(topic, 1) for topic in topics])
-        # the old connection's frames may be lost, and so may their receipts: all that wait go again
+        # frames and receipts of the old connection may be lost: send all waiting frames again
         with self._lock:
             self._unsent = deque(self._waiting.ids())
             self._sent_before.intersection_update(self._unsent)
@@ -217,11 +219,11 @@ class Publisher:
 
     def _send(self, client: paho.Client) -> None:
         now = time.monotonic()
-        # what the spool has dropped must not keep the window closed
+        # frames that the spool has dropped must not occupy the window
         self._sent_at = {name: at for name, at in self._sent_at.items() if name in self._waiting}
         overdue = [name for name, at in self._sent_at.items() if now - at > self._resend.current_s]
         if not self._unheard.issuperset(overdue):
-            # they wait in the broker, perhaps: sending them ever again would fill it
+            # they may be queued in the broker: resending at the same rate would fill it
             self._resend.next_s()
         self._send_again(overdue)
         room = min(WINDOW - len(self._sent_at), self._answer.receive_maximum - len(self._unacknowledged))
@@ -288,7 +290,7 @@ class Publisher:
             else:
                 self._on_status(said)
         except (ValueError, KeyError, TypeError, RecursionError):
-            log.warning("a message on %s that can't be read was passed over", message.topic)
+            log.warning("a message on %s can't be read; ignored", message.topic)
 
     def _on_receipt(self, frame_id: str) -> None:
         if self._let_go(frame_id):
@@ -302,7 +304,7 @@ class Publisher:
         return self._waiting.remove(frame_id)
 
     def _on_status(self, status: Any) -> None:
-        """Send at once, to an analyzer that comes, what nobody heard before."""
+        """When an analyzer comes online, send at once the frames that were published without a subscriber."""
         if status["state"] != "online" or status["instance"] == self._analyzer:
             return
         self._analyzer = status["instance"]

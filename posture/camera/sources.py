@@ -1,4 +1,4 @@
-"""Where a camera's pictures come from: a folder, a video, a webcam, picamera2."""
+"""Sources of pictures: a folder, a video file, a webcam, picamera2."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from posture.errors import UserError
 from posture.wire.frame import JPEG, Limits
 
-log = logging.getLogger("camera")
+log = logging.getLogger(__name__)
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 92]
@@ -72,18 +72,18 @@ def _folder(folder: Path, loop: bool) -> Iterator[bytes]:
 
 
 def _jpeg_of(path: Path) -> bytes | None:
-    """Return a picture file as JPEG, a JPEG as it is; None if it is none, which is said and passed over."""
+    """Return a picture file as JPEG, unchanged if it is one; None, after a warning, if it can't be read."""
     try:
         data = path.read_bytes()
     except OSError as error:
-        log.warning("%s: %s; passed over", path, error.strerror)
+        log.warning("%s: %s; skipped", path, error.strerror)
         return None
     jpeg = data if data.startswith(JPEG) else None
     if jpeg is None and data:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         jpeg = None if picture is None else _encode(picture)
     if jpeg is None or len(jpeg) > Limits.max_bytes:
-        log.warning("%s: no picture that can be read, or over %d bytes; passed over", path, Limits.max_bytes)
+        log.warning("%s: not a readable picture, or larger than %d bytes; skipped", path, Limits.max_bytes)
         return None
     return jpeg
 
@@ -112,7 +112,7 @@ def _webcam(number: int) -> Iterator[bytes]:
     capture = cv2.VideoCapture(number)
     if not capture.isOpened():
         raise UserError(f"--source {number}: there is no webcam of that number; {ACCEPTED}")
-    # else the driver hands out pictures that have waited for several turns
+    # a longer buffer would deliver pictures that are several frames old
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
 
     def frames() -> Iterator[bytes]:
@@ -150,7 +150,7 @@ def _tilted(frames: Iterator[bytes], degrees: float) -> Iterator[bytes]:
     for number, jpeg in enumerate(frames):
         picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
         if picture is None:
-            log.warning("a picture that can't be decoded can't be tilted, either; passed over")
+            log.warning("a picture can't be decoded, so it can't be tilted; skipped")
             continue
         height, width = picture.shape[:2]
         angle = degrees * math.sin(2 * math.pi * number / TILT_PERIOD)

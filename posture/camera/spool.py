@@ -1,4 +1,4 @@
-"""Frames that wait at the camera until their receipt says that a row has them: on disk, or in memory only."""
+"""Frames that wait at the camera, on disk or in memory, until a receipt confirms that their row is stored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from posture.wire.frame import identify, safe_name
 
 SUFFIX, TEMPORARY = ".jpg", ".writing"
 HEAD_BYTES = 16_384
-"""Our comment stands within the first bytes of a file, so a large spool is taken up without reading all of it."""
+"""The JPEG comment with the frame's id is within these first bytes, so that a large spool is scanned quickly."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +25,15 @@ class _Entry:
     place: Path | bytes
     size: int
     since: float
-    """On the monotonic clock: a camera's clock may jump by years when it finds the time."""
+    """On the monotonic clock: a Pi's wall clock may jump by years at its first NTP synchronisation."""
 
 
 class Waiting(ABC):
-    """Frames that wait, bounded in bytes and age: the oldest go first, and are counted. Safe with threads.
+    """A queue of frames, bounded in bytes and age: the oldest are dropped first, and counted. Thread-safe.
 
     Args:
-        max_bytes: a new frame takes the place of the oldest ones beyond this.
-        max_age_s: older frames go.
+        max_bytes: the oldest frames are dropped so that a new one fits into this.
+        max_age_s: frames that have waited longer are dropped.
     """
 
     def __init__(self, max_bytes: int, max_age_s: float) -> None:
@@ -55,7 +55,7 @@ class Waiting(ABC):
             return list(self._frames)
 
     def add(self, frame_id: str, jpeg: bytes) -> bool:
-        """Keep a frame; return False if it is larger than all the room there is, and so dropped.
+        """Keep a frame; return False if it is larger than ``max_bytes`` and so dropped.
 
         Raises:
             OSError: the disk is full or away; the frame is dropped.
@@ -77,7 +77,7 @@ class Waiting(ABC):
         """Return a frame's bytes; None if it is not there any more."""
 
     def remove(self, frame_id: str) -> bool:
-        """Let a frame go, for it has its receipt; return whether it was there."""
+        """Remove a frame that has its receipt; return whether it was there."""
         with self._lock:
             entry = self._frames.pop(frame_id, None)
             if entry is None:
@@ -87,11 +87,11 @@ class Waiting(ABC):
         return True
 
     def drop(self, frame_id: str) -> None:
-        """Let a frame go without a receipt, and count it."""
+        """Remove a frame that has no receipt, and count it as dropped."""
         self.dropped += self.remove(frame_id)
 
     def drop_old(self, room: int = 0) -> None:
-        """Drop frames that are too old, and the oldest ones until there is so much room in bytes."""
+        """Drop frames that are too old, then the oldest ones until ``room`` bytes are free."""
         with self._lock:
             while self._frames:
                 frame_id, entry = next(iter(self._frames.items()))
@@ -102,7 +102,7 @@ class Waiting(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Leave what waits."""
+        """End the use of the queue."""
 
     def _remember(self, frame_id: str, entry: _Entry) -> None:
         with self._lock:
@@ -118,7 +118,7 @@ class Waiting(ABC):
 
 
 class Memory(Waiting):
-    """Frames that wait in memory and are gone with the process."""
+    """A queue in memory, lost with the process."""
 
     def read(self, frame_id: str) -> bytes | None:
         """Return a frame's bytes; None if it is not there any more."""
@@ -126,7 +126,7 @@ class Memory(Waiting):
         return entry.place if entry is not None and isinstance(entry.place, bytes) else None
 
     def close(self) -> None:
-        """Forget what waits."""
+        """Discard all frames."""
         self._frames.clear()
 
     def _keep(self, frame_id: str, jpeg: bytes) -> bytes:
@@ -135,16 +135,16 @@ class Memory(Waiting):
 
 
 class Spool(Waiting):
-    """Frames that wait in a folder: those of an earlier run are taken up again.
+    """A queue in a folder; frames of an earlier run are in it again.
 
     Args:
-        folder: made if it is not there. One publisher at a time has it.
+        folder: created if missing, and locked: only one publisher at a time uses it.
         max_bytes: a full spool drops its oldest frame for a new one.
         max_age_s: older frames are dropped.
         sync: wait until the disk has a frame; without it a power cut loses the frames of the last seconds.
 
     Raises:
-        UserError: the folder can't be made or read, or another publisher has it.
+        UserError: the folder can't be created or read, or another publisher has locked it.
     """
 
     def __init__(self, folder: Path, max_bytes: int, max_age_s: float, *, sync: bool = True) -> None:
@@ -175,11 +175,11 @@ class Spool(Waiting):
             return None
 
     def close(self) -> None:
-        """Leave the folder, and what waits in it, to the next run."""
+        """Unlock the folder; its frames wait for the next run."""
         os.close(self._handle)
 
     def _keep(self, frame_id: str, jpeg: bytes) -> Path:
-        # a name sorts after all earlier ones, also where the clock was set back
+        # names sort in order of arrival, even if the clock is set back
         self._last_name = max(self._last_name + 1, time.time_ns())
         path = self._folder / f"{self._last_name:020d}-{safe_name(frame_id)}{SUFFIX}"
         files.replace(path, jpeg, temporary=path.with_name(path.name + TEMPORARY), sync=self._sync)
@@ -190,7 +190,7 @@ class Spool(Waiting):
             unfinished.unlink()
         for path in sorted(self._folder.glob(f"*{SUFFIX}")):
             status = path.stat()
-            if not status.st_size:  # a power cut came between name and data
+            if not status.st_size:  # a power cut came after the rename and before the data
                 path.unlink()
                 self.dropped += 1
                 continue

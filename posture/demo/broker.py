@@ -1,6 +1,6 @@
 """An embedded broker for ``run_local.py`` on machines without Mosquitto: MQTT 3.1.1, in memory, for the demo only.
 
-What waits in it is lost with its process, so a farm needs Mosquitto or another broker that keeps sessions.
+Its queues are lost when the process ends, so a farm needs Mosquitto or another broker that keeps sessions.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from amqtt.session import Session
 
 
 class DemoBroker(Broker):  # type: ignore[misc]  # amqtt is needed for the demo only, so mypy doesn't follow it
-    """amqtt, without one of its faults.
+    """amqtt with one defect mended.
 
-    It sends to each client that connects what is retained for anybody's subscription: an analyzer would be given
-    status messages as frames.
+    amqtt sends to each new client the retained messages of all clients' subscriptions, so that an analyzer would
+    receive status messages as frames.
     """
 
     async def _publish_retained_messages_for_subscription(

@@ -1,4 +1,4 @@
-"""What a run came to, as one picture: annotated frames, and the angles over time, for each stream."""
+"""The result of a run as one picture: for each stream, annotated frames and the angles over time."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _draw_sheet(axes: Axes, sheet: Picture | None) -> None:
 
 
 def _spread(rows: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:
-    """Return up to ``count`` rows, evenly over time, and every verdict that there is among them."""
+    """Return up to ``count`` rows, evenly over time, with every verdict that occurs among them."""
     positions = np.unique(np.linspace(0, len(rows) - 1, count).round().astype(int))
     chosen = {int(position) for position in positions}
     shown = {rows[position]["posture_status"] for position in chosen}
@@ -105,7 +105,7 @@ def _spread(rows: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str, 
         of_status = [position for position, row in enumerate(rows) if row["posture_status"] == status]
         if of_status and status not in shown:
             middle = of_status[len(of_status) // 2]
-            # it takes the place of its nearest neighbour whose verdict stays in the sheet
+            # it replaces the nearest row whose verdict is shown by another row, too
             others = [
                 position
                 for position in chosen
@@ -150,7 +150,7 @@ def _fitted(frame: Picture) -> Picture:
 
 
 def draw_angles(axes: Axes, stream: StreamResult) -> None:
-    """Plot neck and body angle (degrees) over time (seconds), on a ground coloured by verdict.
+    """Plot neck and body angle (degrees) over time (seconds), on a background coloured by verdict.
 
     Args:
         axes: to draw on; the legend stands to the right of them.
@@ -183,7 +183,7 @@ def _draw_limits(axes: Axes, rule_set: str) -> None:
 
 
 def _draw_verdicts(axes: Axes, times: Sequence[float], verdicts: Sequence[str]) -> None:
-    """Colour the ground of each frame's stretch of time by its verdict."""
+    """Colour the background of each frame's time span by its verdict."""
     step = float(np.median(np.diff(times))) if len(times) > 1 else 1.0
     for status, colour in VERDICT_COLOURS.items():
         stretches = [

@@ -1,4 +1,4 @@
-"""GPU_QUERIES: where the usage of each node is read, as cluster.yaml and the environment have it."""
+"""GPU_QUERIES: the instance and the metric from which each node's usage is read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from posture.settings.table import GpuQuery
 from posture.settings.yaml_leaves import Leaf
 
 GPU_QUERIES_VARIABLE = "POSTURE_GPU_QUERIES"
-"""In the environment: the whole map as YAML or JSON in one line, instead of the file's."""
+"""Environment variable with the whole map as YAML or JSON, which replaces the file's."""
 
 GPU_QUERY_KEYS: Mapping[str, tuple[parsers.Parser, str]] = {
     "instance": (parsers.host_port, "host:port, as Prometheus' label instance has it"),
@@ -20,9 +20,11 @@ GPU_QUERY_KEYS: Mapping[str, tuple[parsers.Parser, str]] = {
 
 
 def parse_gpu_queries(leaves: list[Leaf], mistakes: list[str]) -> dict[str, GpuQuery]:
-    """Return the map; append to ``mistakes`` what is wrong with it.
+    """Return node -> where its usage is read.
 
-    Instances are unique, and each entry has its two keys and no other.
+    Args:
+        leaves: of the YAML below GPU_QUERIES.
+        mistakes: what is wrong is appended: a node without both keys, an unknown key, an instance used twice.
     """
     shape = "accepted: node: {instance: host:port, metric: name}"
     entries: dict[str, dict[str, str]] = {}
@@ -55,7 +57,7 @@ def parse_gpu_queries(leaves: list[Leaf], mistakes: list[str]) -> dict[str, GpuQ
 
 def _parse_gpu_query(entry: dict[str, str], name: str, value: Any, where: str, mistakes: list[str]) -> None:
     parse, accepted = GPU_QUERY_KEYS[name]
-    entry[name] = ""  # given, if not as it must be
+    entry[name] = ""  # the key is present, even if its value is not accepted
     try:
         entry[name] = parse(value)
     except NotAcceptedError:

@@ -201,7 +201,7 @@ def _take_from_environment(
 
 
 def _check_together(values: dict[str, dict[str, Any]], mistakes: list[str]) -> None:
-    """Report settings that exclude each other."""
+    """Report settings that contradict each other."""
     prometheus = values["prometheus"]
     if prometheus.get("username") and prometheus.get("token"):
         mistakes.append("prometheus.username and prometheus.token are both set; accepted: one of them")

@@ -1,4 +1,4 @@
-"""The grammars of single values: each parser takes what YAML or the environment holds, and returns the value."""
+"""Parsers of single settings: each takes what YAML, the environment or a flag holds, and returns the value."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 PI_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
-"""A stream's name: also part of topics, file names and Kubernetes names."""
+"""A stream's name; it becomes part of topics, file names and names of Kubernetes objects."""
 
 NODE_NAME = re.compile(r"(?=.{1,63}\Z)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
-"""A node's name that can also be the value of its label ``gpu-node``."""
+"""A node's name; it also has to be valid as the value of label ``gpu-node``, so at most 63 characters."""
 
 METRIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
-"""PromQL's identifier."""
+"""A metric's name in PromQL."""
 
 REGISTRY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*")
-"""What stands before an image's name."""
+"""A registry with its path: what precedes the name in an image reference."""
 
 Parser = Callable[[Any], Any]
 
@@ -29,7 +29,7 @@ class NotAcceptedError(Exception):
 
 
 def text(value: Any) -> str:
-    """Return any text, the empty one included."""
+    """Accept any text, also the empty one."""
     if not isinstance(value, str):
         raise NotAcceptedError
     return value
@@ -48,11 +48,11 @@ def url(*schemes: str) -> Parser:
 
 
 def broker(value: Any) -> str:
-    """Return a broker's address as it stands; user and password have settings of their own."""
+    """Accept ``mqtt://host[:port]`` or ``mqtts://host[:port]``; user and password are other settings."""
     try:
         parts = urlsplit(text(value))
         port = parts.port
-    except ValueError:  # brackets that don't close; a port that is none
+    except ValueError:  # unbalanced brackets, or a port that is no number up to 65535
         raise NotAcceptedError from None
     if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or parts.path not in ("", "/"):
         raise NotAcceptedError
@@ -64,14 +64,14 @@ def broker(value: Any) -> str:
 
 
 def path(value: Any) -> str:
-    """Return a path, which is not empty."""
+    """Accept a path that is not empty."""
     if not text(value):
         raise NotAcceptedError
     return str(value)
 
 
 def choice(*names: str) -> Parser:
-    """Return a parser that takes one of the names."""
+    """Return a parser that accepts one of the names."""
 
     def parse(value: Any) -> str:
         if str(value) not in names:
@@ -99,7 +99,7 @@ def number(low: float, high: float = math.inf, *, whole: bool = False) -> Parser
 
 
 def boolean(value: Any) -> bool:
-    """Return true, yes, on and 1 as True; false, no, off and 0 as False."""
+    """Accept true, yes, on, 1, and false, no, off, 0, in upper or lower case."""
     known = {
         "true": True,
         "yes": True,
@@ -128,7 +128,7 @@ def matching(pattern: re.Pattern[str], *, or_empty: bool = False) -> Parser:
 
 
 def host_port(value: Any) -> str:
-    """Return host:port as it stands; an IPv6 address is in brackets."""
+    """Accept host:port, with an IPv6 address in brackets."""
     host, _, port = text(value).rpartition(":")
     if not port.isdecimal() or not port.isascii() or not 1 <= int(port) <= 65_535:
         raise NotAcceptedError
@@ -138,14 +138,14 @@ def host_port(value: Any) -> str:
 
 
 def listen(value: Any) -> str:
-    """Return [host]:port as it stands."""
+    """Accept ``:port`` or ``host:port``."""
     given = text(value)
     host_port(f"all{given}" if given.startswith(":") else given)
     return given
 
 
 def web_address(value: Any) -> str:
-    """Return a URL that ends without a slash; user and password have settings of their own."""
+    """Accept an http or https URL without user, password, query or fragment; return it without trailing slashes."""
     given = text(value).rstrip("/")
     if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", given):
         raise NotAcceptedError
@@ -153,7 +153,7 @@ def web_address(value: Any) -> str:
 
 
 def prefix(value: Any) -> str:
-    """Return the topics' prefix without slashes at its ends."""
+    """Accept a topic prefix, parts joined by slashes; return it without slashes at its ends."""
     given = text(value).strip("/")
     if not re.fullmatch(r"[A-Za-z0-9_-]*(/[A-Za-z0-9_-]+)*", given):
         raise NotAcceptedError
@@ -161,6 +161,6 @@ def prefix(value: Any) -> str:
 
 
 def did_you_mean(name: str, known: list[str]) -> str:
-    """Return the end of a complaint about an unknown name: the one that is most like it, or some that are known."""
+    """Return the end of an error message about an unknown name: the most similar known one, or some known ones."""
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(known[:12])}"

@@ -1,4 +1,4 @@
-"""Where the files named by settings are."""
+"""Paths in settings, relative to the scripts' folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""YAML as a flat list of keys and values, each with the line where it stands."""
+"""YAML as a flat list of key paths and values, each with its line, for error messages."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ from typing import Any
 import yaml
 
 Leaf = tuple[str, tuple[str, ...], Any]
-"""Where it stands (file:line), its path of keys, its value."""
+"""Position (``file:line``), path of keys, value."""
 
 
 def read_yaml(text: str, source: str, key: tuple[str, ...], mistakes: list[str]) -> list[Leaf]:
-    """Return the leaves of a text, their keys under ``key``; ``source`` is what messages call it."""
+    """Parse YAML into leaves.
+
+    Args:
+        text: the YAML.
+        source: what messages call it: a file or an environment variable.
+        key: path of keys put before each leaf's own.
+        mistakes: what is wrong is appended: syntax errors, duplicate keys, values that YAML cannot construct.
+    """
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except (yaml.YAMLError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""Programs that a script starts, holds by handle, and (unless they are to stay) never leaves behind."""
+"""Child processes that a script keeps by handle, and that end with it unless they are meant to stay."""
 
 from __future__ import annotations
 
@@ -21,23 +21,22 @@ for number in signal.SIGPIPE, signal.SIGXFSZ:  # Python ignores them, which a pr
 if os.getppid() == int(sys.argv[1]):
     os.execvp(sys.argv[2], sys.argv[2:])
 """
-"""What a child that goes with us is at first, for a few hundredths of a second: it asks the kernel to be ended when
-its parent is, and becomes the program. (A function between fork and exec could do the same, but not safely once
-other threads run.)"""
+"""A launcher: it asks the kernel to kill it when its parent dies, then executes the program in its own place. A
+``preexec_fn`` could do the same without the launcher, but is not safe in a process with several threads."""
 
 
 class Child:
-    """A started program. Its output goes to files: ``<name>.log``, and ``<name>.out`` for standard output.
+    """A child process. Standard error goes to ``<name>.log``, standard output to ``<name>.out``.
 
-    Start it from a thread that stays: for the kernel that thread is the parent that it goes with.
+    Start it from a thread that lives as long as the child shall: the kernel kills the child when that thread ends.
 
     Args:
         name: for messages and files.
         command: the program and its arguments.
-        folder: for those files; None: its output goes where ours goes.
-        environ: the program's environment; None passes ours on.
+        folder: for those files; None: the child inherits our standard output and error.
+        environ: the child's environment; None: ours.
         cwd: its working directory.
-        stays: it goes on when we end.
+        stays: the child outlives us.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class Child:
                 stderr=log,
                 env=None if environ is None else dict(environ),
                 cwd=cwd,
-                # Ctrl-C is for us alone: children are stopped in their order
+                # Ctrl-C must reach only us: we stop the children in the right order
                 start_new_session=True,
             )
 
@@ -76,16 +75,16 @@ class Child:
 
     @property
     def status(self) -> int | None:
-        """The exit status, None while it runs; after a signal it is that signal's number, negative."""
+        """The exit status; None while it runs, the negative number of the signal that ended it."""
         return self._process.poll()
 
     def ask_to_stop(self) -> None:
-        """Send SIGTERM, if it still runs."""
+        """Send SIGTERM if it still runs."""
         if self.status is None:
             self._process.terminate()
 
     def stop(self, seconds: float) -> None:
-        """End it: SIGTERM, and SIGKILL if it is still there after so many seconds."""
+        """Send SIGTERM, wait up to ``seconds``, then send SIGKILL if it still runs."""
         self.ask_to_stop()
         try:
             self._process.wait(seconds)

@@ -1,4 +1,4 @@
-"""Programs that a script calls and waits for: docker and its like. No shell, a time-out, errors shown."""
+"""External programs, such as docker, that a script runs to the end: without a shell, with a time-out."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from posture.errors import FailedError
 from posture.runtime import Stop
 
 SHOWN_LINES = 15
-"""How much of a failed program's output an error repeats."""
+"""Lines of a failed program's output in the error message."""
 POLL_S = 0.1
 CANCEL_S = 15.0
-"""How long a program may take to end after it was interrupted."""
+"""How long a program may take to end after SIGINT, before SIGKILL."""
 
 
 class CommandError(FailedError):
@@ -26,7 +26,7 @@ class CommandError(FailedError):
 
 
 class StoppedError(FailedError):
-    """The operator asked for the stop; what was going on was cancelled."""
+    """The program was cancelled because the operator asked us to stop."""
 
 
 def run(
@@ -41,9 +41,9 @@ def run(
 
     Args:
         command: the program and its arguments.
-        timeout_s: it is interrupted, then killed, when it takes longer.
-        stop: interrupts it, too.
-        show: pass its error output on as it comes, for progress.
+        timeout_s: after this time it gets SIGINT, later SIGKILL.
+        stop: if requested, the program gets SIGINT at once.
+        show: print its standard error as it comes, as progress.
         cwd: its working directory.
 
     Returns:
@@ -63,7 +63,7 @@ def run(
             cwd=cwd,
             text=True,
             errors="replace",
-            # Ctrl-C is for us alone; we pass it on, also when only we were sent it
+            # the terminal's Ctrl-C must not reach it: we send SIGINT ourselves, also when only we were signalled
             start_new_session=True,
         )
     except OSError as error:
@@ -81,7 +81,7 @@ def run(
 
 
 def _wait(process: subprocess.Popen[str], timeout_s: float, stop: Stop | None) -> bool:
-    """Return whether the program ended by itself, and not because time was up or the stop was requested."""
+    """Wait for the program; return False if it had to be interrupted for the time-out or the stop."""
     waited = 0.0
     while waited < timeout_s and not (stop is not None and stop.requested):
         try:
@@ -100,7 +100,7 @@ def _wait(process: subprocess.Popen[str], timeout_s: float, stop: Stop | None) -
 
 
 class _Reader:
-    """Reads a pipe to its end in a thread, so that neither pipe can fill up and block the program."""
+    """Reads a pipe in a thread of its own: a full pipe would block the program."""
 
     def __init__(self, pipe: IO[str] | None, *, show: bool = False) -> None:
         self._pipe, self._show = pipe, show
@@ -115,6 +115,6 @@ class _Reader:
                 print(f"    {self._lines[-1]}", flush=True)
 
     def lines(self) -> list[str]:
-        """Return what was read; a grandchild that holds the pipe open is not waited for."""
+        """Return the lines read so far. A grandchild may hold the pipe open, so the end is not waited for."""
         self._thread.join(1.0)
         return list(self._lines)

@@ -1,4 +1,4 @@
-"""A program's figures and health over HTTP: /metrics for Prometheus, /healthz and /readyz for Kubernetes."""
+"""Metrics and probes over HTTP: /metrics for Prometheus, /healthz and /readyz for Kubernetes."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from prometheus_client.exposition import choose_encoder
 from posture.errors import UserError
 
 Check = Callable[[], str]
-"""Returns what is wrong; empty: nothing."""
+"""Returns what is wrong; empty if nothing is."""
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class Exposition:
-    """The HTTP server, in threads of its own that end with the process.
+    """The HTTP server, in daemon threads.
 
     Args:
-        host: where it listens; empty: everywhere.
-        port: there.
-        registry: the figures.
-        healthy: what speaks against going on; Kubernetes starts the program again.
-        ready: what speaks against being asked.
+        host: address to listen on; empty: all interfaces, IPv4 and IPv6.
+        port: TCP port.
+        registry: the metrics.
+        healthy: answers /healthz, the liveness probe.
+        ready: answers /readyz, the readiness probe.
 
     Raises:
-        UserError: the address can't be had.
+        UserError: the address is in use or not ours.
     """
 
     def __init__(self, host: str, port: int, registry: CollectorRegistry, healthy: Check, ready: Check) -> None:
@@ -50,13 +50,13 @@ class Exposition:
         Thread(target=self._server.serve_forever, name="exposition", daemon=True).start()
 
     def close(self) -> None:
-        """Take no more questions."""
+        """Stop listening."""
         self._server.shutdown()
         self._server.server_close()
 
 
 Page = Callable[[str], tuple[HTTPStatus, str, bytes]]
-"""From the request's Accept header to status, content type and body."""
+"""Takes the request's Accept header; returns status, content type and body."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -70,13 +70,13 @@ class _Server(ThreadingHTTPServer):
     def server_bind(self) -> None:
         if self._everywhere:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        # not HTTPServer's own, which asks DNS for our name
+        # HTTPServer.server_bind would look our name up in DNS, which can block
         TCPServer.server_bind(self)
 
 
 class _Handler(BaseHTTPRequestHandler):
     timeout = 10
-    """Seconds; who says nothing for so long is disconnected."""
+    """Seconds: a client that sends nothing for so long is disconnected."""
 
     def answer(self, pages: dict[str, Page]) -> None:
         page = pages.get(self.path.partition("?")[0])
@@ -91,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-        _log.debug(format, *args)
+        log.debug(format, *args)
 
 
 def _metrics_page(registry: CollectorRegistry) -> Page:

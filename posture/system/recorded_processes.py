@@ -1,7 +1,7 @@
-"""Programs that outlive the script that started them: recorded in a file, found again, and stopped.
+"""Processes that outlive the script that started them: recorded in a file, found again, and stopped.
 
-A record names a program by process id, the time at which the kernel started it, and its command line. Only a
-process that matches all three is ever signalled: ids are used again, most surely after a restart of the machine.
+A record identifies a process by its id, its start time and its command line. Only a process that matches all three
+is ever signalled, since the kernel reuses process ids, above all after a reboot.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ POLL_S = 0.1
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of a started program.
+    """Identifies a started process.
 
     Attributes:
         name: such as ``scaler``; also the record's file name.
         pid: its process id.
-        started: when, in a form that only has to be equal or not.
+        started: its start time, in a form that can only be compared for equality.
         command: its command line.
-        stopping: somebody is about to stop it, or to replace it.
+        stopping: another script is about to stop or replace it.
     """
 
     name: str
@@ -48,16 +48,16 @@ class Record:
 
 
 def folder_of(namespace: str, farm: str) -> Path:
-    """Return the folder of a farm's records and logs on this machine."""
+    """Return the folder of a farm's records and logs on this machine: ``run/<namespace>.<farm>``."""
     return ROOT / "run" / f"{namespace}.{farm}"
 
 
 @contextlib.contextmanager
 def only_one(folder: Path) -> Iterator[None]:
-    """Keep a second build_and_push.py or stop.py from working on the same farm at the same time.
+    """Hold the lock of a folder, so that two scripts never change the same farm at the same time.
 
     Raises:
-        UserError: one is at work.
+        UserError: another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a+", encoding="ascii") as lock:
@@ -75,11 +75,11 @@ def only_one(folder: Path) -> Iterator[None]:
 
 
 def start(name: str, command: Sequence[str], folder: Path, environ: Mapping[str, str] | None = None) -> Child:
-    """Start a program that stays when we end, and record it. Its log is ``<name>.log`` in that folder."""
+    """Start a program that outlives us, and record it. Its log is ``<name>.log`` in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     child = Child(name, command, folder, environ, stays=True)
     started, shown = identity(child.pid) or ("", "")
-    # the kernel shows a program's command line a moment after it has begun to run it
+    # for a moment after exec the kernel reports an empty command line
     while not shown and child.status is None:
         time.sleep(POLL_S)
         started, shown = identity(child.pid) or ("", "")
@@ -89,7 +89,7 @@ def start(name: str, command: Sequence[str], folder: Path, environ: Mapping[str,
 
 @contextlib.contextmanager
 def recorded(name: str, folder: Path) -> Iterator[None]:
-    """Record ourselves while we work, so that stop.py finds us; where nothing can be written we go unrecorded."""
+    """Record our own process while we work, so that stop.py finds it; if that fails, go on without a record."""
     started, command = identity(os.getpid()) or ("", "")
     record = Record(name, os.getpid(), started, command)
     with contextlib.suppress(OSError):
@@ -106,12 +106,16 @@ def recorded(name: str, folder: Path) -> Iterator[None]:
 
 
 def write(record: Record, folder: Path) -> None:
-    """Write a record, whole or not at all."""
+    """Write a record atomically.
+
+    Raises:
+        OSError: it can't be written.
+    """
     files.replace(folder / f"{record.name}.json", f"{json.dumps(asdict(record))}\n".encode())
 
 
 def read(name: str, folder: Path) -> Record | None:
-    """Return what was recorded, whether or not it still runs; None where nothing (or nothing whole) is."""
+    """Return a record, whether or not its process still runs; None if there is none that can be read."""
     try:
         return Record(**json.loads((folder / f"{name}.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -119,25 +123,25 @@ def read(name: str, folder: Path) -> Record | None:
 
 
 def find(name: str, folder: Path) -> Record | None:
-    """Return the record of a program that still runs, and is the one that was recorded."""
+    """Return the record if exactly that process still runs, else None."""
     record = read(name, folder)
     return record if record is not None and is_running(record) else None
 
 
 def is_running(record: Record) -> bool:
-    """Return whether exactly this program still runs."""
+    """Return whether exactly the recorded process still runs."""
     return identity(record.pid) == (record.started, record.command)
 
 
 def stop(name: str, folder: Path, seconds: float) -> bool:
-    """End a recorded program, and forget it: SIGTERM, and SIGKILL if it is still there after so many seconds.
+    """Stop a recorded process and delete its record: SIGTERM, then SIGKILL after ``seconds``.
 
     Returns:
         Whether it was running.
     """
     record = find(name, folder)
     if record is not None:
-        # first, so that who watches over it doesn't start it again
+        # first, so that the script that supervises it does not restart it
         write(replace(record, stopping=True), folder)
         if not _ends(record, signal.SIGTERM, seconds):
             _ends(record, signal.SIGKILL, seconds)
@@ -147,9 +151,9 @@ def stop(name: str, folder: Path, seconds: float) -> bool:
 
 
 def _ends(record: Record, number: signal.Signals, seconds: float) -> bool:
-    """Send a signal, and return whether the program has ended in time."""
+    """Send a signal; return whether the process ends within ``seconds``."""
     try:
-        # an open descriptor of the process keeps its id from being used again between the check and the signal
+        # while a pidfd is open, the process id cannot be reused between the check and the signal
         handle = os.pidfd_open(record.pid) if sys.platform == "linux" else None
     except ProcessLookupError:
         return True
@@ -170,10 +174,7 @@ def _ends(record: Record, number: signal.Signals, seconds: float) -> bool:
 
 
 def identity(pid: int) -> tuple[str, str] | None:
-    """Return when a process was started, and its command line; None if there is no such process.
-
-    One that has ended and waits for its parent to take note does not count.
-    """
+    """Return a process's start time and command line; None if there is no such process, or only a zombie."""
     if not PROC.joinpath("self").exists():
         return _identity_by_ps(pid)
     try:
@@ -182,7 +183,7 @@ def identity(pid: int) -> tuple[str, str] | None:
         boot = (PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # after the program's name, which may hold anything: state is field 3 of proc(5), starttime is field 22
+    # skip the program's name, in parentheses with any content; proc(5): state is field 3, starttime is field 22
     fields = stat[stat.rindex(")") + 2 :].split()
     if fields[0] in "ZX":
         return None
@@ -190,7 +191,7 @@ def identity(pid: int) -> tuple[str, str] | None:
 
 
 def _identity_by_ps(pid: int) -> tuple[str, str] | None:
-    """The same where there is no /proc, such as on macOS."""
+    """Do the same without /proc, such as on macOS."""
     shown = subprocess.run(
         ["ps", "-p", str(pid), "-o", "stat=", "-o", "lstart=", "-o", "args="],
         capture_output=True,
@@ -199,5 +200,5 @@ def _identity_by_ps(pid: int) -> tuple[str, str] | None:
         env={**os.environ, "LC_ALL": "C"},
         timeout=10,
     ).stdout.split(maxsplit=6)
-    # stat, then a date of five words, then the command line
+    # stat, a date of five words, the command line
     return None if len(shown) < 7 or shown[0].startswith("Z") else (" ".join(shown[1:6]), shown[6])

@@ -1,4 +1,4 @@
-"""Status lines: in place on a terminal, else every few seconds."""
+"""Status lines: updated in place on a terminal, else printed every few seconds."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ SHOW_EVERY_S, SHOW_IN_LOG_EVERY_S = 0.5, 5.0
 
 @dataclass
 class Screen:
-    """Shows lines again and again.
+    """Prints status lines repeatedly.
 
     Attributes:
-        terminal: whether the lines can be shown in place.
-        changes: show them whenever they have changed, and only then.
+        terminal: standard output is a terminal, where the lines can be overwritten.
+        changes: print the lines whenever they have changed, and only then.
+        shown_at: when they were last printed, on the monotonic clock.
+        shown: the lines last printed.
     """
 
     terminal: bool
@@ -24,7 +26,7 @@ class Screen:
     shown: list[str] = field(default_factory=list)
 
     def show(self, lines: Sequence[str]) -> None:
-        """Show the lines, if it is time."""
+        """Print the lines if they are due."""
         every = SHOW_EVERY_S if self.terminal else SHOW_IN_LOG_EVERY_S
         if list(lines) == self.shown if self.changes else time.monotonic() - self.shown_at < every:
             return
