@@ -1,8 +1,8 @@
 """The loop of gpu_balancer.py: snapshot -> classify -> choose -> act.
 
 One thread does everything. It wakes at each sample: keeps the Lease, looks at the nodes, goes on with open moves,
-and samples the usage. At the end of a window it reads the cluster, plans, and begins the plan's moves. It ends
-between two actions; whatever is open then is finished by whoever comes next (posture/balancer/moves.py).
+and samples the usage. At the end of a window it reads the cluster, plans, and begins the plan's moves. It stops
+between two actions; the next balancer finishes the moves that are still open (posture/balancer/moves.py).
 """
 
 from __future__ import annotations
@@ -12,25 +12,22 @@ import json
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from random import Random
 
 from posture.balancer import last_node, plan_text
-from posture.balancer.disturbances import Settling
 from posture.balancer.metrics import BalancerMetrics
 from posture.balancer.moves import Mover, next_steps
+from posture.balancer.observer import Observer
 from posture.balancer.open_move import OpenMove, open_move_text
-from posture.balancer.snapshot import SnapshotMaker
-from posture.balancer.view import ClusterView, read_nodes, read_view
-from posture.balancer.watch import Watch
+from posture.balancer.view import ClusterView
 from posture.errors import UserError
-from posture.kube import access, errors, events, kinds, labels
+from posture.kube import access, errors, events, kinds
 from posture.kube.annotations import HISTORY
 from posture.kube.client import KubeClient
 from posture.kube.errors import KubeError
 from posture.kube.lease import Lease
 from posture.kube.objects import ScaledJob
-from posture.planning.ledger import Ledger, history_from_json, history_to_json
+from posture.planning.ledger import history_to_json
 from posture.planning.model import Move, Plan, Policy, Rules, Snapshot, StreamHistory
 from posture.planning.offloads import plan_offloads
 from posture.runtime import EXIT_FAILED, EXIT_OK, Stop
@@ -38,7 +35,7 @@ from posture.settings.paths import path_of
 from posture.settings.table import Balancer as BalancerSettings
 from posture.settings.table import Settings
 from posture.usage.prometheus import Prometheus
-from posture.usage.window import Average, Window
+from posture.usage.window import Window
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +50,7 @@ ACTING = (
     (kinds.LEASE, "create"),
     (kinds.LEASE, "update"),
 )
-"""Rights that moves need beside them."""
+"""Further rights that moves need."""
 
 ONCE_S = 600.0
 """With ``--once``: how long the moves of the one loop may take."""
@@ -72,29 +69,6 @@ def rules_of(settings: BalancerSettings) -> Rules:
         pull_timeout_s=settings.pull_timeout_s,
         node_grace_s=settings.node_grace_s,
     )
-
-
-@dataclass
-class LoopState:
-    """What the loop keeps between two looks at the cluster."""
-
-    view: ClusterView | None = None
-    """The last whole reading."""
-    open: set[str] = field(default_factory=set)
-    """Streams with an open move."""
-    known: set[str] = field(default_factory=set)
-    """Streams whose history has been read."""
-    move_ids: set[str] = field(default_factory=set)
-    """Open moves that the ledger knows of."""
-    classes: dict[str, str] = field(default_factory=dict)
-    """Node -> class of hardware; the ledger looks into it."""
-    said: object = None
-    """What the last loop had to say about its vetoes: it is said once per change."""
-    rights_checked: bool = False
-    lost: str = ""
-    """Why the API server can't be used at the moment."""
-    refused: dict[str, str] = field(default_factory=dict)
-    """Stream -> what the API server would not do about it, as it was said last."""
 
 
 class Balancer:
@@ -134,16 +108,26 @@ class Balancer:
         self._show_all = show_all
         self._farm = settings.kubernetes.farm
         self._rules = rules_of(self._settings)
-        self._state = LoopState()
-        self._ledger = Ledger(self._rules, self._state.classes)
-        self._watch = Watch()
-        self._snapshots = SnapshotMaker(self._ledger, self._watch)
         after_ready_s = self._settings.warm_up_s + settings.prometheus.scrape_interval_s
-        self._settling = Settling(self._ledger, after_ready_s)
+        self._observer = Observer(
+            cluster,
+            self._farm,
+            self._rules,
+            class_label=self._settings.class_label,
+            after_ready_s=after_ready_s,
+        )
         self._mover = Mover(cluster)
         self._lease = Lease(cluster, self._farm, self._settings.lease_s)
         self._last_node_file = path_of(self._settings.last_node_file)
-        self._remember_last_node(after_ready_s)
+        if (chosen := last_node.read(self._last_node_file)) is not None:
+            self._observer.note_destination(*chosen)
+        self._rights_checked = False
+        self._unreachable = ""
+        """Why the API server can't be used at the moment."""
+        self._refused: dict[str, str] = {}
+        """Stream -> what the API server last refused to do about it."""
+        self._logged_vetoes: object = None
+        """The last loop's vetoes: logged once per change."""
 
     def run(self, *, once: bool = False) -> int:
         """Balance; return the exit status.
@@ -169,44 +153,44 @@ class Balancer:
         return EXIT_OK
 
     def _run_once(self) -> int:
-        # whoever held the Lease may have been killed
+        # a killed balancer's Lease has to expire first
         patience = time.monotonic() + 2 * self._settings.lease_s
         while not self._take_over():
             if self._stop.requested:
                 return EXIT_OK
-            if time.monotonic() > patience or self._state.lost:
-                print(f"not done: {self._state.lost or f'the balancer {self._lease.holder} acts'}", flush=True)
+            if time.monotonic() > patience or self._unreachable:
+                print(f"not done: {self._unreachable or f'the balancer {self._lease.holder} acts'}", flush=True)
                 return EXIT_FAILED
             self._stop.wait(self._settings.sample_interval_s)
         planned = self._loop()
         end = time.monotonic() + ONCE_S
-        while self._state.open and not self._dry_run and not self._stop.requested and time.monotonic() < end:
+        while self._observer.open and not self._dry_run and not self._stop.requested and time.monotonic() < end:
             self._stop.wait(self._settings.sample_interval_s)
             self._look()
-        return EXIT_OK if planned and (self._dry_run or not self._state.open) else EXIT_FAILED
+        return EXIT_OK if planned and (self._dry_run or not self._observer.open) else EXIT_FAILED
 
     # when
 
     def _take_over(self) -> bool:
-        """Return whether this balancer may act; the first time it does, look at everything."""
+        """Return whether this balancer may act; read the whole farm when it takes over."""
         held_before = self._dry_run or self._lease.held
         with self._contact():
-            if not self._state.rights_checked:
+            if not self._rights_checked:
                 needed = LOOKING if self._dry_run else LOOKING + ACTING
                 if lacking := access.missing(self._cluster, needed):
                     raise UserError("\n".join(lacking))
-                self._state.rights_checked = True
+                self._rights_checked = True
             if not self._dry_run and not self._lease.renew():
-                self._watch.lose_contact()
+                self._observer.lose_contact()
                 return False
-            if not held_before or self._state.view is None:
-                self._see_all()
+            if not held_before or not self._observer.has_read:
+                self._observer.read_all()
                 self._advance()
             return True
         return False
 
     def _pass(self, seconds: float, window: Window | None = None) -> None:
-        """Let time pass, look at the cluster at each sample, and fill the window if there is one."""
+        """Wait for some seconds; look at the cluster at each sample, and add it to the window if there is one."""
         began = time.monotonic()
         due_s = 0.0
         while not self._stop.requested:
@@ -224,10 +208,10 @@ class Balancer:
         with self._contact():
             if not self._dry_run and not self._lease.renew():
                 return
-            if self._state.open and not self._dry_run:
+            if self._observer.open and not self._dry_run:
                 self._advance()
             else:
-                self._watch.see_nodes(read_nodes(self._cluster), self._expected_hosts())
+                self._observer.read_nodes()
 
     @contextlib.contextmanager
     def _contact(self) -> Iterator[None]:
@@ -235,36 +219,36 @@ class Balancer:
         try:
             yield
         except KubeError as error:
-            self._watch.lose_contact()
-            if str(error) != self._state.lost and not self._stop.requested:
+            self._observer.lose_contact()
+            if str(error) != self._unreachable and not self._stop.requested:
                 log.error("%s", error)
-            self._state.lost = str(error)
+            self._unreachable = str(error)
         else:
-            if self._state.lost:
+            if self._unreachable:
                 log.info("the API server answers again")
-            self._state.lost = ""
+            self._unreachable = ""
 
     @contextlib.contextmanager
     def _alone(self, stream: str) -> Iterator[None]:
-        """Let what the API server won't do about one stream stop nothing else; say it once.
+        """Confine a refusal of the API server to one stream, and log it once.
 
-        The ScaledJob may be gone since it was read, or a webhook of the cluster may be against the change.
+        The ScaledJob may have been deleted since it was read, or a webhook of the cluster may reject the change.
         """
         try:
             yield
         except (errors.UnreachableError, errors.RefusedError):
             raise
         except KubeError as error:
-            if self._state.refused.get(stream) != str(error):
+            if self._refused.get(stream) != str(error):
                 log.error("%s: %s", stream, error)
-            self._state.refused[stream] = str(error)
+            self._refused[stream] = str(error)
         else:
-            self._state.refused.pop(stream, None)
+            self._refused.pop(stream, None)
 
     # one loop
 
     def _loop(self) -> bool:
-        """Observe a window, plan, act; return whether it came so far."""
+        """Observe a window, plan and act; return whether it got as far as a plan."""
         window = Window(self._all_settings.prometheus, self._settings.window_s)
         start_s = self._cluster.now()
         self._pass(self._settings.window_s, window)
@@ -273,8 +257,9 @@ class Balancer:
         with self._contact():
             if not self._dry_run and not self._lease.renew():
                 return False
-            view = self._see_all()
-            snapshot, plan = self._plan(view, window, start_s)
+            view = self._observer.read_all()
+            snapshot = self._observer.snapshot(view, window, start_s)
+            plan = plan_offloads(snapshot, self._rules, self._rng)
             self._report(snapshot, plan)
             if not self._dry_run:
                 self._act(view, plan)
@@ -282,29 +267,16 @@ class Balancer:
             return True
         return False
 
-    def _plan(self, view: ClusterView, window: Window, start_s: float) -> tuple[Snapshot, Plan]:
-        averages = window.averages(self._ledger.settles_s)
-        known = {node: found for node, found in averages.items() if isinstance(found, Average)}
-        self._ledger.window(
-            start_s,
-            {node: known[node].value if node in known else None for node in averages},
-            {node: found.since for node, found in known.items()},
-        )
-        letter = self._rules.policy is Policy.README
-        unsettled = frozenset[str]() if letter else self._settling.unsettled(start_s)
-        snapshot = self._snapshots.make(view, averages, unsettled)
-        return snapshot, plan_offloads(snapshot, self._rules, self._rng)
-
     def _report(self, snapshot: Snapshot, plan: Plan) -> None:
         self._metrics.planned(plan)
         log.info("%s", plan_text.summary(snapshot, plan))
         said = {(veto.reason, veto.node, veto.stream) for veto in plan.vetoes}
         if self._dry_run or self._show_all:
             print("\n".join(plan_text.lines(snapshot, plan, self._rules)), flush=True)
-        elif said != self._state.said:
+        elif said != self._logged_vetoes:
             for veto in plan.vetoes:
                 log.info("not moved: %s", veto)
-        self._state.said = said
+        self._logged_vetoes = said
 
     def _act(self, view: ClusterView, plan: Plan) -> None:
         for move in plan.moves:
@@ -320,14 +292,13 @@ class Balancer:
         opened = None
         with self._alone(move.stream):
             try:
-                opened = self._mover.open(scaled_job, move, self._history_text(move.stream))
+                opened = self._mover.open(scaled_job, move, self._observer.history_text(move.stream))
             except errors.ConflictError:
                 log.warning("%s was edited meanwhile: it is not moved now", scaled_job.name)
         if opened is None:
             return
         log.info("%s: %s from %s to %s: %s", move.stream, move.kind.value, move.source, move.destination, move.why)
-        self._note_move(opened)
-        self._state.open.add(move.stream)
+        self._observer.note_move(opened)
         last_node.write(self._last_node_file, move.destination, opened.began_s)
         self._tell(
             scaled_job, "MoveBegun", f"{move.kind.value} from {move.source} to {move.destination}: {move.why}"
@@ -335,14 +306,13 @@ class Balancer:
 
     def _advance(self) -> None:
         """Go on with every open move, as far as the cluster has come."""
-        if not self._state.open or self._dry_run:
+        if not self._observer.open or self._dry_run:
             return
-        view = read_view(self._cluster, self._farm, self._state.open)
-        self._watch.see_nodes(view.nodes, self._expected_hosts())
-        for stream in sorted(self._state.open):
+        view = self._observer.read_open()
+        for stream in sorted(self._observer.open):
             scaled_job = view.scaled_jobs.get(stream)
             if scaled_job is None or open_move_text(scaled_job) is None:
-                self._state.open.discard(stream)
+                self._observer.open.discard(stream)
             elif self._may_go_on():
                 self._advance_one(view, scaled_job)
 
@@ -352,102 +322,35 @@ class Balancer:
             scaled_job,
             view.jobs.get(name, ()),
             view.pods.get(name, ()),
-            self._is_dead,
+            self._observer.is_dead,
             view.keda(scaled_job).brings_successor,
         )
         closed = False
         with self._alone(scaled_job.stream):
             try:
-                closed = self._mover.take(scaled_job, steps, self._history_text(scaled_job.stream))
+                closed = self._mover.take(scaled_job, steps, self._observer.history_text(scaled_job.stream))
             except errors.ConflictError as error:
                 log.info("%s; the next pass sees what it is now", error)
         if closed:
-            self._state.open.discard(scaled_job.stream)
+            self._observer.open.discard(scaled_job.stream)
             opened = OpenMove.from_text(open_move_text(scaled_job) or "")
             took = f" in {view.taken_s - opened.began_s:.0f} s" if opened else ""
             log.info("%s: has its Job on %s%s", scaled_job.stream, scaled_job.node, took)
             self._tell(scaled_job, "MoveFinished", f"its Job is on {scaled_job.node}{took}")
 
-    # what is known
-
-    def _see_all(self) -> ClusterView:
-        """Read the cluster and note what is new."""
-        view = read_view(self._cluster, self._farm)
-        self._ledger.forget(self._state.known - set(view.scaled_jobs))
-        self._state.known &= set(view.scaled_jobs)
-        self._state.open = set()
-        opened = [OpenMove.from_text(open_move_text(one) or "") for one in view.scaled_jobs.values()]
-        self._state.move_ids &= {one.id for one in opened if one is not None}
-        for stream, scaled_job in view.scaled_jobs.items():
-            self._see_stream(stream, scaled_job)
-        self._state.classes.clear()
-        for node in view.nodes.values():
-            self._state.classes[node.name] = node.labels.get(self._settings.class_label) or node.name
-        self._state.view = view
-        self._watch.see_nodes(view.nodes, self._expected_hosts())
-        self._watch.see_streams(view, self._rules.start_timeout_s)
-        self._settling.see(view)
-        return view
-
-    def _see_stream(self, stream: str, scaled_job: ScaledJob) -> None:
-        """Take a stream's history the first time, and an open move that another balancer has begun."""
-        if stream not in self._state.known:
-            self._state.known.add(stream)
-            self._ledger.restore(stream, _read_history(scaled_job))
-        text = open_move_text(scaled_job)
-        if text is not None:
-            self._state.open.add(stream)
-            opened = OpenMove.from_text(text)
-            if opened is not None and opened.id not in self._state.move_ids:
-                log.info("%s: a move that was begun earlier is open; going on", stream)
-                self._note_move(opened)
-
-    def _note_move(self, opened: OpenMove) -> None:
-        self._state.move_ids.add(opened.id)
-        self._ledger.moved(opened.move, opened.began_s)
-
-    def _expected_hosts(self) -> set[str]:
-        """Return the nodes that should be there: affinities and pods name them."""
-        view = self._state.view
-        if view is None:
-            return set()
-        named = {str(scaled_job.node) for scaled_job in view.scaled_jobs.values() if scaled_job.node}
-        return named | {pod.host for pods in view.pods.values() for pod in pods if pod.host}
-
-    def _is_dead(self, host: str) -> bool:
-        return self._watch.down_s(host) > self._rules.node_grace_s
-
-    def _history_text(self, stream: str) -> str:
-        return json.dumps(history_to_json(self._ledger.stream(stream)))
-
     def _write_histories(self, view: ClusterView) -> None:
-        """Keep what was learned about streams that aren't being moved."""
+        """Write what was learned about streams that have no open move to their annotations."""
         nothing = json.dumps(history_to_json(StreamHistory()))
         for stream, scaled_job in view.scaled_jobs.items():
-            text = self._history_text(stream)
+            text = self._observer.history_text(stream)
             stored = (scaled_job.annotations or {}).get(HISTORY, nothing)
-            if text != stored and stream not in self._state.open and self._may_go_on():
+            if text != stored and stream not in self._observer.open and self._may_go_on():
                 with self._alone(stream), contextlib.suppress(errors.ConflictError):
                     self._mover.remember(scaled_job, text)
 
-    def _remember_last_node(self, after_ready_s: float) -> None:
-        """Let a balancer that starts again not choose anew at once where the last one has just sent a stream."""
-        remembered = last_node.read(self._last_node_file)
-        if remembered is not None:
-            node, at_s = remembered
-            self._ledger.change_begins(labels.OURS, node)
-            self._ledger.change_ends(labels.OURS, at_s + after_ready_s)
-
     def _tell(self, scaled_job: ScaledJob, reason: str, message: str) -> None:
-        """Leave an Event on the ScaledJob; a move doesn't depend on it."""
+        """Create an Event for the ScaledJob; a move does not depend on it."""
         try:
             events.create(self._cluster, scaled_job, reason, message)
         except KubeError as error:
             log.warning("%s", error)
-
-
-def _read_history(scaled_job: ScaledJob) -> StreamHistory:
-    try:
-        return history_from_json(json.loads((scaled_job.annotations or {}).get(HISTORY, "{}")))
-    except (ValueError, RecursionError):
-        return StreamHistory()
