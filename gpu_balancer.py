@@ -2,7 +2,7 @@
 """Move streams off overloaded nodes, at most one from each in a loop, until no node is over the threshold.
 
     python3 gpu_balancer.py                                  # until SIGTERM or Ctrl-C
-    python3 gpu_balancer.py --dry-run --once --explain       # what would it do now, and why not more
+    python3 gpu_balancer.py --dry-run --once --explain       # what it would do now, and why not more
     python3 gpu_balancer.py --policy readme --threshold 60
 
 The cluster is the kubeconfig's (KUBECONFIG), or the one that this pod runs in.

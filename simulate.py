@@ -229,7 +229,7 @@ def simulator() -> Simulate:
 
 
 def plotter(path: Path) -> Callable[[Result, Path], None]:
-    """Return the function that draws, before anything was simulated in vain.
+    """Return the function that draws; checked before the simulation, which may take long.
 
     Raises:
         UserError: matplotlib is missing, or the file can't be written.

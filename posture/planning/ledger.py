@@ -20,16 +20,16 @@ from typing import Any
 from posture.planning.model import Move, MoveKind, NodeHistory, Rules, StreamHistory
 
 CLIPPED = 95.0
-"""R11, points: a source that read so much may have needed more than it got; its drop teaches too little."""
+"""R11, points: a source at or above it may have needed more than it got, so its drop says too little."""
 NO_DROP = 0.1
-"""A source that fell by less than this part of what all its moves should have taken has not noticed them."""
+"""A source that fell by less than this share of what its moves should have taken off was not relieved by them."""
 LEAST_RISE = 1.0
 """Points; a smaller rise says too little about the speed of a class."""
 ENOUGH_RATIOS = 3
-"""So many streams must have been seen on two classes before their ratio can refute a fourth."""
+"""So many streams must have been seen on two classes before their speed ratio can refute a measurement."""
 
 NO_HISTORY = StreamHistory()
-"""Of a stream that was never moved."""
+"""The history of a stream that was never moved."""
 
 
 @dataclass
@@ -62,11 +62,11 @@ class Ledger:
 
         Args:
             rules: the plan's rules.
-            classes: node -> the name of its class of hardware; nodes of one class are equally fast.
-            speeds: class -> speed, as far as somebody knows; what is learned replaces it.
+            classes: node -> its class of hardware; nodes of one class are equally fast. Read at each use.
+            speeds: class -> speed, where it is known beforehand; learned speeds replace it.
         """
         self._rules = rules
-        # not a copy, also while it is empty: the balancer fills it when it sees the nodes
+        # never a copy, even if it is empty: the balancer fills it when it has read the nodes
         self._classes = {} if classes is None else classes
         self._given_speeds = {} if speeds is None else speeds
         self._speeds: dict[str, float] | None = None
@@ -201,9 +201,9 @@ class Ledger:
         )
 
     def _read(self, seen: _Observation) -> bool:
-        """Learn from a finished move where that is possible; say whether the observation is over."""
+        """Learn from a settled move where that is possible; return whether the observation is over."""
         if self._changes[seen.source] != seen.changes[0]:
-            return True  # something else happened there
+            return True  # another change happened there
         source, destination = self._usage.get(seen.source), self._usage.get(seen.destination)
         if self._spoiled[seen.source] or source is None:
             return False
@@ -221,7 +221,7 @@ class Ledger:
         return True
 
     def _note_effect(self, seen: _Observation, drop: float) -> None:
-        """Keep by how much a hot source fell, beside what was expected: its load may not be ours."""
+        """Keep the measured and the expected drop of a source: if they differ much, its load may not be ours."""
         self._effects.setdefault(seen.source, []).append((drop, seen.relief))
 
     def _learn(self, seen: _Observation, drop: float, rise: float) -> None:
@@ -239,7 +239,7 @@ class Ledger:
         self._speeds = None
 
     def _ratios(self, one: str, other: str) -> list[float]:
-        """Return how many times as fast the other class was, for each stream that was seen on both."""
+        """Return, for each stream that ran on both classes, how many times as fast the other one was."""
         loads = (history.loads for history in self._streams.values())
         return [seen[one] / seen[other] for seen in loads if one in seen and other in seen]
 
@@ -256,7 +256,7 @@ class Ledger:
 
 
 def _speeds_along(ratios: Mapping[tuple[str, str], float], given: Mapping[str, float]) -> dict[str, float]:
-    """Return speeds that follow the ratios, from the first class of each connected set on."""
+    """Return class -> speed by the ratios; the first class of each connected set has its given speed, or 1."""
     speeds = dict(given)
     done: set[str] = set()
     for first in sorted({one for one, _ in ratios}):
@@ -274,7 +274,7 @@ def _speeds_along(ratios: Mapping[tuple[str, str], float], given: Mapping[str, f
 
 
 def history_to_json(history: StreamHistory) -> dict[str, Any]:
-    """Return a history as plain JSON values, for the annotation."""
+    """Return a history as plain JSON values, for its annotation."""
     return {
         "loads": {name: round(points, 3) for name, points in history.loads.items()},
         "moves": history.moves,
@@ -286,7 +286,7 @@ def history_to_json(history: StreamHistory) -> dict[str, Any]:
 
 
 def history_from_json(value: Any) -> StreamHistory:
-    """Return the history of an annotation; whatever isn't one there counts as no history at all."""
+    """Return the history in an annotation's JSON value; an unreadable one counts as no history."""
     try:
         last_move_s = -math.inf if value["last_move_s"] is None else float(value["last_move_s"])
         history = StreamHistory(

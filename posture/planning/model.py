@@ -17,10 +17,10 @@ ROUNDING = 1e-6
 
 
 class Policy(str, enum.Enum):
-    """How the four steps of an offloading loop are taken."""
+    """How a loop chooses what to offload, and where to."""
 
     README = "readme"
-    """To the letter; neither R13 nor R14."""
+    """The four steps of the specification to the letter; neither R13 nor R14."""
     GUARDED = "guarded"
     """With rules R1 to R15."""
 
@@ -37,7 +37,7 @@ class MoveKind(str, enum.Enum):
 
 
 class Phase(str, enum.Enum):
-    """How far a stream's pod is."""
+    """How far a stream's pod has come."""
 
     RUNNING = "running"
     """Ready."""
@@ -71,9 +71,9 @@ class VetoReason(str, enum.Enum):
     NO_JOB = "no_job"
     """An overloaded node on which none of our jobs runs."""
     NOT_OUR_LOAD = "not_our_load"
-    """Two moves from this node changed nothing: the load is somebody else's."""
+    """Moves from this node did not lower its usage: the load is not the farm's."""
     UNPLACEABLE = "unplaceable"
-    """R3: wherever one of its jobs went, it would be no better there."""
+    """R3: moving any of its jobs to any node would not lower the higher of both."""
     PINNED = "pinned"
     """The stream is pinned to its node."""
     COOLDOWN = "cooldown"
@@ -81,17 +81,17 @@ class VetoReason(str, enum.Enum):
     IN_MOVE = "in_move"
     """The stream's last move isn't finished."""
     LOAD_UNKNOWN = "load_unknown"
-    """Moved once with an unknown load, which is still unknown."""
+    """It was moved with an unknown load, and that move did not teach it."""
     KEDA_AWAY = "keda_away"
-    """R15: nothing says that KEDA would bring a successor."""
+    """R15: the ScaledJob does not show that KEDA would make a new Job."""
     NO_ELIGIBLE_NODE = "no_eligible_node"
     """R13, R14: no node could run the stream."""
     MANY_LOST = "many_lost"
-    """R14: more than half of the nodes are lost; that is rather our own view."""
+    """R14: more than half of the nodes seem lost; rather the balancer itself is cut off."""
     NODE_GRACE = "node_grace"
     """R14: not lost for long enough."""
     NO_CONTACT = "no_contact"
-    """R14: the balancer's own contact with the API server is too young to judge."""
+    """R14: the balancer's contact with the API server has not lasted long enough to judge."""
     START_FAILURES = "start_failures"
     """R13: several streams failed to start on this node; it is no destination for a while."""
     START_GRACE = "start_grace"
@@ -130,7 +130,7 @@ class Rules:
     suspect_limit: int = 2
     """R13: a node that is closed to so many streams is no destination of an offload for any."""
     useless_limit: int = 2
-    """So many moves without an effect make a node's load somebody else's."""
+    """After so many moves without an effect a node's load counts as not the farm's."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class NodeHistory:
     over_before: int = 0
     """R12: windows in a row before this one that were over threshold + hysteresis."""
     useless_moves: int = 0
-    """Moves away from it since it became hot, if all together hardly lowered its usage; else 0."""
+    """Moves away from it since it was last under the threshold, if together they hardly lowered it; else 0."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ class Keda:
 
     @property
     def state(self) -> str:
-        """Return its conditions in a word."""
+        """Return its condition in a word or two, for messages."""
         if self.paused:
             return "paused"
         if not self.ready:
@@ -233,13 +233,13 @@ class StreamState:
     """R13: its image is being pulled."""
     pinned: bool = False
     moving: bool = False
-    """A move of it is open, or its load isn't in the window yet."""
+    """It has an open move, or its load is not in the window yet."""
     tolerates: frozenset[str] = frozenset()
-    """Those of all nodes' taints that its pod tolerates."""
+    """Those taints of all nodes that its pod tolerates."""
     requests: Mapping[str, float] = field(default_factory=dict)
     """Its pod's requests, in the units of :attr:`NodeState.free`."""
     barred: frozenset[str] = frozenset()
-    """Nodes that other terms of its affinity or its nodeSelector rule out."""
+    """Nodes ruled out by its nodeSelector or by other terms of its affinity."""
     keda: Keda = Keda()
     history: StreamHistory = StreamHistory()
 
@@ -249,7 +249,7 @@ class Snapshot:
     """All that one loop knows."""
 
     nodes: Sequence[NodeState]
-    """Every node of the farm, those too that are gone and still named by an affinity."""
+    """Every node of the farm, including those that are gone but still named by an affinity."""
     jobs: Sequence[StreamState]
     now_s: float = 0.0
     contact_s: float = math.inf
@@ -273,7 +273,7 @@ class Move:
     destination_usage: float | None
     """The destination's projected average before this move (R1)."""
     why: str
-    """One clause for people."""
+    """The reason in one clause, for logs and events."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What is simulated: nodes, jobs, times and events, from YAML or from flags; and what nobody could do better.
+"""What is simulated: nodes, jobs, times and events, from YAML or from flags; and lower bounds for any balancer.
 
 name: seven boards
 classes: {agx: {count: 2, speed: 4.5}, nano: {count: 5, speed: 1}}
@@ -24,8 +24,8 @@ from posture.errors import UserError
 from posture.planning.model import ROUNDING, Policy
 
 EVENTS = ("down", "up", "cordon", "uncordon", "broken", "mended", "silent", "stale", "speaking", "foreign")
-"""What can happen to a node: it is lost or back; closed to new pods; unable to start pods; its exporter says
-nothing, or the same for ever; somebody else's load (``points``) runs there."""
+"""What can happen to a node: it is lost or returns; is cordoned or uncordoned; can't start pods, or can again; its
+exporter is silent, repeats its last value, or works again; a load that is not the farm's (``points``) runs."""
 STARTS = ("even", "random")
 NONE = "none"
 POLICIES = (*(policy.value for policy in Policy), NONE)
@@ -48,7 +48,7 @@ class Event:
     node: str
     what: str
     points: float = 0.0
-    """Of ``foreign``: somebody else's load from now on."""
+    """Of ``foreign``: the load from now on that is not the farm's."""
 
 
 @dataclass(frozen=True)
@@ -59,36 +59,36 @@ class Scenario:
     classes: Mapping[str, NodeClass] = field(default_factory=lambda: {"node": NodeClass(7)})
     jobs: int = 11
     load: tuple[float, float] = (5.0, 15.0)
-    """Each job costs something between these, uniformly."""
+    """Each job's load is drawn uniformly from this range."""
     start: str = "even"
-    """First placement: ``even`` is the patcher's, ``random`` what a farm looks like that nobody placed."""
+    """First placement: ``even`` as patch_scaledjob.py does it, or ``random``."""
     idle: int = 0
-    """So many nodes have nothing at the start: they have just joined."""
+    """So many nodes have just joined and have no jobs at the start."""
     policy: str = Policy.GUARDED.value
     threshold: float = 50.0
     dwell: int = 1
     hysteresis: float = 0.0
     noise: float = 0.0
-    """Each reading is off by up to this, uniformly, in points."""
+    """Each reading has a uniform error of up to this many points."""
     loops: int = 60
     window_s: float = 30.0
     interval_s: float = 30.0
     """The pause between two windows."""
     scrape_s: float = 5.0
     lag_s: float = 2.0
-    """A reading shows what was true so long ago."""
+    """How old a reading is when it arrives."""
     poll_s: float = 10.0
-    """KEDA looks so often whether a Job is missing."""
+    """KEDA's polling interval."""
     stop_s: float = 3.0
     """From the deletion of a Job to the end of its pod."""
     start_s: float = 8.0
     """From the new Job to a Ready pod; varies by a quarter."""
     warm_up_s: float = 10.0
-    """A job costs more for so long after it is Ready."""
+    """How long a job costs more after it became Ready."""
     start_cost: float = 1.5
     """How many times its load a job costs until it is warm."""
     notready_s: float = 40.0
-    """So long after a node is lost, Kubernetes calls it NotReady."""
+    """How long after its loss Kubernetes marks a node NotReady."""
     events: tuple[Event, ...] = ()
 
     @property
@@ -103,12 +103,12 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What no balancer can beat, given where the jobs stand at first."""
+    """Lower bounds for any balancer, given the first placement."""
 
     max_load: float
-    """Points of the fullest node, however the jobs are placed."""
+    """The fullest node's load in points, for the best placement."""
     loops: int
-    """One move from a node in a loop, and a last loop that finds nothing to do."""
+    """With one move from a node in a loop, and a last loop without moves."""
     moves: int
 
 

@@ -1,8 +1,8 @@
-"""A farm in time, without a cluster: nodes, jobs, KEDA, exporters and the balancer as discrete events.
+"""A discrete-event simulation of a farm: nodes, jobs, KEDA, exporters and the balancer.
 
-The balancer of this farm is the real one's planner and ledger. What surrounds it is a model: a job that is
-deleted stops at once, its successor comes with KEDA's next poll, starts for some seconds and costs more until it is
-warm; a reading shows what was true a moment ago, with noise; nodes and exporters fail when the scenario says so.
+Planner and ledger are the real balancer's; everything around them is a model: a deleted job stops at once, its
+successor comes with KEDA's next poll, takes some seconds to start and costs more until it is warm; readings are
+delayed and noisy; nodes and exporters fail when the scenario says so.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ PASSING = {
     VetoReason.NODE_GRACE,
     VetoReason.START_GRACE,
 }
-"""Vetoes that time alone may lift."""
+"""Vetoes that may end by the passing of time alone."""
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """What a picture is drawn from."""
+    """A run over time, for a picture."""
 
     times_s: list[float]
     usage: list[NDArray[np.float64]]
@@ -85,7 +85,7 @@ class Result:
     downtime_s: float
     """Seconds without a Ready pod, summed over the streams."""
     longest_downtime_s: float
-    """The longest that one stream was down at a stretch."""
+    """The longest time that one stream was down without a break."""
     unplaceable: int
     """Jobs that would still have to leave overloaded nodes at the end."""
     max_load: float
@@ -104,7 +104,7 @@ class _SimulatedJob:
     """The node that its affinity names."""
     phase: Phase = Phase.RUNNING
     runs_on: int = -1
-    """Where it costs something; -1: nowhere."""
+    """The node that carries its load; -1: none."""
     cost: float = 0.0
     settled_s: float = -math.inf
     """Its load is in the windows that begin later."""
@@ -113,7 +113,7 @@ class _SimulatedJob:
     downtime_s: float = 0.0
     longest_downtime_s: float = 0.0
     life: int = 0
-    """Counts its pods, so that an event for an earlier one is known as such."""
+    """Number of its current pod: events of earlier ones are ignored."""
 
 
 class Simulation:
@@ -124,8 +124,8 @@ class Simulation:
 
         Args:
             scenario: what to simulate.
-            seed: of loads, placement, noise and ties.
-            planner: another policy than the scenario's; it sees the same snapshots.
+            seed: for loads, placement, noise and ties.
+            planner: used instead of the scenario's policy, on the same snapshots.
         """
         self.scenario = scenario
         self.seed = seed
@@ -143,7 +143,7 @@ class Simulation:
         )
         self.planner = planner or (_plan_nothing if scenario.policy == NONE else plan_offloads)
         self.patient = False
-        """Run all loops, even where a quiet one says that nothing can change any more."""
+        """Run all loops, even after one that shows that nothing can change any more."""
         self.ledger = Ledger(self.rules, classes)
         n = len(self.names)
         self.load: NDArray[np.float64] = np.zeros(n)
@@ -219,7 +219,7 @@ class Simulation:
     # -- jobs --------------------------------------------------------------------------------------------------
 
     def _costs(self, job: _SimulatedJob, node: int, times: float) -> None:
-        """Set where a job costs something, and how many times its load."""
+        """Let a job cost ``times`` its load on a node; -1: on none."""
         if job.runs_on >= 0:
             self.load[job.runs_on] -= job.cost
         job.runs_on = node
@@ -237,12 +237,12 @@ class Simulation:
             job.down_since_s = self.now_s
 
     def _next_poll_s(self, after_s: float) -> float:
-        """Return when KEDA looks next; all ScaledJobs are polled in step."""
+        """Return the time of KEDA's next poll; all ScaledJobs are polled at the same times."""
         poll_s = self.scenario.poll_s
         return (math.floor(after_s / poll_s) + 1) * poll_s
 
     def _start(self, job: _SimulatedJob, life: int) -> None:
-        """KEDA has made a Job; its pod comes up where it can."""
+        """KEDA has made a Job; its pod starts if its node allows it."""
         if job.life != life:
             return
         node = job.node
@@ -282,7 +282,7 @@ class Simulation:
             job.down_since_s = None
 
     def _carry_out(self, move: Move) -> None:
-        """Do what the mover does: a new affinity, then the old Job's deletion; KEDA does the rest."""
+        """Move a job as the real balancer does: new affinity, then deletion; KEDA makes the new Job."""
         job = self.by_stream[move.stream]
         self.ledger.moved(move, self.now_s)
         self.timeline.moves.append((self.now_s, move))
@@ -294,7 +294,7 @@ class Simulation:
     # -- nodes -------------------------------------------------------------------------------------------------
 
     def _happens(self, node: int, what: str, points: float) -> None:
-        """Let something happen to a node."""
+        """Apply an event of the scenario to a node."""
         if what == "foreign":
             self.load[node] += points - self.foreign[node]
             self.foreign[node] = points
@@ -304,7 +304,7 @@ class Simulation:
             self._changes(node, what)
 
     def _changes(self, node: int, what: str) -> None:
-        """Change whether a node is there and what it can start; its jobs stop or come back with it."""
+        """Change whether a node is up and can start pods; its jobs stop or start again with it."""
         if what in ("down", "up"):
             self.up[node] = what == "up"
             self.down_at_s[node] = None if what == "up" else self.now_s
@@ -327,7 +327,7 @@ class Simulation:
     # -- usage -------------------------------------------------------------------------------------------------
 
     def _scrape(self) -> None:
-        """See what is true now; Prometheus gets it a moment later."""
+        """Read the present loads; Prometheus has them after the lag."""
         scenario = self.scenario
         over = (self.load > scenario.threshold + ROUNDING) & self.up
         self._overloaded_node_s += float(np.count_nonzero(over)) * scenario.scrape_s
@@ -387,7 +387,7 @@ class Simulation:
         return not (plan.moves or under_way or any(veto.reason in PASSING for veto in plan.vetoes))
 
     def _hot(self) -> bool:
-        """Say whether some node is really over threshold + hysteresis."""
+        """Say whether a node's true load is over threshold + hysteresis."""
         limit = self.scenario.threshold + self.scenario.hysteresis + ROUNDING
         return bool(np.any((self.load > limit) & self.up))
 
