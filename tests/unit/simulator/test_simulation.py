@@ -141,7 +141,7 @@ def test_the_first_loops_of_readme_and_guarded_ask_for_the_same_farm() -> None:
         assert {move.destination for move in simulation.plans[0].moves} <= {f"node-{i}" for i in range(7, 13)}
 
 
-# -- failures of well-known systems (scheduling.md, section 5) ---------------------------------------------------
+# -- failures of well-known systems -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("what", ["silent", "stale"])
