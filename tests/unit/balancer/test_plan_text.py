@@ -1,0 +1,33 @@
+"""A plan in words has every number."""
+
+from __future__ import annotations
+
+import random
+
+from farm_objects import NOW_S, job, make, pod, scaled_job, view
+
+from posture.balancer import plan_text
+from posture.balancer.snapshot import SnapshotMaker
+from posture.balancer.watch import Watch
+from posture.planning.ledger import Ledger
+from posture.planning.model import Rules
+from posture.planning.offloads import plan_offloads
+from posture.usage.readings import UsageUnknownError
+
+
+def test_the_plan_in_words_has_every_number() -> None:
+    seen = view(scaled_job("agx"), [job("j", "agx")], [pod("j", ready_since_s=NOW_S)])
+    snapshot = make(seen, agx=80.0, nano=5.0)
+    plan = plan_offloads(snapshot, Rules(), random.Random(1))
+    text = "\n".join(plan_text.lines(snapshot, plan, Rules()))
+    assert "node agx: 80.0 %, 1 streams" in text
+    assert "veto agx: unplaceable (usage 80, smallest_job 80)" in text
+    assert "1 overloaded; 0 to move; vetoes: unplaceable 1" in plan_text.summary(snapshot, plan)
+
+
+def test_a_missing_metric_is_explained() -> None:
+    maker = SnapshotMaker(Ledger(Rules()), Watch())
+    why = UsageUnknownError("agx", None, "gpu{} is stale")
+    snapshot = maker.make(view(scaled_job("agx"), [], []), {"agx": why}, frozenset())
+    assert snapshot.nodes[0].usage is None
+    assert "gpu{} is stale" in plan_text.summary(snapshot, plan_offloads(snapshot, Rules(), random.Random(1)))

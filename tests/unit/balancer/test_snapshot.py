@@ -1,0 +1,49 @@
+"""The planner's input, made from a reading of the cluster (snapshot.py, and kube/scheduling.py through it)."""
+
+from __future__ import annotations
+
+from farm_objects import NOW_S, job, make, node, pod, scaled_job, view
+
+from posture.kube import affinity
+from posture.planning.model import Keda, Phase
+
+
+def test_a_running_stream_is_what_the_planner_sees_of_it() -> None:
+    spec = {
+        "affinity": affinity.with_node(None, "agx"),
+        "tolerations": [{"key": "gpu", "operator": "Exists"}],
+        "containers": [{"resources": {"requests": {"cpu": "500m"}, "limits": {"cpu": "1", "memory": "1Gi"}}}],
+        "nodeSelector": {"disk": "fast"},
+    }
+    taint = {"key": "gpu", "value": "yes", "effect": "NoSchedule"}
+    other = {"key": "other", "effect": "NoExecute"}
+    nodes = (
+        node("agx", taints=(taint,), labels={"gpu-node": "agx", "disk": "fast"}),
+        node("nano", taints=(other,), labels={"gpu-node": "nano"}),
+    )
+    seen = view(scaled_job("agx", pod_spec=spec), [job("j", "agx")], [pod("j", ready_since_s=NOW_S)], NOW_S, *nodes)
+    snapshot = make(seen, agx=80.0)
+    (read,) = snapshot.jobs
+    assert (read.node, read.phase, read.moving, read.pinned) == ("agx", Phase.RUNNING, False, False)
+    assert read.requests == {"cpu": 0.5, "memory": 2**30}
+    assert read.tolerates == {"gpu=yes:NoSchedule"}
+    assert read.barred == {"nano"}
+    agx, nano = snapshot.nodes
+    assert (agx.usage, agx.free) == (80.0, {"cpu": 3.5, "memory": 7 * 2**30})
+    assert (nano.usage, nano.why_unknown) == (None, "it is not in GPU_QUERIES")
+    assert read.keda == Keda(True, True, False, 0.0, 1.0)
+
+
+def test_a_node_that_only_an_affinity_still_names_is_down() -> None:
+    snapshot = make(view(scaled_job("gone"), [job("j", "gone")], [], NOW_S))
+    (gone,) = [one for one in snapshot.nodes if one.name == "gone"]
+    assert (gone.ready, gone.labelled) == (False, False)
+
+
+def test_a_toleration_for_a_time_is_none_for_good() -> None:
+    taint = {"key": "maintenance", "effect": "NoExecute"}
+    tolerations = [{"key": "maintenance", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30}]
+    spec = {"affinity": affinity.with_node(None, "agx"), "tolerations": tolerations}
+    seen = view(scaled_job("agx", pod_spec=spec), [], [], NOW_S, node("agx"), node("nano", taints=(taint,)))
+    (read,) = make(seen).jobs
+    assert read.tolerates == frozenset()
