@@ -39,7 +39,7 @@ from posture.usage.window import Window
 
 log = logging.getLogger(__name__)
 
-LOOKING = ((kinds.NODE, "list"), (kinds.SCALED_JOB, "list"), (kinds.POD, "list"), (kinds.JOB, "list"))
+READING = ((kinds.NODE, "list"), (kinds.SCALED_JOB, "list"), (kinds.POD, "list"), (kinds.JOB, "list"))
 """Rights that ``--dry-run`` needs."""
 ACTING = (
     (kinds.SCALED_JOB, "patch"),
@@ -176,7 +176,7 @@ class Balancer:
         held_before = self._dry_run or self._lease.held
         with self._contact():
             if not self._rights_checked:
-                needed = LOOKING if self._dry_run else LOOKING + ACTING
+                needed = READING if self._dry_run else READING + ACTING
                 if lacking := access.missing(self._cluster, needed):
                     raise UserError("\n".join(lacking))
                 self._rights_checked = True

@@ -128,10 +128,10 @@ class Mover:
         Args:
             scaled_job: as the plan saw it.
             move: where it goes.
-            history: what was remembered of the stream before this move; the move itself stands beside it.
+            history: what was remembered of the stream before this move; the move itself has its own annotation.
 
         Raises:
-            ConflictError: somebody has edited the ScaledJob since it was read; nothing has changed.
+            ConflictError: the ScaledJob was edited since it was read; nothing has changed.
             KubeError: the API server did not do it, or its answer was lost; the next pass sees which.
         """
         opened = OpenMove(uuid.uuid4().hex[:12], move, self._cluster.now())

@@ -1,4 +1,4 @@
-"""gpu_balancer.py as an operator runs it, on the real control plane."""
+"""gpu_balancer.py (posture/balancer/{loop,observer}.py) as an operator runs it, on a real control plane."""
 
 from __future__ import annotations
 

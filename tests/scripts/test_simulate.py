@@ -1,4 +1,4 @@
-"""simulate.py as an operator runs it."""
+"""simulate.py as an operator runs it, with its pictures (heatmap.py)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The planner in time: the simulated farm comes to rest, stays there, and outlives nodes and exporters."""
+"""The planner in time (simulation, scenario): the simulated farm settles, and outlives nodes and exporters."""
 
 from __future__ import annotations
 
