@@ -34,7 +34,7 @@ from posture.settings.flags import (
 )
 
 MEMORY_BYTES = 64_000_000
-"""What may wait without a spool."""
+"""Bounds the frames that wait with --no-spool, in bytes."""
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -74,7 +74,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def progress(publisher: Publisher, waiting: Waiting) -> Callable[..., None]:
-    """Return a function that shows how far we are: in place on a terminal, else every five seconds."""
+    """Return a function that prints the progress: in place on a terminal, else every five seconds."""
     terminal = sys.stderr.isatty()
     shown_at = time.monotonic()
 
@@ -94,7 +94,7 @@ def progress(publisher: Publisher, waiting: Waiting) -> Callable[..., None]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Publish until the source ends, the limit is reached, or a signal."""
+    """Publish until the source ends, the limit is reached, or a signal comes."""
     flags = parse(argv)
     setup_logging(flags.debug)
     if not parsers.PI_ID.fullmatch(flags.pi_id):
@@ -129,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def report(publisher: Publisher, waiting: Waiting, *, as_json: bool) -> None:
-    """Say what became of the frames."""
+    """Print what became of the frames."""
     if as_json:
         result = {
             "captured": publisher.captured,

@@ -98,7 +98,7 @@ class Mqtt:
         "mqtt://host:port or mqtts://host:port (TLS)",
         "where the broker listens",
     )
-    username: str = _setting("", parsers.text, "text", "empty: the broker lets anyone in")
+    username: str = _setting("", parsers.text, "text", "empty: the broker accepts anonymous clients")
     password: str = _setting("", parsers.text, "text", "the broker's password for that user", secret=True)
     ca_file: str = _optional_file("the authority that signed the broker's certificate")
     cert_file: str = _optional_file("our client certificate, where the broker asks for one")
@@ -110,7 +110,11 @@ class Mqtt:
         "auto", parsers.choice("auto", "5", "3.1.1"), "auto, 5 or 3.1.1", "auto falls back from MQTT 5 to 3.1.1"
     )
     keepalive_s: int = _setting(
-        30, parsers.number(5, 3600, whole=True), "5 to 3600", "how soon a broker that is gone is noticed", unit="s"
+        30,
+        parsers.number(5, 3600, whole=True),
+        "5 to 3600",
+        "MQTT keepalive: how soon a lost connection is noticed",
+        unit="s",
     )
     session_expiry_s: int = _setting(
         604_800,
@@ -199,7 +203,7 @@ class Analyzer:
         "privacy: which frames leave a picture",
     )
     pictures_dir: str = _file("analyzed_images", "annotated pictures, one folder a stream")
-    pictures_max_bytes: int = _count(0, "oldest pictures go beyond this many bytes a stream; 0 keeps all")
+    pictures_max_bytes: int = _count(0, "of each stream's pictures; beyond it the oldest are deleted; 0 keeps all")
     pictures_keep_days: float = _setting(
         0.0, parsers.number(0), "a number of at least 0", "0 keeps for ever", unit="days"
     )
@@ -224,7 +228,7 @@ class Analyzer:
         True, parsers.boolean, "true or false", "store the 33 landmarks, so that rules can be scored again"
     )
     buffer_frames: int = _count(32, "frames held in memory that are not yet committed", 2)
-    buffer_bytes: int = _bytes(64_000_000, "the same, in bytes")
+    buffer_bytes: int = _bytes(64_000_000, "bytes held in memory that are not yet committed")
     max_payload_bytes: int = _bytes(20_000_000, "a larger payload is rejected")
     max_pixels: int = _count(50_000_000, "a larger picture is rejected by its header, before it is decoded", 1)
     expire_after_s: float = _seconds(
@@ -236,9 +240,11 @@ class Analyzer:
     alert_cooldown_s: float = _seconds(300.0, "at most one alert in this time")
     backlog_after_s: float = _seconds(5.0, "a frame that is later than this raises no alert")
     progress_file: str = _optional_file(
-        "touched while the analyzer gets on, for python3 -m posture.health; empty: none"
+        "touched while the analyzer makes progress, for python3 -m posture.health; empty: none"
     )
-    stuck_after_s: float = _seconds(60.0, "with frames in hand and none finished for this long, it is stuck", 1.0)
+    stuck_after_s: float = _seconds(
+        60.0, "an analyzer that has frames and finishes none for this long is stuck", 1.0
+    )
 
 
 @dataclass(frozen=True)
@@ -329,7 +335,9 @@ class Balancer:
     start_timeout_s: float = _seconds(120.0, "R13: a stream that can't start for so long is moved on")
     pull_timeout_s: float = _seconds(900.0, "R13: the same while its image is being pulled")
     node_grace_s: float = _seconds(60.0, "R14: the streams of a node that is NotReady for so long are moved")
-    lease_s: float = _seconds(30.0, "R10: so long after its last word another balancer takes over", 1.0)
+    lease_s: float = _seconds(
+        30.0, "R10: another balancer takes over this long after the last renewal of the Lease", 1.0
+    )
     class_label: str = _setting(
         "posture-farm/class",
         parsers.text,
@@ -373,7 +381,7 @@ class Scaler:
     refresh_s: float = _seconds(5.0, "how often the usage is read; calls are answered from memory", 0.1)
     stabilize_s: float = _seconds(120.0, "Active holds for so long after the last time a node had room", 1)
     max_rpc_s: float = _seconds(3600.0, "a stream of answers ends after this, and KEDA opens a new one; 0: never")
-    max_tracked: int = _count(2000, "of so many ScaledJobs the metrics show when KEDA last asked for them")
+    max_tracked: int = _count(2000, "for at most so many ScaledJobs the metrics show when KEDA last asked for them")
     metrics_port: int = _setting(
         9464, parsers.number(0, 65_535, whole=True), "0 to 65535", "/metrics, /healthz and /readyz; 0: none"
     )
