@@ -33,7 +33,7 @@ import numpy.typing as npt
 from posture.analyzer import drawing
 from posture.analyzer.calibration import calibrate
 from posture.analyzer.counts import Account
-from posture.analyzer.pictures import PictureFolder, PicturesUnavailable, Quarantine
+from posture.analyzer.pictures import PictureFolder, PicturesUnavailableError, Quarantine
 from posture.analyzer.pose import PoseEstimator, View
 from posture.analyzer.progress import Progress
 from posture.analyzer.subscriber import Delivery, Stream
@@ -42,7 +42,7 @@ from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, setup_logging
 from posture.settings import loading
 from posture.settings.paths import path_of
 from posture.settings.table import Analyzer, Database, Settings
-from posture.store.base import Row, Store, StoreRefused, StoreUnavailable
+from posture.store.base import Row, Store, StoreRefusedError, StoreUnavailableError
 from posture.store.opening import open_store
 from posture.verdict.backlog import Lateness
 from posture.verdict.rule_sets import Baseline, Judge, Landmarks, Verdict
@@ -215,7 +215,7 @@ class Pipeline:
             return item
         try:
             item.picture = frame.decode(picture, self._limits, self.options.picture_max_width)
-        except frame.Undecodable as error:
+        except frame.UndecodableError as error:
             item.verdict = unknown(error.reason, self.options.rule_set)
             item.quarantine = delivery.payload
         else:
@@ -379,7 +379,7 @@ class Pipeline:
                 self._write_files(batch)
                 self._take_up_boots(rows)
                 inserted = self._store.write(rows)
-            except (StoreUnavailable, PicturesUnavailable) as error:
+            except (StoreUnavailableError, PicturesUnavailableError) as error:
                 if str(error) != said:
                     log.warning("%s; frames wait unacknowledged, trying on", error)
                 said = str(error)
@@ -437,7 +437,7 @@ class Pipeline:
             self._pictures.prune()
             if self._database.keep_days:
                 self._store.prune(datetime.now(timezone.utc) - timedelta(days=self._database.keep_days))
-        except (StoreUnavailable, StoreRefused, PicturesUnavailable) as error:
+        except (StoreUnavailableError, StoreRefusedError, PicturesUnavailableError) as error:
             log.warning("retention will be tried again: %s", error)
 
 
@@ -504,7 +504,7 @@ def analyse(settings: Settings, pi_id: str, stop: Stop, *, fail_fast: bool) -> i
     pipeline.start()
     try:
         ending = stream.run(pipeline.check, pipeline.drain)
-    except StoreRefused as error:
+    except StoreRefusedError as error:
         raise UserError(str(error)) from None
     finally:
         pipeline.close()
@@ -529,9 +529,9 @@ def _open_store(database: Database, stop: Stop, progress: Progress, fail_fast: b
         progress.getting_on()
         try:
             return open_store(url, key=database.supabase_key or None, timeout_s=database.timeout_s)
-        except StoreRefused as error:
+        except StoreRefusedError as error:
             raise UserError(str(error)) from None
-        except StoreUnavailable as error:
+        except StoreUnavailableError as error:
             if fail_fast:
                 raise UserError(str(error)) from None
             log.warning("%s; next try in %.1f s", error, retry_s)

@@ -38,7 +38,7 @@ def calibrate(settings: Settings, pi_id: str, stop: Stop) -> int:
         for index, payload in enumerate(pictures):
             try:
                 picture = frame.decode(frame.unwrap(payload), limits, options.picture_max_width)
-            except frame.Undecodable as error:
+            except frame.UndecodableError as error:
                 log.warning("a frame was passed over: %s", error.reason)
                 continue
             seen.append(pose.detect(pose.view(picture), index * 100 + 1))

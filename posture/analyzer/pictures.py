@@ -18,7 +18,7 @@ FOLDER_MODE, FILE_MODE = 0o750, 0o640
 """These are pictures of people: for the owner and the group, not for everybody on the host."""
 
 
-class PicturesUnavailable(Exception):  # noqa: N818 - a state of the disk, like StoreUnavailable
+class PicturesUnavailableError(Exception):
     """The disk is full or away: try again later, nothing was acknowledged. Names the folder and the cause."""
 
 
@@ -42,7 +42,7 @@ class PictureFolder:
             files: names without folders, and what goes in.
 
         Raises:
-            PicturesUnavailable: none of a file is left under its name unless all of it is.
+            PicturesUnavailableError: none of a file is left under its name unless all of it is.
             ValueError: a name is not that of a file in this folder.
         """
         files = list(files)
@@ -54,13 +54,15 @@ class PictureFolder:
                 _write_durably(self._root, name, data)
             sync_folder(self._root)
         except OSError as error:
-            raise PicturesUnavailable(f"pictures can't be written to {self._root}: {error.strerror}") from error
+            raise PicturesUnavailableError(
+                f"pictures can't be written to {self._root}: {error.strerror}"
+            ) from error
 
     def prune(self) -> None:
         """Delete pictures that are older, or more bytes, than is kept. Nothing else in the folder is touched.
 
         Raises:
-            PicturesUnavailable: the folder can't be read or changed.
+            PicturesUnavailableError: the folder can't be read or changed.
         """
         if self._max_bytes is None and self._max_age_s is None:
             return
@@ -68,7 +70,7 @@ class PictureFolder:
         try:
             _delete_oldest(self._root, PICTURE, oldest_kept=oldest_kept, max_bytes=self._max_bytes)
         except OSError as error:
-            raise PicturesUnavailable(f"pictures in {self._root} can't be pruned: {error.strerror}") from error
+            raise PicturesUnavailableError(f"pictures in {self._root} can't be pruned: {error.strerror}") from error
 
 
 class Quarantine:
@@ -94,7 +96,7 @@ class Quarantine:
             payload: as it came.
 
         Raises:
-            PicturesUnavailable: the disk is full or away.
+            PicturesUnavailableError: the disk is full or away.
             ValueError: the name is not that of a file in this folder.
         """
         if not self._enabled or len(payload) > self._max_bytes:
@@ -106,7 +108,7 @@ class Quarantine:
             _write_durably(self._folder, name + UNREADABLE, payload, 0o600)
             sync_folder(self._folder)
         except OSError as error:
-            raise PicturesUnavailable(f"quarantine {self._folder}: {error.strerror}") from error
+            raise PicturesUnavailableError(f"quarantine {self._folder}: {error.strerror}") from error
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Rows: one interface, three stores. SQLite is embedded; PostgreSQL and Supabase are shared by the nodes.
 
 A write is idempotent (unique is pi_id with frame_id) and durable when it returns. An error that time can heal is
-``StoreUnavailable``; one that a person must heal is ``StoreRefused``. Neither ever acknowledges anything.
+``StoreUnavailableError``; one that a person must heal is ``StoreRefusedError``. Neither ever acknowledges anything.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ Key: TypeAlias = "tuple[Value, Value]"
 """Of a row: pi_id and frame_id, as they are stored."""
 
 
-class StoreUnavailable(Exception):  # noqa: N818 - a state of the store
+class StoreUnavailableError(Exception):
     """The store is away or can't take more now: try again later."""
 
 
-class StoreRefused(Exception):  # noqa: N818 - a state of the store
+class StoreRefusedError(Exception):
     """Authentication, policy or schema: retrying changes nothing. Names the setting."""
 
 
@@ -74,8 +74,8 @@ class Store(Protocol):
         A row counts as written by it, too, when an attempt before committed it and only the answer was lost.
 
         Raises:
-            StoreUnavailable: try again; doing so is harmless.
-            StoreRefused: a person must act.
+            StoreUnavailableError: try again; doing so is harmless.
+            StoreRefusedError: a person must act.
         """
 
     def present(self, pi_id: str, frame_ids: Sequence[str]) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from posture.store.base import ACCEPTED_URLS, URL_SETTING, Store, StoreRefused
+from posture.store.base import ACCEPTED_URLS, URL_SETTING, Store, StoreRefusedError
 
 
 def open_store(url: str, *, key: str | None = None, timeout_s: float = 10.0) -> Store:
@@ -16,8 +16,8 @@ def open_store(url: str, *, key: str | None = None, timeout_s: float = 10.0) -> 
         timeout_s: bound of one request or statement, in seconds.
 
     Raises:
-        StoreUnavailable: it can't be opened now.
-        StoreRefused: it never will be, like this.
+        StoreUnavailableError: it can't be opened now.
+        StoreRefusedError: it never will be, like this.
     """
     scheme, colon, _ = url.partition("://")
     # psycopg and Supabase's client take 25 MB each: only who uses one loads it
@@ -27,7 +27,7 @@ def open_store(url: str, *, key: str | None = None, timeout_s: float = 10.0) -> 
         return PostgresStore(url, timeout_s)
     if scheme in ("https", "http") and colon:
         if not key:
-            raise StoreRefused(
+            raise StoreRefusedError(
                 f"POSTURE_SUPABASE_KEY is not set; accepted: the secret key of the project at {_place(url)}"
             )
         from posture.store.supabase import SupabaseStore  # noqa: PLC0415
@@ -35,7 +35,9 @@ def open_store(url: str, *, key: str | None = None, timeout_s: float = 10.0) -> 
         return SupabaseStore(url, key, timeout_s)
     path = url.removeprefix("sqlite:///")
     if not path or "://" in path:
-        raise StoreRefused(f"{URL_SETTING}: {_place(url)!r} names no store that we know; accepted: {ACCEPTED_URLS}")
+        raise StoreRefusedError(
+            f"{URL_SETTING}: {_place(url)!r} names no store that we know; accepted: {ACCEPTED_URLS}"
+        )
     from posture.store.sqlite import SqliteStore  # noqa: PLC0415
 
     return SqliteStore(Path(path), timeout_s)

@@ -24,8 +24,8 @@ from posture.store.base import (
     URL_SETTING,
     Key,
     RemoteStore,
-    StoreRefused,
-    StoreUnavailable,
+    StoreRefusedError,
+    StoreUnavailableError,
     Value,
     clean_key,
     key_of,
@@ -96,8 +96,8 @@ class PostgresStore(RemoteStore):
         timeout_s: bound of connecting, and of each statement, in seconds.
 
     Raises:
-        StoreUnavailable: it does not answer now.
-        StoreRefused: it refuses us, or has no table that we can use.
+        StoreUnavailableError: it does not answer now.
+        StoreRefusedError: it refuses us, or has no table that we can use.
     """
 
     def __init__(self, url: str, timeout_s: float) -> None:
@@ -109,7 +109,7 @@ class PostgresStore(RemoteStore):
                 raise psycopg.ProgrammingError("port")
         except psycopg.ProgrammingError:
             # the library's text may hold the password
-            raise StoreRefused(
+            raise StoreRefusedError(
                 f"{URL_SETTING} is no address that PostgreSQL's client understands; accepted: {ACCEPTED_URLS}"
             ) from None
         self._name = f"postgresql://{parts.get('host', '')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
@@ -146,28 +146,28 @@ class PostgresStore(RemoteStore):
         except psycopg.Error as error:
             self.close()
             raise self._failure(error) from None
-        except StoreRefused:
+        except StoreRefusedError:
             self.close()
             raise
 
-    def _failure(self, error: psycopg.Error) -> StoreUnavailable | StoreRefused:
+    def _failure(self, error: psycopg.Error) -> StoreUnavailableError | StoreRefusedError:
         state = error.sqlstate or ""
         # the server's details hold the row, which is about a person
         text = " ".join((error.diag.message_primary or str(error)).split())
         if self._password:
             text = text.replace(self._password, "***").replace(quote(self._password, safe=""), "***")
         if state == "42501":
-            return StoreRefused(
+            return StoreRefusedError(
                 f"{URL_SETTING}: {self._name}: {text}; the role must own {TABLE}, or be let through row level "
                 "security for SELECT, INSERT and DELETE"
             )
         if state[:2] == "28" or (not state and any(sign in text for sign in REFUSALS)):
-            return StoreRefused(f"{URL_SETTING}: {self._name} refuses us: {text}")
+            return StoreRefusedError(f"{URL_SETTING}: {self._name} refuses us: {text}")
         if state[:2] in SCHEMA_CLASSES:
-            return StoreRefused(
+            return StoreRefusedError(
                 f"{URL_SETTING}: {self._name} can't take our rows: {text}; run schema.sql on it: psql -f schema.sql"
             )
-        return StoreUnavailable(f"database {self._name}: {text}")
+        return StoreUnavailableError(f"database {self._name}: {text}")
 
     def _complete_table(self, db: Connection) -> None:
         """Add the columns that a table of the first deployments lacks; its rows stay as they are."""
@@ -179,14 +179,14 @@ class PostgresStore(RemoteStore):
             f"{URL_SETTING}: {self._name} has no {TABLE} that we can use; run schema.sql on it: psql -f schema.sql"
         )
         if not present:
-            raise StoreRefused(advice)
+            raise StoreRefusedError(advice)
         added = ", ".join(f"ADD COLUMN IF NOT EXISTS {name} {TYPES.get(name, 'text')}" for name in lacking)
         try:
             with db.pipeline():  # the inner one's end is where its errors come up
                 db.execute(f"ALTER TABLE {TABLE} {added}")
                 db.execute(f"CREATE UNIQUE INDEX IF NOT EXISTS {TABLE}_frame ON {TABLE} (pi_id, frame_id)")
         except (psycopg.errors.InsufficientPrivilege, psycopg.errors.QueryCanceled):
-            raise StoreRefused(f"{advice} (it lacks {', '.join(lacking)})") from None
+            raise StoreRefusedError(f"{advice} (it lacks {', '.join(lacking)})") from None
 
     def _insert(self, chunk: list[dict[str, Value]]) -> set[Key]:
         def work(db: Connection) -> set[Key]:

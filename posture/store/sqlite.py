@@ -16,8 +16,8 @@ from posture.store.base import (
     TABLE,
     URL_SETTING,
     Row,
-    StoreRefused,
-    StoreUnavailable,
+    StoreRefusedError,
+    StoreUnavailableError,
     as_text,
     clean_key,
     cleaned,
@@ -58,8 +58,8 @@ class SqliteStore:
         timeout_s: how long a write waits for another process's.
 
     Raises:
-        StoreUnavailable: the folder or the file can't be written now.
-        StoreRefused: the file is no database that we can use.
+        StoreUnavailableError: the folder or the file can't be written now.
+        StoreRefusedError: the file is no database that we can use.
     """
 
     def __init__(self, path: Path, timeout_s: float) -> None:
@@ -84,11 +84,13 @@ class SqliteStore:
         try:
             yield
         except OSError as error:
-            raise StoreUnavailable(f"database {self._path}: {error.strerror}") from error
+            raise StoreUnavailableError(f"database {self._path}: {error.strerror}") from error
         except sqlite3.OperationalError as error:
-            raise StoreUnavailable(f"database {self._path}: {error}") from error
+            raise StoreUnavailableError(f"database {self._path}: {error}") from error
         except sqlite3.DatabaseError as error:
-            raise StoreRefused(f"{URL_SETTING}: {self._path} is no database that we can use: {error}") from error
+            raise StoreRefusedError(
+                f"{URL_SETTING}: {self._path} is no database that we can use: {error}"
+            ) from error
 
     def write(self, rows: Sequence[Row]) -> set[str]:
         """See ``Store.write``. All of the rows are one transaction."""

@@ -22,8 +22,8 @@ from posture.store.base import (
     URL_SETTING,
     Key,
     RemoteStore,
-    StoreRefused,
-    StoreUnavailable,
+    StoreRefusedError,
+    StoreUnavailableError,
     Value,
     as_text,
     clean_key,
@@ -55,8 +55,8 @@ class SupabaseStore(RemoteStore):
         timeout_s: bound of connecting, sending, and each wait for bytes, in seconds.
 
     Raises:
-        StoreUnavailable: it does not answer now.
-        StoreRefused: it refuses the key, or has no table that we can use.
+        StoreUnavailableError: it does not answer now.
+        StoreRefusedError: it refuses the key, or has no table that we can use.
     """
 
     def __init__(self, url: str, key: str, timeout_s: float) -> None:
@@ -78,13 +78,13 @@ class SupabaseStore(RemoteStore):
             self._client: Client = create_client(url, key, options)
         except (SupabaseException, ValueError, httpx.InvalidURL):
             self.close()
-            raise StoreRefused(
+            raise StoreRefusedError(
                 f"{URL_SETTING}, {KEY_SETTING}: Supabase's client can't use them; accepted: {ACCEPTED_URLS}, "
                 "and the project's secret key"
             ) from None
         try:
             self._call(lambda: self._table().select(",".join(COLUMNS)).limit(1).retry(False).execute().data)
-        except (StoreUnavailable, StoreRefused):
+        except (StoreUnavailableError, StoreRefusedError):
             self.close()
             raise
 
@@ -107,29 +107,31 @@ class SupabaseStore(RemoteStore):
             raise self._failure(str(self._error.get("code") or "")) from None
         except httpx.HTTPError as error:
             text = " ".join(f"{type(error).__name__} {error}".split())
-            raise StoreUnavailable(f"database {self._name}: {text}") from None
+            raise StoreUnavailableError(f"database {self._name}: {text}") from None
         if not isinstance(answer, (list, int)):
             # the page of some proxy in between, with a status that says all is well
-            raise StoreUnavailable(
+            raise StoreUnavailableError(
                 f"database {self._name}: what answers with status {self._status} is not Supabase"
             )
         return answer
 
-    def _failure(self, code: str) -> StoreUnavailable | StoreRefused:
+    def _failure(self, code: str) -> StoreUnavailableError | StoreRefusedError:
         status = self._status
         text = f"{self._error.get('message') or 'status'} ({code or status})"
         state = code[:2] if len(code) == 5 else ""
         if state in HEALING_CLASSES:
-            return StoreUnavailable(f"database {self._name}: {text}")
+            return StoreUnavailableError(f"database {self._name}: {text}")
         if status in (401, 403) or code in REFUSED_KEY:
-            return StoreRefused(
+            return StoreRefusedError(
                 f"{KEY_SETTING}: {self._name} refuses it: {text}; accepted: the project's secret key"
             )
         if 300 <= status < 400:
-            return StoreRefused(f"{URL_SETTING}: {self._name} redirects us ({status}); accepted: the address there")
+            return StoreRefusedError(
+                f"{URL_SETTING}: {self._name} redirects us ({status}); accepted: the address there"
+            )
         if state not in SCHEMA_CLASSES and (status >= 500 or status in HEALING_STATUS):
-            return StoreUnavailable(f"database {self._name}: {text}")
-        return StoreRefused(f"{URL_SETTING}: {self._name} can't take our rows: {text}; run schema.sql there")
+            return StoreUnavailableError(f"database {self._name}: {text}")
+        return StoreRefusedError(f"{URL_SETTING}: {self._name} can't take our rows: {text}; run schema.sql there")
 
     def _insert(self, chunk: list[dict[str, Value]]) -> set[Key]:
         body = [

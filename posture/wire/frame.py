@@ -2,7 +2,7 @@
 
 Identity and origin travel inside the picture, as JSON in a JPEG comment segment, so they are the same over
 MQTT 5, MQTT 3.1.1, bridges and files. Everything here takes bytes from strangers: the only exception that
-leaves is ``Undecodable``.
+leaves is ``UndecodableError``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MAX_SEGMENTS, MAX_SCANS = 1000, 100
 """A progressive JPEG has about ten scans; the thousands that fit in 20 MB would keep the decoder busy for hours."""
 
 
-class Undecodable(Exception):  # noqa: N818 - a state of the frame; it reads so at every call
+class UndecodableError(Exception):
     """A frame that is no picture that we take. ``reason`` is a short snake_case word for the row."""
 
     def __init__(self, reason: str) -> None:
@@ -97,10 +97,10 @@ def stamp(jpeg: bytes, identity: Identity) -> bytes:
         identity: what to say of it.
 
     Raises:
-        Undecodable: it is no JPEG.
+        UndecodableError: it is no JPEG.
     """
     if not jpeg.startswith(JPEG):
-        raise Undecodable("not_a_jpeg")
+        raise UndecodableError("not_a_jpeg")
     fields: dict[str, Any] = {"id": identity.frame_id}
     if identity.captured_at is not None:
         fields["captured_at"] = identity.captured_at.astimezone(timezone.utc).isoformat()
@@ -140,24 +140,24 @@ def decode(picture: bytes, limits: Limits, max_side: int) -> npt.NDArray[np.uint
         max_side: the longer side of the result is at most this; large JPEGs are decoded at reduced scale.
 
     Raises:
-        Undecodable: with the reason.
+        UndecodableError: with the reason.
     """
     if not picture:
-        raise Undecodable("empty")
+        raise UndecodableError("empty")
     if len(picture) > limits.max_bytes:
-        raise Undecodable("too_many_bytes")
+        raise UndecodableError("too_many_bytes")
     width, height = _size(picture)
     if width == 0 or height == 0:
-        raise Undecodable("zero_area")
+        raise UndecodableError("zero_area")
     if width * height > limits.max_pixels:
-        raise Undecodable("too_many_pixels")
+        raise UndecodableError("too_many_pixels")
     _check_complete(picture)
     try:
         decoded = cv2.imdecode(np.frombuffer(picture, np.uint8), _scale_flag(picture, max(width, height), max_side))
     except cv2.error:
         decoded = None
     if decoded is None:
-        raise Undecodable("undecodable")
+        raise UndecodableError("undecodable")
     side = max(decoded.shape[:2])
     if side > max_side:
         scale = max_side / side
@@ -188,17 +188,17 @@ def _size(picture: bytes) -> tuple[int, int]:
             if marker in SIZE_MARKERS and len(picture) >= start + 5:
                 height, width = struct.unpack(">HH", picture[start + 1 : start + 5])
                 return width, height
-        raise Undecodable("truncated")
+        raise UndecodableError("truncated")
     if picture.startswith(PNG):
         if len(picture) < 24:
-            raise Undecodable("truncated")
+            raise UndecodableError("truncated")
         if picture[12:16] != b"IHDR":
-            raise Undecodable("not_a_picture")
+            raise UndecodableError("not_a_picture")
         width, height = struct.unpack(">II", picture[16:24])
         return width, height
     if picture[:4] == b"RIFF" and picture[8:12] == b"WEBP":
         return _webp_size(picture)
-    raise Undecodable("not_a_picture")
+    raise UndecodableError("not_a_picture")
 
 
 def _check_complete(picture: bytes) -> None:
@@ -210,7 +210,7 @@ def _check_complete(picture: bytes) -> None:
     else:
         complete = len(picture) >= 8 + int.from_bytes(picture[4:8], "little")
     if not complete:
-        raise Undecodable("truncated")
+        raise UndecodableError("truncated")
 
 
 def _has_end(jpeg: bytes) -> bool:
@@ -228,14 +228,14 @@ def _has_end(jpeg: bytes) -> bool:
             continue
         scans += marker == SOS
         if scans > MAX_SCANS:
-            raise Undecodable("too_many_scans")
+            raise UndecodableError("too_many_scans")
         at += int.from_bytes(jpeg[at : at + 2], "big")
     return False
 
 
 def _webp_size(picture: bytes) -> tuple[int, int]:
     if len(picture) < 30:
-        raise Undecodable("truncated")
+        raise UndecodableError("truncated")
     kind = picture[12:16]
     if kind == b"VP8 ":
         width, height = struct.unpack("<HH", picture[26:30])
@@ -245,7 +245,7 @@ def _webp_size(picture: bytes) -> tuple[int, int]:
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     if kind == b"VP8X":
         return int.from_bytes(picture[24:27], "little") + 1, int.from_bytes(picture[27:30], "little") + 1
-    raise Undecodable("not_a_picture")
+    raise UndecodableError("not_a_picture")
 
 
 def _segments(jpeg: bytes) -> Iterator[tuple[int, int, int]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from posture.analyzer.pictures import PictureFolder, PicturesUnavailable, Quarantine
+from posture.analyzer.pictures import PictureFolder, PicturesUnavailableError, Quarantine
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -102,10 +102,10 @@ def test_a_full_disk_is_said_leaves_no_part_of_a_file_and_is_over_when_there_is_
     filler = full_disk / "filler"
     filler.write_bytes(bytes(900_000))
     folder = PictureFolder(full_disk / "pictures")
-    with pytest.raises(PicturesUnavailable, match=f"{full_disk}/pictures: No space left"):
+    with pytest.raises(PicturesUnavailableError, match=f"{full_disk}/pictures: No space left"):
         folder.write_many([("a.jpg", bytes(30_000)), ("b.jpg", bytes(500_000))])
     assert names(full_disk / "pictures") == ["a.jpg"]
-    with pytest.raises(PicturesUnavailable, match=r"quarantine .*: No space left"):
+    with pytest.raises(PicturesUnavailableError, match=r"quarantine .*: No space left"):
         Quarantine(full_disk / "quarantine", 10, 1_000_000, enabled=True).keep("c", bytes(500_000))
     assert names(full_disk / "quarantine") == []
     filler.unlink()
@@ -115,9 +115,9 @@ def test_a_full_disk_is_said_leaves_no_part_of_a_file_and_is_over_when_there_is_
 
 def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(PicturesUnavailable, match=f"{tmp_path}/file/pictures: Not a directory"):
+    with pytest.raises(PicturesUnavailableError, match=f"{tmp_path}/file/pictures: Not a directory"):
         PictureFolder(tmp_path / "file" / "pictures").write_many([("a.jpg", b"x")])
-    with pytest.raises(PicturesUnavailable, match=f"{tmp_path}/file"):
+    with pytest.raises(PicturesUnavailableError, match=f"{tmp_path}/file"):
         PictureFolder(tmp_path / "file").write_many([("a.jpg", b"x")])
 
 
@@ -171,7 +171,7 @@ def test_a_folder_where_nothing_can_be_locked_is_told_and_nothing_is_left_in_it(
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(PicturesUnavailable, match="No locks available"):
+    with pytest.raises(PicturesUnavailableError, match="No locks available"):
         PictureFolder(tmp_path).write_many([("a.jpg", b"x")])
     assert names(tmp_path) == []
 

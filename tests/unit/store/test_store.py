@@ -26,7 +26,7 @@ from servers import Postgres
 from supabase_server import GRANTS, ROLES, PostgREST
 
 from posture.store import postgres as store_postgres
-from posture.store.base import Row, Store, StoreRefused, StoreUnavailable
+from posture.store.base import Row, Store, StoreRefusedError, StoreUnavailableError
 from posture.store.opening import open_store
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -376,7 +376,7 @@ def test_a_store_that_is_away_is_unavailable_and_the_same_object_writes_when_it_
     take_away()
     for _ in range(2):
         started = time.monotonic()
-        with pytest.raises(StoreUnavailable, match="database"):
+        with pytest.raises(StoreUnavailableError, match="database"):
             store.write([a_row(1), a_row(2)])
         assert time.monotonic() - started < 5
     bring_back()
@@ -390,7 +390,7 @@ def test_a_store_that_is_away_at_the_start_is_unavailable(breakable: tuple[Backe
     backend, take_away, bring_back = breakable
     take_away()
     started = time.monotonic()
-    with pytest.raises(StoreUnavailable, match="database"):
+    with pytest.raises(StoreUnavailableError, match="database"):
         backend.open(timeout_s=1)
     assert time.monotonic() - started < 5
     bring_back()
@@ -420,7 +420,7 @@ def test_a_server_that_hangs_is_unavailable_after_the_time_out(backend: Backend)
     store.write([a_row(1)])
     with frozen(backend):
         started = time.monotonic()
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailableError):
             store.write([a_row(2)])
         assert 0.9 < time.monotonic() - started < 4
     store.write([a_row(2)])
@@ -444,7 +444,7 @@ def test_what_an_attempt_that_failed_has_written_counts_as_written_at_the_next(b
     assert backend.open().write([other]) == {other.frame_id}
     with (
         row_held(backend.database, rows[-1]),
-        pytest.raises(StoreUnavailable, match=r"statement timeout|ReadTimeout"),
+        pytest.raises(StoreUnavailableError, match=r"statement timeout|ReadTimeout"),
     ):
         store.write(rows)  # its first part is committed, its last one is not
     assert len(backend.ids()) > 1
@@ -458,7 +458,7 @@ def test_rows_whose_commit_was_not_answered_count_as_written_at_the_next_attempt
         assert backend.server is not None
         store = backend.open()
         backend.server.lose_answers = True
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailableError):
             store.write([a_row(1), a_row(2)])
         backend.server.lose_answers = False
         assert backend.ids() == ["frame-1", "frame-2"]
@@ -484,7 +484,7 @@ def test_a_wrong_password_is_refused_by_naming_the_setting_and_not_the_password(
     apply(database, "ALTER TABLE posture_log OWNER TO analyzer")
     assert open_store(login).write([a_row(1)]) == {"frame-1"}
     for url in (with_login(database, "guess-1234"), with_login(database, "guess-1234", role="nobody-here")):
-        with pytest.raises(StoreRefused, match="POSTURE_DATABASE_URL") as caught:
+        with pytest.raises(StoreRefusedError, match="POSTURE_DATABASE_URL") as caught:
             open_store(url)
         assert "guess" not in str(caught.value)
     apply(database, "ALTER TABLE posture_log OWNER TO farm")
@@ -493,7 +493,7 @@ def test_a_wrong_password_is_refused_by_naming_the_setting_and_not_the_password(
 def test_a_wrong_key_is_refused_by_naming_the_setting_and_not_the_key(database: str) -> None:
     with supabase_on(database) as server:
         for key in ("sb_secret_guess", "guess with\nline", "guessé"):
-            with pytest.raises(StoreRefused, match="POSTURE_SUPABASE_KEY") as caught:
+            with pytest.raises(StoreRefusedError, match="POSTURE_SUPABASE_KEY") as caught:
                 open_store(server.url, key=key)
             assert "guess" not in str(caught.value)
         open_store(server.url, key=f"{SECRET_KEY}\n").close()
@@ -505,7 +505,7 @@ def test_the_public_key_reads_nothing_and_writes_nothing(database: str) -> None:
         secret.write([a_row(1)])
         assert public.counts("pi1") == {}
         assert public.prune(NOON + timedelta(days=1)) == 0
-        with pytest.raises(StoreRefused, match="POSTURE_SUPABASE_KEY"):
+        with pytest.raises(StoreRefusedError, match="POSTURE_SUPABASE_KEY"):
             public.write([a_row(2)])
         assert secret.counts("pi1") == {"Good": 1}
 
@@ -514,7 +514,7 @@ def test_a_key_that_is_revoked_meanwhile_is_refused(database: str) -> None:
     with supabase_on(database) as server:
         store = open_store(server.url, key=SECRET_KEY)
         server.keys.clear()
-        with pytest.raises(StoreRefused, match="POSTURE_SUPABASE_KEY"):
+        with pytest.raises(StoreRefusedError, match="POSTURE_SUPABASE_KEY"):
             store.write([a_row(1)])
 
 
@@ -530,7 +530,7 @@ def test_a_role_that_may_not_read_is_refused(kind: str, policy: str, login: str,
             server = stack.enter_context(supabase_on(database))
             apply(database, "GRANT ALL ON posture_log TO anon")  # as Supabase does for a table that is made there
             store = open_store(server.url, key=PUBLIC_KEY)
-        with pytest.raises(StoreRefused, match=r"POSTURE_(DATABASE_URL|SUPABASE_KEY)"):
+        with pytest.raises(StoreRefusedError, match=r"POSTURE_(DATABASE_URL|SUPABASE_KEY)"):
             store.write([a_row(1)])
         store.close()
 
@@ -547,12 +547,12 @@ def test_a_role_with_policies_for_all_that_we_do_writes(login: str, database: st
 @pytest.mark.parametrize("kind", ["postgresql", "supabase"])
 def test_a_missing_table_is_refused_and_the_advice_is_schema_sql(kind: str, database: str) -> None:
     with remote(kind, database, schema="") as backend:
-        with pytest.raises(StoreRefused, match=r"POSTURE_DATABASE_URL.*schema\.sql"):
+        with pytest.raises(StoreRefusedError, match=r"POSTURE_DATABASE_URL.*schema\.sql"):
             backend.open()
         apply(database, SCHEMA)
         store = backend.open()
         apply(database, "DROP TABLE posture_log")
-        with pytest.raises(StoreRefused, match=r"POSTURE_DATABASE_URL.*schema\.sql"):
+        with pytest.raises(StoreRefusedError, match=r"POSTURE_DATABASE_URL.*schema\.sql"):
             store.write([a_row(1)])
         store.close()
 
@@ -561,7 +561,7 @@ def test_an_older_schema_sql_on_supabase_is_refused_and_the_advice_is_to_run_it_
     with remote("supabase", database, schema=SCHEMA) as backend:
         apply(database, "DROP FUNCTION posture_log_sequences")
         store = backend.open()
-        with pytest.raises(StoreRefused, match=r"posture_log_sequences.*run schema\.sql"):
+        with pytest.raises(StoreRefusedError, match=r"posture_log_sequences.*run schema\.sql"):
             store.sequences("pi1", "boot-1")
         store.close()
 
@@ -576,7 +576,7 @@ def test_a_table_that_cannot_take_our_rows_is_refused_and_the_advice_is_schema_s
     with remote(kind, database) as backend:
         store = backend.open()
         apply(database, change)
-        with pytest.raises(StoreRefused, match=r"POSTURE_DATABASE_URL.*schema\.sql"):
+        with pytest.raises(StoreRefusedError, match=r"POSTURE_DATABASE_URL.*schema\.sql"):
             store.write([a_row(1)])
         store.close()
 
@@ -585,7 +585,7 @@ def test_a_table_of_the_first_deployments_keeps_its_rows_and_takes_new_ones(back
     if backend.database.startswith("postgresql"):
         apply(backend.database, "DROP TABLE posture_log" + ";" + LEGACY.format(time="timestamptz", real="float8"))
         if backend.server is not None:
-            with pytest.raises(StoreRefused, match=r"schema\.sql"):
+            with pytest.raises(StoreRefusedError, match=r"schema\.sql"):
                 backend.open()
         apply(backend.database, SCHEMA)
     else:
@@ -625,7 +625,7 @@ def test_postgresql_completes_a_table_of_the_first_deployments_that_it_owns(data
 def test_postgresql_says_schema_sql_when_it_may_not_complete_a_table(login: str, database: str) -> None:
     apply(database, "DROP TABLE posture_log;" + LEGACY.format(time="timestamptz", real="float8"))
     apply(database, "GRANT ALL ON posture_log TO analyzer")
-    with pytest.raises(StoreRefused, match=r"POSTURE_DATABASE_URL.*schema\.sql.*frame_id"):
+    with pytest.raises(StoreRefusedError, match=r"POSTURE_DATABASE_URL.*schema\.sql.*frame_id"):
         open_store(login)
 
 
@@ -644,7 +644,7 @@ def test_schema_sql_may_be_applied_again_and_has_the_columns_of_a_row(database: 
 
 
 JSON, TEXT, HTML = "application/json", "text/plain", "text/html"
-AWAY, REFUSED = StoreUnavailable, StoreRefused
+AWAY, REFUSED = StoreUnavailableError, StoreRefusedError
 ANSWERS: dict[str, tuple[int, str, str, type[Exception], str]] = {
     "gateway time-out": (504, HTML, "<html>504</html>", AWAY, "504"),
     "project paused": (540, HTML, "paused", AWAY, "540"),
@@ -702,13 +702,13 @@ def test_supabase_gets_what_its_contract_asks_for_and_sends_only_ids_back(databa
                                  "postgresql://farm:hush@host:port/db", "postgresql://farm:hush@host/db?nonsense=1",
                                  "https://user:hush@"])  # fmt: skip
 def test_an_address_of_no_store_is_refused_by_naming_the_setting_and_no_secret(url: str) -> None:
-    with pytest.raises(StoreRefused, match="POSTURE_DATABASE_URL") as caught:
+    with pytest.raises(StoreRefusedError, match="POSTURE_DATABASE_URL") as caught:
         open_store(url, key="hush" if url.startswith("https") else None)
     assert "hush" not in str(caught.value)
 
 
 def test_supabase_without_a_key_is_refused_by_naming_the_setting() -> None:
-    with pytest.raises(StoreRefused, match="POSTURE_SUPABASE_KEY"):
+    with pytest.raises(StoreRefusedError, match="POSTURE_SUPABASE_KEY"):
         open_store("https://project.example")
 
 
@@ -771,7 +771,7 @@ def test_sqlite_on_a_full_disk_is_unavailable_and_writes_when_there_is_room(smal
         pages = store._db.execute("PRAGMA page_count").fetchone()[0]  # type: ignore[attr-defined]
         store._db.execute(f"PRAGMA max_page_count = {pages}")  # type: ignore[attr-defined]
     rows = [a_row(number, landmarks="x" * 10_000) for number in range(20)]
-    with pytest.raises(StoreUnavailable, match=r"posture\.db.*(full|I/O)"):
+    with pytest.raises(StoreUnavailableError, match=r"posture\.db.*(full|I/O)"):
         store.write(rows)
     assert store.counts("pi1") == {}
     filler.unlink(missing_ok=True)
@@ -805,7 +805,7 @@ def test_sqlite_that_is_read_only_is_unavailable_and_says_which_file(tmp_path: P
         open_store(str(path)).close()
         path.chmod(0o444)
     folder.chmod(0o555)
-    with as_nobody(), pytest.raises(StoreUnavailable, match=f"{path}"):
+    with as_nobody(), pytest.raises(StoreUnavailableError, match=f"{path}"):
         open_store(str(path))
     folder.chmod(0o755)
 
@@ -813,7 +813,7 @@ def test_sqlite_that_is_read_only_is_unavailable_and_says_which_file(tmp_path: P
 def test_a_file_that_is_no_database_is_refused_by_naming_the_setting_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("these are my notes, " * 500)
-    with pytest.raises(StoreRefused, match=r"POSTURE_DATABASE_URL: .*notes\.txt"):
+    with pytest.raises(StoreRefusedError, match=r"POSTURE_DATABASE_URL: .*notes\.txt"):
         open_store(f"sqlite:///{path}")
     assert path.read_text() == "these are my notes, " * 500
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from posture.wire import frame
-from posture.wire.frame import Identity, Limits, Undecodable
+from posture.wire.frame import Identity, Limits, UndecodableError
 
 JPEG = encoded(noise_picture(), "JPEG", quality=60)
 PLAIN = Image.new("RGB", (60, 40), (200, 100, 50))
@@ -45,7 +45,7 @@ def decode(picture: bytes, max_side: int = 1280, **limits: int) -> np.ndarray:
 
 
 def refusal(picture: bytes, **limits: int) -> str:
-    with pytest.raises(Undecodable) as refused:
+    with pytest.raises(UndecodableError) as refused:
         decode(picture, **limits)
     return refused.value.reason
 
@@ -112,7 +112,7 @@ def test_a_stamped_picture_shows_the_same_pixels() -> None:
 
 @pytest.mark.parametrize("picture", [b"", b"\xff\xd8", PNG], ids=["empty", "two-bytes", "png"])
 def test_only_a_jpeg_can_be_stamped(picture: bytes) -> None:
-    with pytest.raises(Undecodable, match="not_a_jpeg"):
+    with pytest.raises(UndecodableError, match="not_a_jpeg"):
         frame.stamp(picture, Identity("one"))
 
 
@@ -331,7 +331,7 @@ def test_a_large_picture_cannot_hide_behind_a_small_ones_header(marker: int) -> 
     small = encoded(noise_picture(1, 8, 8), "JPEG")
     hidden = JPEG[:2] + segment(marker, JPEG[2:]) + small[2:]
     assert cv2.imdecode(np.frombuffer(hidden, np.uint8), cv2.IMREAD_COLOR).shape == (120, 160, 3)
-    with pytest.raises(Undecodable):
+    with pytest.raises(UndecodableError):
         decode(hidden, max_pixels=100)
 
 
@@ -365,7 +365,7 @@ def test_two_thousand_hostile_payloads_raise_nothing_but_undecodable_in_bounded_
         assert frame.safe_name(identity.frame_id)
         try:
             pixels = frame.decode(picture, Limits(), 1280)
-        except Undecodable as refused:
+        except UndecodableError as refused:
             outcomes[refused.reason] += 1
         else:
             outcomes["decoded"] += 1
@@ -391,5 +391,5 @@ def test_the_generator_makes_every_kind_and_repeats_itself() -> None:
 def test_no_bytes_raise_anything_but_undecodable(tail: bytes, head: bytes) -> None:
     picture = frame.unwrap(head + tail)
     frame.identify(picture, {"id": tail.decode("latin-1"), "seq": tail[:20].decode("latin-1")})
-    with contextlib.suppress(Undecodable):
+    with contextlib.suppress(UndecodableError):
         frame.decode(picture, Limits(max_pixels=10_000), 100)
