@@ -16,8 +16,9 @@ from posture.settings.table import Settings
 from posture.verdict import rule_sets
 from posture.verdict.rule_sets import CALIBRATION_S, Landmarks
 from posture.wire import frame, mqtt
+from posture.wire.topics import Topics
 
-log = logging.getLogger("calibrate")
+log = logging.getLogger(__name__)
 
 WAIT_S = 60.0
 """How long the first frame may take."""
@@ -51,7 +52,7 @@ def calibrate(settings: Settings, pi_id: str, stop: Stop) -> int:
 
 def _record(settings: Settings, pi_id: str, stop: Stop) -> list[bytes]:
     """Return the payloads of six seconds of the live stream."""
-    prefix = f"{settings.mqtt.prefix}/" if settings.mqtt.prefix else ""
+    images = Topics(pi_id, settings.mqtt.prefix).images
     pictures: list[bytes] = []
     first_at: list[float] = []
 
@@ -64,7 +65,7 @@ def _record(settings: Settings, pi_id: str, stop: Stop) -> list[bytes]:
     protocol = "5" if settings.mqtt.protocol == "5" else "3.1.1"
     client_id = f"posture-{pi_id}-calibrate-{random.randrange(1 << 32):08x}"  # noqa: S311 - only to be unique
     client = mqtt.make_client(client_id, protocol, settings.mqtt, keep_session=False)
-    client.on_connect = lambda c, *_: c.subscribe(f"{prefix}images/{pi_id}", qos=0)
+    client.on_connect = lambda c, *_: c.subscribe(images, qos=0)
     client.on_message = on_message
     try:
         mqtt.connect(client, settings.mqtt, session_expiry_s=0)
@@ -81,5 +82,5 @@ def _record(settings: Settings, pi_id: str, stop: Stop) -> list[bytes]:
     if stop.requested:
         raise FailedError(f"stream {pi_id}: stopped before {CALIBRATION_S:g} s were recorded; there is no baseline")
     if not pictures:
-        raise UserError(f"stream {pi_id}: no frame came within {WAIT_S:g} s on {prefix}images/{pi_id}")
+        raise UserError(f"stream {pi_id}: no frame came within {WAIT_S:g} s on {images}")
     return pictures

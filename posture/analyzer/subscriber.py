@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import random
 import select
 import threading
 import time
@@ -24,18 +22,20 @@ from enum import Enum
 from typing import Any
 
 from paho.mqtt import client as paho
-from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from posture.analyzer.delivery import Delivery
+from posture.analyzer.takeover import Owner, is_superseded
 from posture.errors import UserError
 from posture.runtime import Stop
 from posture.settings.table import Mqtt
 from posture.system.backoff import Backoff
 from posture.wire import mqtt
+from posture.wire.topics import Topics
 
-log = logging.getLogger("stream")
+log = logging.getLogger(__name__)
 
 HOLD_S = 5.0
 """A store that is away for longer than this makes us disconnect, so that the broker needn't time us out."""
@@ -43,8 +43,6 @@ DRAIN_S = 15.0
 """A stop waits at most this long for the frames in hand; half a pod's default grace period."""
 GOODBYE_S = 3.0
 """How long the broker may take to take our last words."""
-TAKEOVER_WATCH_S = 1.5
-"""How long a newer instance may take, after it has our session, to say so in the status topic."""
 FIRST_RETRY_S, LAST_RETRY_S = 0.5, 10.0
 RECEIPTS_KEPT = 1000
 """Messages not yet taken by the broker; beyond it the oldest go: a lost receipt costs a re-sent frame."""
@@ -59,44 +57,12 @@ class Ending(Enum):
 
 
 @dataclass(frozen=True)
-class Delivery:
-    """A frame as the broker gave it to us."""
-
-    payload: bytes
-    properties: Mapping[str, str]
-    received_at: datetime
-    monotonic: float
-    packet_id: int
-    """0: sent with QoS 0, needs no acknowledgement."""
-    connection: int
-    """The number of the connection that delivered it."""
-
-
-@dataclass(frozen=True)
 class Message:
     """Something that we publish, with QoS 1."""
 
     topic: str
     payload: bytes
     retain: bool = False
-
-
-@dataclass(frozen=True)
-class Owner:
-    """The instance that a status message speaks of."""
-
-    instance: str
-    started: str
-    online: bool
-
-    @classmethod
-    def parse(cls, payload: bytes) -> Owner | None:
-        """Return the owner, or None for anything that is not a status message of ours."""
-        try:
-            status = json.loads(payload)
-            return cls(str(status["instance"]), str(status["started"]), status["state"] == "online")
-        except (ValueError, KeyError, TypeError):
-            return None
 
 
 @dataclass
@@ -114,9 +80,8 @@ class Stream:
 
     Args:
         settings: broker and session.
-        pi_id: the stream's name.
+        topics: the stream's name and topics.
         stop: asks the loop to end.
-        deliver: takes each frame, in order of arrival, in the loop's thread; must not block.
         max_frames, max_bytes: bounds of what is delivered and not yet settled.
         silent_after_s: a camera without a frame for this long is called silent.
         started: when this analyzer started, UTC: of two, the newer one has the stream.
@@ -127,9 +92,8 @@ class Stream:
     def __init__(
         self,
         settings: Mqtt,
-        pi_id: str,
+        topics: Topics,
         stop: Stop,
-        deliver: Callable[[Delivery], None],
         *,
         max_frames: int,
         max_bytes: int,
@@ -138,17 +102,17 @@ class Stream:
         about: Mapping[str, str],
         fail_fast: bool = False,
     ) -> None:
-        self.pi_id = pi_id
+        self.pi_id = topics.pi_id
         self.instance = uuid.uuid4().hex
         self.started = started.isoformat(timespec="microseconds")
         self.camera_frozen = False
         self.session_present = False
         self.connects = 0
         self._settings = settings
+        self._topics = topics
         self._broker = mqtt.parse_broker(settings.url)
         self._protocol = settings.protocol
         self._stop = stop
-        self._deliver = deliver
         self._max_frames, self._max_bytes = max_frames, max_bytes
         self._silent_after_s = silent_after_s
         self._about = dict(about)
@@ -172,10 +136,10 @@ class Stream:
             self._acknowledge.append(delivery)
 
     def publish(self, topic: str, payload: Mapping[str, Any], *, retain: bool = False) -> None:
-        """Send JSON to ``topic`` (without the farm's prefix) now, or with the next connection."""
+        """Send JSON to a topic now, or with the next connection."""
         data = json.dumps(payload, separators=(",", ":")).encode()
         with self._lock:
-            self._outbox.append(Message(self.topic(topic), data, retain))
+            self._outbox.append(Message(topic, data, retain))
         self._stop.wake()
 
     def hold(self, held: bool) -> None:
@@ -191,16 +155,15 @@ class Stream:
         with self._lock:
             return self._outstanding_frames
 
-    def topic(self, name: str) -> str:
-        """Return a topic with the farm's prefix."""
-        return f"{self._settings.prefix}/{name}" if self._settings.prefix else name
-
     # The loop.
 
-    def run(self, check: Callable[[], None], drain: Callable[[], bool]) -> Ending:
+    def run(
+        self, deliver: Callable[[Delivery], None], check: Callable[[], None], drain: Callable[[], bool]
+    ) -> Ending:
         """Serve until the stop is asked for, or a newer instance takes over.
 
         Args:
+            deliver: takes each frame, in order of arrival, in this thread; must not block.
             check: called often; raises what should end the loop (a failed pipeline).
             drain: called often once the loop is to end; starts to finish what is in hand, and returns True
                 when that is done.
@@ -215,11 +178,11 @@ class Stream:
                 self._stop.wait(1.0)
                 continue
             try:
-                if self.connects and self._superseded():
+                if self.connects and self._is_superseded():
                     log.info("a newer analyzer has stream %s; this one ends", self.pi_id)
                     self._drain(None, check, drain)
                     return Ending.SUPERSEDED
-                connection = self._connect()
+                connection = self._connect(deliver)
             except OSError as error:
                 if self._fail_fast:
                     raise UserError(f"broker {self._broker}: {mqtt.explain(error)}") from None
@@ -294,7 +257,7 @@ class Stream:
         reset the connection, and the broker might never read our last words.
         """
         connection.discarding = True
-        self.publish(f"status/{self.pi_id}", self._status("offline", why), retain=True)
+        self.publish(self._topics.status, self._status("offline", why), retain=True)
         deadline = time.monotonic() + GOODBYE_S
         while not connection.closed and time.monotonic() < deadline:
             quiet = not self._pump(connection, read=True, timeout_s=0.05)
@@ -310,7 +273,7 @@ class Stream:
 
     # Connecting.
 
-    def _connect(self) -> _Connection:
+    def _connect(self, deliver: Callable[[Delivery], None]) -> _Connection:
         """Return an accepted and subscribed connection.
 
         Raises:
@@ -320,7 +283,7 @@ class Stream:
         connection: list[_Connection] = []
 
         def attempt(protocol: str) -> mqtt.Answer:
-            connection[:] = [self._prepare(protocol)]
+            connection[:] = [self._prepare(protocol, deliver)]
             answer = mqtt.handshake(
                 connection[0].client,
                 self._settings,
@@ -336,19 +299,19 @@ class Stream:
             "connected to %s with MQTT %s as %s, session %s",
             self._broker, self._protocol, self.client_id, "resumed" if self.session_present else "new",
         )  # fmt: skip
-        connection[0].client.subscribe(self.topic(f"images/{self.pi_id}"), **_subscription(self._protocol))
-        self.publish(f"status/{self.pi_id}", self._status("online"), retain=True)
+        connection[0].client.subscribe(self._topics.images, **_subscription(self._protocol))
+        self.publish(self._topics.status, self._status("online"), retain=True)
         self._camera_said = ""
         return connection[0]
 
-    def _prepare(self, protocol: str) -> _Connection:
+    def _prepare(self, protocol: str, deliver: Callable[[Delivery], None]) -> _Connection:
         client = mqtt.make_client(self.client_id, protocol, self._settings, keep_session=True)
         client.manual_ack_set(True)
         offline = json.dumps(self._status("offline", "connection lost"), separators=(",", ":"))
-        client.will_set(self.topic(f"status/{self.pi_id}"), offline, qos=1, retain=True)
+        client.will_set(self._topics.status, offline, qos=1, retain=True)
         connection = _Connection(client, self.connects + 1)
         client.on_disconnect = lambda *args: self._on_disconnect(connection, args[3])
-        client.on_message = lambda _c, _u, message: self._on_message(connection, message)
+        client.on_message = lambda _c, _u, message: self._on_message(connection, message, deliver)
         client.on_publish = lambda *args: self._on_publish(connection, args[2])
         return connection
 
@@ -373,8 +336,10 @@ class Stream:
     def _on_publish(connection: _Connection, packet_id: int) -> None:
         connection.in_flight.pop(packet_id, None)
 
-    def _on_message(self, connection: _Connection, message: paho.MQTTMessage) -> None:
-        if message.topic != self.topic(f"images/{self.pi_id}"):
+    def _on_message(
+        self, connection: _Connection, message: paho.MQTTMessage, deliver: Callable[[Delivery], None]
+    ) -> None:
+        if message.topic != self._topics.images:
             # not what we subscribed to: some brokers send everybody's retained messages to a client that connects
             connection.client.ack(message.mid, message.qos)
             return
@@ -394,49 +359,13 @@ class Stream:
             self._outstanding_bytes += len(payload)
         self._last_frame = delivery.monotonic
         self._frame_seen = True
-        self._deliver(delivery)
+        deliver(delivery)
 
-    # Two analyzers of one stream.
-
-    def _superseded(self) -> bool:
-        """Return True if a newer instance, alive, has this stream.
-
-        Brokers don't tell a client of MQTT 3.1.1 that its session was taken over (Mosquitto before 2.0.15
-        not over MQTT 5 either), so the retained status topic is asked, under a throw-away client id.
-        """
+    def _is_superseded(self) -> bool:
         if self._held_since is not None:
             return False
-        seen: list[Owner] = []
-
-        def take(owner: Owner | None) -> bool:
-            if owner is not None and owner.instance != self.instance and owner.online:
-                seen.append(owner)
-                return True
-            return False
-
-        self._watch_status(take)
-        return any((owner.started, owner.instance) > (self.started, self.instance) for owner in seen)
-
-    def _watch_status(self, take: Callable[[Owner | None], bool]) -> None:
-        """Show status messages to ``take`` until it returns True or the watch is over."""
-        done = threading.Event()
-        topic = self.topic(f"status/{self.pi_id}")
-        protocol = "3.1.1" if self._protocol == "auto" else self._protocol
-        look_id = f"{self.client_id}-look-{os.getpid()}-{random.randrange(1 << 32):08x}"  # noqa: S311
-        client = mqtt.make_client(look_id, protocol, self._settings, keep_session=False)
-
-        def on_message(_client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
-            if take(Owner.parse(bytes(message.payload))):
-                done.set()
-
-        client.on_connect = lambda c, *_: c.subscribe(topic, qos=1)
-        client.on_message = on_message
-        mqtt.connect(client, self._settings, session_expiry_s=0)
-        deadline = time.monotonic() + TAKEOVER_WATCH_S
-        while time.monotonic() < deadline and not done.is_set() and not self._stop.requested:
-            if client.loop(timeout=0.1) is not MQTTErrorCode.MQTT_ERR_SUCCESS:
-                raise ConnectionError("closed while asking who has the stream")
-        mqtt.abandon(client)
+        ours = Owner(self.instance, self.started, online=True)
+        return is_superseded(ours, self._topics.status, self._settings, self._protocol, self.client_id, self._stop)
 
     def _say_camera(self) -> None:
         """Publish ``camera/<pi_id>`` when it changes: a silent camera is not an analyzer that is offline."""
@@ -449,7 +378,7 @@ class Stream:
         if state and state != self._camera_said:
             self._camera_said = state
             since = datetime.now(timezone.utc).isoformat(timespec="seconds")
-            self.publish(f"camera/{self.pi_id}", {"state": state, "since": since}, retain=True)
+            self.publish(self._topics.camera, {"state": state, "since": since}, retain=True)
 
 
 def _subscription(protocol: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from posture.settings.table import Mqtt
 from posture.system.backoff import Backoff
 from posture.wire import mqtt
 from posture.wire.frame import Identity, stamp
+from posture.wire.topics import Topics
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class Publisher:
         self._resend = Backoff(receipt_timeout_s, LAST_RESEND_S)
         self._connect_at, self._retry = 0.0, Backoff(FIRST_RETRY_S, LAST_RETRY_S, jitter=0.2)
         self._deadline = math.inf
-        self._topic_prefix = f"{settings.prefix}/" if settings.prefix else ""
+        self._topics = Topics(pi_id, settings.prefix)
         self._analyzer = ""
         self._sent_before: set[str] = set()
         self._lock = threading.Lock()
@@ -183,7 +184,8 @@ class Publisher:
         client: list[paho.Client] = []
 
         def attempt(protocol: str) -> mqtt.Answer:
-            client_id = f"camera-{self._topic_prefix.replace('/', '-')}{self._pi_id}-{self.boot_id}"
+            farm = f"{self._settings.prefix}/".replace("/", "-") if self._settings.prefix else ""
+            client_id = f"camera-{farm}{self._pi_id}-{self.boot_id}"
             client[:] = [mqtt.make_client(client_id, protocol, self._settings, keep_session=False)]
             client[0].on_message = self._on_message
             client[0].on_publish = self._on_publish
@@ -205,7 +207,7 @@ class Publisher:
         self._retry.reset()
         log.info("connected to %s with MQTT %s", self._broker, protocol)
         if self._receipts:
-            topics = [self._topic("committed"), self._topic("status")]
+            topics = [self._topics.committed, self._topics.status]
             client[0].subscribe([(topic, 1) for topic in topics])
         # frames and receipts of the old connection may be lost: send all waiting frames again
         with self._lock:
@@ -213,9 +215,6 @@ class Publisher:
             self._sent_before.intersection_update(self._unsent)
         self._sent_at, self._unacknowledged, self._unheard, self._said = {}, {}, set(), set()
         self._client = client[0]
-
-    def _topic(self, name: str) -> str:
-        return f"{self._topic_prefix}{name}/{self._pi_id}"
 
     def _send(self, client: paho.Client) -> None:
         now = time.monotonic()
@@ -252,7 +251,7 @@ class Publisher:
             self._waiting.drop(frame_id)
             return False
         self._sent_at[frame_id] = time.monotonic()
-        self._unacknowledged[client.publish(self._topic("images"), jpeg, qos=1).mid] = frame_id
+        self._unacknowledged[client.publish(self._topics.images, jpeg, qos=1).mid] = frame_id
         self.sent += 1
         self.resent += frame_id in self._sent_before
         self._sent_before.add(frame_id)
@@ -265,14 +264,14 @@ class Publisher:
         if frame_id is None:
             return
         if reason.is_failure:
-            self._say_once(f"broker {self._broker} refuses frames for {self._topic('images')}: {reason}")
+            self._say_once(f"broker {self._broker} refuses frames for {self._topics.images}: {reason}")
             return
         self.acknowledged += 1
         if not self._receipts:
             self._let_go(frame_id)
         elif reason.value == NOBODY_SUBSCRIBES:
             self._unheard.add(frame_id)
-            self._say_once(f"nobody subscribes to {self._topic('images')}: frames wait in the spool")
+            self._say_once(f"nobody subscribes to {self._topics.images}: frames wait in the spool")
 
     def _say_once(self, line: str) -> None:
         if line not in self._said:
@@ -284,7 +283,7 @@ class Publisher:
             return
         try:
             said = json.loads(message.payload)
-            if message.topic == self._topic("committed"):
+            if message.topic == self._topics.committed:
                 for frame_id in said["ids"]:
                     self._on_receipt(str(frame_id))
             else:

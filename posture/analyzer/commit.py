@@ -1,0 +1,208 @@
+"""The last stage: pictures, then rows, then the acknowledgement. Nothing is acknowledged that is not on disk."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+
+from posture.analyzer.counts import Account
+from posture.analyzer.delivery import Acknowledger
+from posture.analyzer.item import Item
+from posture.analyzer.pictures import PictureFolder, PicturesUnavailableError, Quarantine
+from posture.settings.paths import path_of
+from posture.settings.table import Analyzer, Database
+from posture.store.base import Row, Store, StoreRefusedError, StoreUnavailableError
+from posture.system.backoff import Backoff
+from posture.wire import frame
+from posture.wire.topics import Topics
+
+log = logging.getLogger(__name__)
+
+HANDED_OVER = 200
+"""The previous analyzer may have committed this many frames and crashed before acknowledging them."""
+PRUNE_EVERY_S = 600.0
+IDLE_S = 5.0
+"""Without frames, the account and the retention are looked after this often."""
+FIRST_RETRY_S, LAST_RETRY_S = 0.5, 10.0
+
+
+class Committer:
+    """Makes frames durable in batches, and settles them in order of arrival.
+
+    Args:
+        options: the stream's settings.
+        database: how large a batch may grow, how long it may wait, and how long rows are kept.
+        topics: the stream's topics, for receipts and the account.
+        store: where rows go.
+        stream: acknowledges and publishes.
+        account: what became of every frame; ``received`` is counted by the caller.
+        delegate: what the landmarker runs on, for the account.
+        draining: set once the analyzer is asked to stop.
+
+    Attributes:
+        finished: frames settled so far.
+        store_away: the store can't be reached now, so that no progress can be made.
+    """
+
+    def __init__(
+        self,
+        options: Analyzer,
+        database: Database,
+        topics: Topics,
+        store: Store,
+        stream: Acknowledger,
+        account: Account,
+        delegate: str,
+        draining: threading.Event,
+    ) -> None:
+        self.finished = 0
+        self.store_away = False
+        self._database = database
+        self._topics = topics
+        self._store = store
+        self._stream = stream
+        self._account = account
+        self._delegate = delegate
+        self._draining = draining
+        self._pictures = picture_folder(options, topics.pi_id)
+        self._quarantine = quarantine_folder(options, topics.pi_id)
+        self._boots: set[str] = set()
+        self._handed_over = HANDED_OVER
+        self._left = False
+        """A stop came while the store was away: what is in hand is left to the broker."""
+        self._next_prune = time.monotonic()
+
+    def run(self, drawn: queue.Queue[Item | None]) -> None:
+        """Commit what the queue brings, in batches, until it brings None."""
+        batch: list[Item] = []
+        due = 0.0
+        while True:
+            try:
+                item = drawn.get(timeout=max(0.0, due - time.monotonic()) if batch else IDLE_S)
+            except queue.Empty:
+                self.commit(batch)
+                batch = []
+                continue
+            if item is None:
+                self.commit(batch)
+                return
+            if not batch:
+                due = time.monotonic() + self._database.batch_s
+            batch.append(item)
+            if len(batch) >= self._database.batch_rows or time.monotonic() >= due:
+                self.commit(batch)
+                batch = []
+
+    def commit(self, batch: Sequence[Item]) -> None:
+        """Make a batch durable, then settle it. Returns with nothing settled when stopped meanwhile."""
+        rows = [item.row for item in batch if item.row is not None]
+        if rows and not self._left:
+            self._left = not self._persist(batch, rows)
+        # Nothing after a batch that was left may be settled, either: it may repeat one of its frames.
+        if self._left:
+            return
+        if batch:
+            self._stream.publish(self._topics.committed, {"ids": [item.identity.frame_id for item in batch]})
+        for item in batch:
+            self._account.duplicate += item.again
+            for topic, payload, retain in item.messages:
+                self._stream.publish(topic, payload, retain=retain)
+            self._stream.settled(item.delivery)
+            self.finished += 1
+        if (account := self._account.changed()) is not None:
+            self._stream.publish(self._topics.account, {**account, "delegate": self._delegate}, retain=True)
+        if time.monotonic() >= self._next_prune:
+            self._prune()
+
+    def _persist(self, batch: Sequence[Item], rows: Sequence[Row]) -> bool:
+        """Write pictures and rows, trying on while one of them is away; return False if a stop came first."""
+        backoff, said = Backoff(FIRST_RETRY_S, LAST_RETRY_S), ""
+        while True:
+            try:
+                self._leave_what_is_drawn(batch, rows)
+                self._write_files(batch)
+                self._take_up_boots(rows)
+                inserted = self._store.write(rows)
+            except (StoreUnavailableError, PicturesUnavailableError) as error:
+                if str(error) != said:
+                    log.warning("%s; frames wait unacknowledged, trying on", error)
+                said = str(error)
+                self.store_away = True
+                self._stream.hold(True)
+                # a stop that comes while the store is away leaves the frames to the broker
+                if self._draining.wait(backoff.next_s()):
+                    return False
+                continue
+            if said:
+                log.info("the store is back")
+                self.store_away = False
+                self._stream.hold(False)
+            self._count(rows, inserted)
+            return True
+
+    def _count(self, rows: Sequence[Row], inserted: set[str]) -> None:
+        self._handed_over -= len(rows)
+        for row in rows:
+            if row.frame_id not in inserted:
+                self._account.duplicate += 1
+            elif not self._account.count(row):
+                # late, or its number is not its own: with the next batch the database is asked again
+                self._boots.discard(row.boot_id or "")
+
+    def _leave_what_is_drawn(self, batch: Sequence[Item], rows: Sequence[Row]) -> None:
+        """Drop pictures whose row is in the database: drawn anew, they might contradict it."""
+        if self._handed_over > 0:
+            present = self._store.present(self._topics.pi_id, [row.frame_id for row in rows])
+            for item in batch:
+                if item.identity.frame_id in present:
+                    item.jpeg = None
+
+    def _write_files(self, batch: Sequence[Item]) -> None:
+        self._pictures.write_many(
+            [(item.row.filename, item.jpeg) for item in batch if item.row is not None and item.jpeg is not None]
+        )
+        for item in batch:
+            if item.quarantine is not None:
+                self._quarantine.keep(frame.safe_name(item.identity.frame_id), item.quarantine)
+
+    def _take_up_boots(self, rows: Sequence[Row]) -> None:
+        """Before the first row of a camera's boot is written, ask the database which rows it has of that boot."""
+        for boot_id in {row.boot_id for row in rows if row.boot_id} - self._boots:
+            lowest, highest, distinct = self._store.sequences(self._topics.pi_id, boot_id)
+            # where old rows are deleted, those before the lowest were; elsewhere they never came
+            first = (lowest or 0) if self._database.keep_days else 0
+            self._account.follow(boot_id, highest, distinct, first=first)
+            self._boots.add(boot_id)
+
+    def _prune(self) -> None:
+        self._next_prune = time.monotonic() + PRUNE_EVERY_S
+        try:
+            self._pictures.prune()
+            if self._database.keep_days:
+                self._store.prune(datetime.now(timezone.utc) - timedelta(days=self._database.keep_days))
+        except (StoreUnavailableError, StoreRefusedError, PicturesUnavailableError) as error:
+            log.warning("retention will be tried again: %s", error)
+
+
+def picture_folder(options: Analyzer, pi_id: str) -> PictureFolder:
+    """Return the folder of a stream's annotated pictures."""
+    days = options.pictures_keep_days
+    return PictureFolder(
+        path_of(options.pictures_dir) / f"analyzed_images_from_{pi_id}",
+        options.pictures_max_bytes or None,
+        days * 86_400 if days else None,
+    )
+
+
+def quarantine_folder(options: Analyzer, pi_id: str) -> Quarantine:
+    """Return the folder of a stream's payloads that could not be analyzed."""
+    return Quarantine(
+        path_of(options.quarantine_dir) / f"quarantine_from_{pi_id}",
+        options.quarantine_max_count,
+        options.quarantine_max_bytes,
+        options.quarantine,
+    )

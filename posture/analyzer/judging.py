@@ -1,0 +1,132 @@
+"""The third stage: landmarks become a verdict, a state, a row, and a drawn picture."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+from datetime import datetime, timezone
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from posture.analyzer import drawing
+from posture.analyzer.item import Item
+from posture.settings.table import Analyzer
+from posture.store.base import Row
+from posture.verdict.backlog import Lateness
+from posture.verdict.rule_sets import Baseline, Judge, Landmarks
+from posture.verdict.smoothing import StateTracker
+from posture.wire import frame
+from posture.wire.topics import Topics
+
+log = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 1
+
+
+class Judging:
+    """Judges the frames of one stream, in order, and draws those whose picture is kept.
+
+    Args:
+        options: the stream's settings.
+        topics: the stream's topics, for its state and alerts.
+    """
+
+    def __init__(self, options: Analyzer, topics: Topics) -> None:
+        self._options = options
+        self._topics = topics
+        baseline = None
+        angles = options.baseline_neck_deg, options.baseline_body_deg
+        if options.rule_set == "baseline" and any(angles):  # both 0: nobody has calibrated this stream
+            baseline = Baseline(*angles)
+        self._judge = Judge(options.rule_set, options.camera_roll_deg, baseline)
+        self._tracker = StateTracker(
+            options.rule_set, baseline=baseline, bad_for=options.bad_for_s, cooldown=options.alert_cooldown_s
+        )
+        self._state = ""
+        self._lateness = Lateness(options.backlog_after_s)
+        self._processed_by = os.environ.get("NODE_NAME") or socket.gethostname()
+
+    def judge(self, item: Item) -> None:
+        """Give a frame its verdict, its row, and its picture if one is kept; release the decoded picture."""
+        if not item.again:
+            self._decide(item)
+        if item.row is not None and item.row.filename and item.picture is not None:
+            item.jpeg = self._draw(item, item.picture)
+        item.picture = None
+
+    def _decide(self, item: Item) -> None:
+        at, clock_id = item.stream_time()
+        if item.picture is not None:
+            try:
+                item.verdict = self._judge.judge(item.landmarks, at)
+            except (RuntimeError, ValueError) as error:
+                log.error("frame %s can't be judged: %s", item.identity.frame_id, error)
+                item.give_up(self._options.rule_set)
+        captured = item.identity.captured_at
+        live = self._lateness.is_live(
+            item.identity.boot_id or "",
+            captured.timestamp() if captured else None,
+            item.delivery.received_at.timestamp(),
+        )
+        change = self._tracker.update(item.verdict, at, clock_id=clock_id, live=live)
+        entered = change.state is not None and change.state["state"] != self._state
+        item.row = self._row(item, picture_kept=self._keeps_picture(item, entered))
+        if change.state is not None:
+            self._state = change.state["state"]
+            item.messages.append((self._topics.state, change.state, True))
+        if change.alert is not None:
+            item.messages.append((self._topics.alert, change.alert, False))
+
+    def _keeps_picture(self, item: Item, entered: bool) -> bool:
+        if item.picture is None or self._options.pictures == "none" or self._options.keep == "none":
+            return False
+        return self._options.keep == "all" or entered
+
+    def _row(self, item: Item, picture_kept: bool) -> Row:
+        identity, verdict = item.identity, item.verdict
+        return Row(
+            pi_id=self._topics.pi_id,
+            frame_id=identity.frame_id,
+            filename=f"{frame.safe_name(identity.frame_id)}.jpg" if picture_kept else "",
+            received_time=item.delivery.received_at,
+            analyzed_time=datetime.now(timezone.utc),
+            captured_time=identity.captured_at,
+            neck_angle=None if verdict.neck_angle is None else abs(verdict.neck_angle),
+            body_angle=None if verdict.body_angle is None else abs(verdict.body_angle),
+            posture_status=verdict.status,
+            landmarks_detected=item.landmarks is not None,
+            processed_by=self._processed_by,
+            side=verdict.side,
+            reason=verdict.reason,
+            rule_set=self._options.rule_set,
+            landmarks=_landmarks_json(item.landmarks) if self._options.landmarks else None,
+            schema_version=SCHEMA_VERSION,
+            seq=identity.seq,
+            boot_id=identity.boot_id,
+        )
+
+    def _draw(self, item: Item, picture: npt.NDArray[np.uint8]) -> bytes:
+        annotated = drawing.annotate(
+            picture,
+            item.landmarks,
+            item.verdict,
+            pi_id=self._topics.pi_id,
+            when=item.identity.captured_at or item.delivery.received_at,
+            max_width=self._options.picture_max_width,
+            pictures=self._options.pictures,
+        )
+        encoded, data = cv2.imencode(".jpg", annotated, [cv2.IMWRITE_JPEG_QUALITY, self._options.jpeg_quality])
+        if not encoded:
+            raise RuntimeError(f"frame {item.identity.frame_id}: the annotated picture can't be encoded")
+        return bytes(data)
+
+
+def _landmarks_json(landmarks: Landmarks | None) -> str | None:
+    if landmarks is None:
+        return None
+    rounded = [[round(float(x), 1), round(float(y), 1), round(float(v), 2)] for x, y, v in landmarks.points]
+    return json.dumps(rounded, separators=(",", ":"))

@@ -1,0 +1,153 @@
+"""Four stages between the stream and the disk, each in a thread of its own.
+
+intake -> pose -> judging -> commit. Each stage hands on in order of arrival; cv2 and the landmarker release the
+GIL, so the stages overlap. The landmarker sets the pace, so its stage does nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+
+import cv2
+
+from posture.analyzer.commit import Committer
+from posture.analyzer.counts import Account
+from posture.analyzer.delivery import Acknowledger, Delivery
+from posture.analyzer.intake import Intake
+from posture.analyzer.item import Item
+from posture.analyzer.judging import Judging
+from posture.analyzer.pose import PoseEstimator
+from posture.analyzer.progress import Progress
+from posture.runtime import EXIT_FAILED
+from posture.settings.table import Settings
+from posture.store.base import Store
+from posture.wire.topics import Topics
+
+log = logging.getLogger(__name__)
+
+STAGE_DEPTH = 2
+"""Frames waiting between two stages: enough to overlap them, few enough to finish on SIGTERM."""
+CLOSE_S = 10.0
+"""How long the stages may take to end after the stream has drained: a write may be waiting for its time-out."""
+
+
+class Pipeline:
+    """The stages of one stream.
+
+    Args:
+        settings: all settings.
+        topics: the stream's name and topics.
+        pose: the landmarker; it stays open until the stages have ended.
+        store: where rows go.
+        stream: acknowledges and publishes.
+        progress: is told while the stages get on.
+        wake: called from a stage's thread when that stage has ended, so that :meth:`check` is called soon.
+
+    Attributes:
+        account: what became of every frame.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        topics: Topics,
+        pose: PoseEstimator,
+        store: Store,
+        stream: Acknowledger,
+        progress: Progress,
+        wake: Callable[[], None],
+    ) -> None:
+        options = settings.for_stream(topics.pi_id)
+        self.account = Account()
+        self._rule_set = options.rule_set
+        self._pose = pose
+        self._stream = stream
+        self._progress = progress
+        self._wake = wake
+        self._draining = threading.Event()
+        self._intake = Intake(options, pose, stream)
+        self._judging = Judging(options, topics)
+        self._committer = Committer(
+            options, settings.database, topics, store, stream, self.account, pose.delegate, self._draining
+        )
+        self._finished_seen = 0
+        self._arrived: queue.SimpleQueue[Delivery | None] = queue.SimpleQueue()
+        self._pool = ThreadPoolExecutor(4, thread_name_prefix="stage")
+        self._stages: list[Future[None]] = []
+
+    def start(self) -> None:
+        """Start the stages."""
+        decoded, seen, drawn = (queue.Queue[Item | None](STAGE_DEPTH) for _ in range(3))
+        self._start(self._decode, decoded)
+        self._start(self._find_landmarks, decoded, seen)
+        self._start(self._judge, seen, drawn)
+        self._start(self._committer.run, drawn)
+
+    def _start(self, stage: Callable[..., None], *queues: queue.Queue[Item | None]) -> None:
+        future = self._pool.submit(stage, *queues)
+        future.add_done_callback(lambda _: self._wake())
+        self._stages.append(future)
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Take a frame from the stream."""
+        self.account.received += 1
+        self._arrived.put(delivery)
+
+    def check(self) -> None:
+        """Report progress, if there is any or none is due. Raises the exception that ended a stage, if one did."""
+        for stage in self._stages:
+            if stage.done():
+                stage.result()
+        finished = self._committer.finished
+        if not self._stream.outstanding or finished != self._finished_seen or self._committer.store_away:
+            self._finished_seen = finished
+            self._progress.getting_on()
+
+    def drain(self) -> bool:
+        """Drop what no stage has begun, finish the rest; True when all stages have ended."""
+        if not self._draining.is_set():
+            self._draining.set()
+            self._arrived.put(None)
+        return all(stage.done() for stage in self._stages)
+
+    def close(self) -> None:
+        """End the stages. If one of them does not end, the process does: its frames are left to the broker."""
+        self.drain()
+        done, _ = wait(self._stages, timeout=CLOSE_S)
+        if len(done) == len(self._stages):
+            self._pool.shutdown()
+            return
+        log.error("a stage did not end within %g s; what it had in hand is left to the broker", CLOSE_S)
+        logging.shutdown()
+        os._exit(EXIT_FAILED)
+
+    # The stages. None at the end of a queue says that nothing follows.
+
+    def _decode(self, decoded: queue.Queue[Item | None]) -> None:
+        while (delivery := self._arrived.get()) is not None and not self._draining.is_set():
+            decoded.put(self._intake.take(delivery))
+        decoded.put(None)
+
+    def _find_landmarks(self, decoded: queue.Queue[Item | None], seen: queue.Queue[Item | None]) -> None:
+        while (item := decoded.get()) is not None:
+            if item.view is not None:
+                try:
+                    item.landmarks = self._pose.detect(item.view, int(item.stream_time()[0] * 1000))
+                except (RuntimeError, ValueError, cv2.error) as error:
+                    # one frame that the model can't take must not stop the stream for ever
+                    log.error("frame %s can't be analyzed: %s", item.identity.frame_id, error)
+                    item.give_up(self._rule_set)
+            item.view = None
+            seen.put(item)
+        seen.put(None)
+
+    def _judge(self, seen: queue.Queue[Item | None], drawn: queue.Queue[Item | None]) -> None:
+        while (item := seen.get()) is not None:
+            self._judging.judge(item)
+            drawn.put(item)
+        drawn.put(None)
