@@ -68,7 +68,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--build-arg", action="append", default=[], metavar="NAME[=VALUE]", help="another one of the Dockerfile"
     )
-    parser.add_argument("--seed", type=int, metavar="N", help="of the placement's ties")
+    parser.add_argument("--seed", type=int, metavar="N", help="of ties (default: follows from streams and usage)")
     parser.add_argument("--debug", action="store_true", help="log more")
     return parser.parse_args(argv)
 

@@ -26,7 +26,6 @@ from posture.runtime import EXIT_OK, run_script, setup_logging
 from posture.settings import loading, table
 from posture.settings.flags import add_config_flag, add_setting_flag, settings_with_flags
 from posture.usage.prometheus import Prometheus
-from posture.usage.readings import Reading, UsageUnknownError
 
 log = logging.getLogger("patch_scaledjob")
 
@@ -121,15 +120,6 @@ def placed_before(source: Manifest, target: Path) -> str | None:
         return source.node
 
 
-def sample(settings: table.Settings) -> dict[str, Reading | UsageUnknownError]:
-    """Return node -> its usage, or why no stream can be placed there."""
-    sampled = Prometheus(settings.prometheus, settings.gpu_queries).sample()
-    master = settings.kubernetes.master
-    if master in sampled:
-        sampled[master] = UsageUnknownError(master, None, "is kubernetes.master, which is tainted for streams")
-    return sampled
-
-
 def patch(streams: Sequence[Manifest], nodes: Mapping[str, str], settings: table.Settings, image: str) -> None:
     """Set in each ScaledJob what the settings say, and its node.
 
@@ -176,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     plan = placement.place(
         {one.stream: placed_before(one, targets[one.stream]) for one in streams},
         {one.stream: str(one.node) for one in streams if one.pinned},
-        sample(settings),
+        placement.qualifying(settings, Prometheus(settings.prometheus, settings.gpu_queries).sample()),
         flags.seed,
     )
     print("\n".join(placement.table(plan.rows)))

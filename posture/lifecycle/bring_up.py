@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import functools
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from posture.errors import FailedError
 from posture.kube import taint
 from posture.kube.client import FIELD_MANAGER, KubeClient
 from posture.kube.objects import ScaledJob
-from posture.lifecycle import container_images
+from posture.lifecycle import container_images, placement
+from posture.lifecycle.placement import Placement
 from posture.lifecycle.preflight import Survey
 from posture.lifecycle.rollout import Rollout
 from posture.lifecycle.scaler_here import NAME as SCALER
@@ -23,12 +23,10 @@ from posture.lifecycle.scaler_in_cluster import InCluster
 from posture.lifecycle.steps import Step
 from posture.manifests import scaled_job
 from posture.manifests.scaled_job import Manifest
-from posture.planning.spread import even_spread
 from posture.runtime import ROOT, Stop
 from posture.settings.table import Settings
 from posture.system import recorded_processes
 from posture.system.terminal import Screen
-from posture.usage.prometheus import Prometheus
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class Options:
         in_cluster: the scaler runs in the cluster.
         wait: stay until every stream runs.
         build_arguments: more of the Dockerfile's arguments.
-        seed: of the placement's random choices; None: another one each time.
+        seed: breaks the placement's ties; None: one that follows from streams and usage.
     """
 
     config: Path | None = None
@@ -155,24 +153,23 @@ class Farm:
                     shlex.join(take_off),
                 )
 
-    def places(self) -> dict[str, str]:
-        """Return stream -> node: where the cluster has it, where a person has pinned it, else by the even spread.
+    @functools.cached_property
+    def placement(self) -> Placement:
+        """Where each stream goes: where the cluster has it, where a person has pinned it, else by the even spread.
+
+        Drawn once, so that the plan that is shown is the one that is carried out.
 
         Raises:
-            FailedError: there is a stream to place, and no node for it.
+            FailedError: there is a stream to place, and no node qualifies.
         """
         fixed = {one.stream: str(one.node) for one in self.sources if one.pinned}
         for stream, item in self.survey.scaled_jobs.items():
             node = ScaledJob.read(item).node
             if node is not None:
                 fixed[stream] = node
-        streams = {one.stream for one in self.sources} | set(self.survey.scaled_jobs)
-        usage = {node: reading.value for node, reading in self.survey.fit(self.settings).items()}
-        try:
-            places = even_spread(sorted(streams), usage, random.Random(self.options.seed), fixed)  # noqa: S311
-        except ValueError as error:
-            raise FailedError(f"no stream can be placed: {error}; see kubectl get nodes -L gpu-node") from None
-        return {one.stream: places[one.stream] for one in self.sources}
+        before: dict[str, str | None] = {one.stream: one.node for one in self.sources}
+        before.update({stream: fixed.get(stream) for stream in self.survey.scaled_jobs})
+        return placement.place(before, fixed, self.survey.qualifying(self.settings), self.options.seed)
 
     def patched(self, places: Mapping[str, str]) -> dict[str, Manifest]:
         """Return stream -> ScaledJob as it goes to the cluster."""
@@ -206,24 +203,22 @@ class Farm:
         return {one.stream: ROOT / f"patched-job-{one.stream}.yaml" for one in self.sources}
 
     def _place_step(self) -> Step:
-        places = self.places()
         live = self.survey.scaled_jobs
         told = ", ".join(
-            f"{stream} {'stays' if stream in live else 'goes'} on {node}" for stream, node in places.items()
+            f"{one.stream} {'stays' if one.stream in live else 'goes'} on {self.placement.nodes[one.stream]}"
+            for one in self.sources
         )
         names = [path.name for path in self.files().values()]
+        seed = [] if self.options.seed is None else ["--seed", str(self.options.seed)]
         return Step(
             f"place the streams: {told}",
-            [["python3", "patch_scaledjob.py"]],
+            [["python3", "patch_scaledjob.py", *seed]],
             self._place,
             shlex.join(["rm", *names]),
         )
 
     def _place(self) -> None:
-        if any(one.stream not in self.survey.scaled_jobs for one in self.sources):
-            # the build may have taken a long time
-            self.survey.readings = Prometheus(self.settings.prometheus, self.settings.gpu_queries).sample()
-        patched = self.patched(self.places())
+        patched = self.patched(self.placement.nodes)
         files = self.files()
         for path in scaled_job.write({files[stream]: one.text() for stream, one in patched.items()}):
             print(f"    wrote {path.name}", flush=True)

@@ -1,15 +1,25 @@
-"""The first placement as patch_scaledjob.py makes and shows it. The planner does the spreading."""
+"""The first placement of the streams: which nodes qualify, and which stream goes where.
+
+build_and_push.py and patch_scaledjob.py both place by this module; the planner does the spreading.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
 from posture.errors import FailedError
+from posture.kube import taint
+from posture.kube.client import Object
+from posture.kube.objects import Node
+from posture.kube.scheduling import taint_texts, tolerates
 from posture.planning.spread import even_spread
+from posture.settings.table import Settings
 from posture.usage.readings import Reading, UsageUnknownError
+
+_MASTER = "is kubernetes.master, which is tainted for streams"
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,51 @@ class Placement:
     rows: tuple[Row, ...]
 
 
+def qualifying(
+    settings: Settings,
+    readings: Mapping[str, Reading | UsageUnknownError],
+    nodes: Sequence[Node] | None = None,
+    tolerations: Sequence[Sequence[Object]] = (),
+    *,
+    with_master: bool = False,
+) -> dict[str, Reading | UsageUnknownError]:
+    """Return node -> its usage, or why no stream can be placed there.
+
+    Args:
+        settings: which node is the master, and of which farm.
+        readings: node -> its usage, or why it is unknown.
+        nodes: the cluster's nodes; None if the cluster is not asked: then only usage and master count.
+        tolerations: those of each stream's pod; a node must be tolerated by all of them.
+        with_master: treat the master as if it were not tainted.
+    """
+    found: dict[str, Reading | UsageUnknownError] = {}
+    for name, reading in readings.items():
+        if nodes is None:
+            reasons = [_MASTER if name == settings.kubernetes.master and not with_master else ""]
+        else:
+            own = [node for node in nodes if node.name == name]
+            reasons = [_why_not(node, settings, tolerations, with_master) for node in own] or [
+                "is not in the cluster"
+            ]
+        # several nodes may have the label: one that can take streams is enough
+        found[name] = reading if "" in reasons else UsageUnknownError(name, None, reasons[0])
+    return found
+
+
+def _why_not(node: Node, settings: Settings, tolerations: Sequence[Sequence[Object]], with_master: bool) -> str:
+    """Return why no stream can run on a node; empty if all can."""
+    if node.host == settings.kubernetes.master and not with_master:
+        return _MASTER
+    if not node.ready:
+        return "is not Ready"
+    if node.cordoned:
+        return "is cordoned"
+    ours = f"{taint.key_of(settings.kubernetes.farm)}="
+    foreign = [text for text in taint_texts(node) if not text.startswith(ours)]
+    barring = [text for text in foreign if not all(tolerates(each, text) for each in tolerations)]
+    return f"has taint {barring[0]}, which not all streams tolerate" if barring else ""
+
+
 def place(
     before: Mapping[str, str | None],
     pinned: Mapping[str, str],
@@ -54,11 +109,11 @@ def place(
         seed: of the ties; None: one that follows from the input, so that the same input gives the same placement.
 
     Raises:
-        FailedError: no node's usage is known; it names each and why.
+        FailedError: there is a stream to place, and no node's usage is known; it names each and why.
     """
     usage = {node: found.value for node, found in sampled.items() if isinstance(found, Reading)}
     unknown = {node: found for node, found in sampled.items() if isinstance(found, UsageUnknownError)}
-    if not usage:
+    if not usage and set(before) - set(pinned):
         reasons = "\n".join(f"  {found}" for found in unknown.values())
         raise FailedError(f"no node's GPU usage is known, so that nothing can be placed:\n{reasons}")
     own_seed = f"{sorted(before)} {sorted(pinned.items())} {sorted(usage.items())}"

@@ -17,13 +17,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from posture.errors import FailedError, UserError
-from posture.kube import access, errors, kinds, labels, objects, taint
+from posture.kube import access, errors, kinds, labels, objects
 from posture.kube.affinity import NODE_LABEL
 from posture.kube.client import KubeClient, Object
 from posture.kube.kinds import Kind
 from posture.kube.objects import Node
-from posture.kube.scheduling import taint_texts, tolerates
-from posture.lifecycle import container_images
+from posture.lifecycle import container_images, placement
 from posture.lifecycle.scaler_in_cluster import CONFIG_MAP, InCluster
 from posture.scaler.server import check_exposure
 from posture.scaler.tls import credentials
@@ -112,18 +111,14 @@ class Survey:
             settings: which nodes, and which of them is the master.
             with_master: count the master, as if it were not tainted.
         """
-        ours = taint.key_of(settings.kubernetes.farm)
-        found = {}
-        for node in self.nodes:
-            is_master = node.host == settings.kubernetes.master
-            foreign = [text for text in taint_texts(node) if not text.startswith(f"{ours}=")]
-            barred = not all(tolerates(each, text) for each in self.tolerations for text in foreign)
-            reading = self.readings.get(node.name)
-            if not node.ready or node.cordoned or barred or (is_master and not with_master):
-                continue
-            if isinstance(reading, Reading):
-                found[node.name] = reading
-        return found
+        found = self.qualifying(settings, with_master=with_master)
+        return {name: reading for name, reading in found.items() if isinstance(reading, Reading)}
+
+    def qualifying(
+        self, settings: Settings, *, with_master: bool = False
+    ) -> dict[str, Reading | UsageUnknownError]:
+        """Return node -> its usage, or why no stream can be placed there; see :func:`placement.qualifying`."""
+        return placement.qualifying(settings, self.readings, self.nodes, self.tolerations, with_master=with_master)
 
 
 def check(intent: Intent, cluster: KubeClient, trial: KubeClient) -> tuple[list[Finding], Survey]:
