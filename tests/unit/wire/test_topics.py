@@ -1,0 +1,23 @@
+"""Topic names are deployed: brokers' access lists and subscribers outside this repository name them."""
+
+from __future__ import annotations
+
+import pytest
+
+from posture.wire.topics import Topics
+
+
+@pytest.mark.parametrize("prefix", ["", "farm/a"], ids=["no-prefix", "prefix"])
+def test_topics_keep_their_deployed_names_after_the_farms_prefix(prefix: str) -> None:
+    topics = Topics("pi1", prefix)
+    names = [
+        topics.images, topics.committed, topics.status, topics.camera, topics.account, topics.state, topics.alert,
+    ]  # fmt: skip
+    in_front = f"{prefix}/" if prefix else ""
+    assert names == [
+        f"{in_front}{name}"
+        for name in (
+            "images/pi1", "committed/pi1", "status/pi1", "camera/pi1", "account/pi1",
+            "posture/pi1/state", "posture/pi1/alert",
+        )
+    ]  # fmt: skip
