@@ -24,7 +24,7 @@ import numpy.typing as npt
 from posture.errors import UserError
 from posture.verdict.rule_sets import Landmarks
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 USEFUL_SIDE = 960
 """Pixels a side that are enough: the model sees a person at 256x256, and its detector all at 224x224."""
@@ -191,7 +191,7 @@ class PoseEstimator:
             try:
                 tracking = self._create("VIDEO", "gpu")
             except (RuntimeError, NotImplementedError, ValueError) as error:
-                logger.warning("delegate %s: no usable GPU, the CPU is used (%s)", delegate, _shorten(error))
+                log.warning("delegate %s: no usable GPU, the CPU is used (%s)", delegate, _shorten(error))
             else:
                 self.delegate = "gpu"
                 return tracking
@@ -257,7 +257,7 @@ def _library_noise_to_debug() -> Iterator[None]:
 
     They write to file descriptor 2 themselves and know no log level that could be set from Python.
     """
-    if logger.isEnabledFor(logging.DEBUG):
+    if log.isEnabledFor(logging.DEBUG):
         yield
         return
     sys.stderr.flush()
