@@ -1,4 +1,4 @@
-"""Of two analyzers of one stream, the newer one has it; what strangers put into the status topic changes nothing."""
+"""Of two analyzers of one stream, the newer one has it; a stranger's status message changes nothing."""
 
 from __future__ import annotations
 
