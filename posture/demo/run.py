@@ -27,8 +27,11 @@ from posture.runtime import ROOT, Stop
 from posture.settings import loading, paths
 from posture.system.children import Child
 from posture.system.terminal import Screen
+from posture.wire.topics import Topics
 
 ANALYZERS = {"pi1": "Images_From_Pi1.py", "pi2": "Images_From_Pi2.py"}
+EACH = Topics("+")
+"""Matches the topics of every stream."""
 TILT_DEG = {"pi1": 0.0, "pi2": 15.0}
 START_S = 60.0
 DRAIN_S = 60.0
@@ -65,7 +68,7 @@ class StatusView:
 
     def __post_init__(self) -> None:
         self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id="run-local", reconnect_on_failure=False)
-        self._client.on_connect = lambda client, *_: client.subscribe([("status/+", 1), ("account/+", 1)])
+        self._client.on_connect = lambda client, *_: client.subscribe([(EACH.status, 1), (EACH.account, 1)])
         self._client.on_message = self._on_message
         self._client.connect("127.0.0.1", self.port)
 
@@ -83,11 +86,11 @@ class StatusView:
 
     def is_online(self, pi_id: str) -> bool:
         """Return whether this stream's analyzer takes frames."""
-        return self.said.get(f"status/{pi_id}", {}).get("state") == "online"
+        return self.said.get(Topics(pi_id).status, {}).get("state") == "online"
 
     def line(self, pi_id: str) -> str:
         """Return a stream's status line."""
-        account = self.said.get(f"account/{pi_id}")
+        account = self.said.get(Topics(pi_id).account)
         if account is None:
             return f"{pi_id}  waiting for the first frame"
         angles = ", ".join(f"{name} {account[name]:.0f}" for name in ("neck", "body") if account[name] is not None)

@@ -1,4 +1,4 @@
-"""Connections as every program here makes them, to a real Mosquitto: sessions, refusals, and what users are told."""
+"""Connections as every program here makes them, to a real Mosquitto: sessions, refusals, and words for users."""
 
 from __future__ import annotations
 
