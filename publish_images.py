@@ -32,6 +32,7 @@ from posture.settings.flags import (
     settings_with_flags,
     whole,
 )
+from posture.wire import mqtt
 
 MEMORY_BYTES = 64_000_000
 """Bounds the frames that wait with --no-spool, in bytes."""
@@ -44,7 +45,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--source", default="0", help="a webcam's number, picamera, a video, or a folder (default: 0)"
     )
-    add_setting_flag(parser, "--broker", "mqtt.url", "mqtt://host:port or mqtts://host:port", metavar="URL")
+    about = "mqtt://host:port or mqtts://host:port"
+    add_setting_flag(parser, "--broker", "mqtt.url", about, metavar="URL", complete=mqtt.with_scheme)
     add_setting_flag(parser, "--prefix", "mqtt.prefix", "the farm's topic prefix")
     add_config_flag(parser)
     parser.add_argument("--fps", type=positive, default=5.0, help="frames a second (default: 5)")

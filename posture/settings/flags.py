@@ -31,6 +31,7 @@ def add_setting_flag(
     *,
     metavar: str | None = None,
     default: str = "settings",
+    complete: Callable[[str], str] = str,
 ) -> None:
     """Add a flag that overrides a setting. A setting that is true or false is set to true, without a value.
 
@@ -41,6 +42,7 @@ def add_setting_flag(
         about: the help text, without the default.
         metavar: stands for the value in the help.
         default: what the help says is used without the flag.
+        complete: makes a text that the setting accepts from a shorter one that the flag takes as well.
 
     Raises:
         KeyError: there is no such setting.
@@ -51,12 +53,12 @@ def add_setting_flag(
         parser.add_argument(flag, dest=setting, action="store_const", const=Override(flag, "true"), help=text)
     else:
         metavar = metavar or flag.lstrip("-").replace("-", "_").upper()
-        kind = _override_by(flag)
+        kind = _override_by(flag, complete)
         parser.add_argument(flag, dest=setting, type=kind, metavar=metavar, help=text)
 
 
-def _override_by(flag: str) -> Callable[[str], Override]:
-    return lambda text: Override(flag, text)
+def _override_by(flag: str, complete: Callable[[str], str]) -> Callable[[str], Override]:
+    return lambda text: Override(flag, complete(text))
 
 
 def settings_with_flags(flags: argparse.Namespace) -> Settings:

@@ -40,13 +40,18 @@ class Broker:
         return f"{'mqtts' if self.tls else 'mqtt'}://{self.host}:{self.port}"
 
 
+def with_scheme(address: str) -> str:
+    """Return a broker's address as a URL: ``host[:port]`` alone means ``mqtt://host[:port]``."""
+    return address if "://" in address else f"mqtt://{address}"
+
+
 def parse_broker(url: str) -> Broker:
     """Return where the broker of a URL listens.
 
     Args:
-        url: as setting ``mqtt.url`` accepts it: ``mqtt://host[:port]`` or ``mqtts://host[:port]``.
+        url: as setting ``mqtt.url`` accepts it: ``mqtt://host[:port]`` or ``mqtts://host[:port]``; or ``host[:port]``.
     """
-    parts = urlsplit(url)
+    parts = urlsplit(with_scheme(url))
     return Broker(parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme], parts.scheme == "mqtts")
 
 

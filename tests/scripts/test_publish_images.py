@@ -542,8 +542,8 @@ def test_a_broker_that_is_away_ends_it_with_fail_fast_only(
 @pytest.mark.parametrize(
     ("url", "broker"),
     [
-        ("mqtt://192.0.2.1", Broker("192.0.2.1", 1883, False)),
-        ("mqtt://broker.example:1884", Broker("broker.example", 1884, False)),
+        ("192.0.2.1", Broker("192.0.2.1", 1883, False)),
+        ("broker.example:1884", Broker("broker.example", 1884, False)),
         ("mqtt://broker.example", Broker("broker.example", 1883, False)),
         ("mqtts://broker.example", Broker("broker.example", 8883, True)),
         ("mqtts://[2001:db8::1]:1", Broker("2001:db8::1", 1, True)),

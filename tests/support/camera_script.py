@@ -18,7 +18,7 @@ def publishing(tmp_path: Path, broker: int | str, *flags: str, **settings: str) 
     """publish_images.py as a process; ``broker`` is a port here, or an address."""
     command = [
         sys.executable, str(ROOT / "publish_images.py"), "--pi-id", "pi1",
-        "--broker", broker if isinstance(broker, str) else f"mqtt://127.0.0.1:{broker}",
+        "--broker", broker if isinstance(broker, str) else f"127.0.0.1:{broker}",
         "--spool", str(tmp_path / "spool"), "--json", *flags,
     ]  # fmt: skip
     env = {name: value for name, value in os.environ.items() if not name.startswith("POSTURE_")} | settings
