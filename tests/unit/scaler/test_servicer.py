@@ -1,122 +1,26 @@
-"""KEDA's calls over a real socket, plaintext and TLS: the scaler's server, with readings that the test decides."""
+"""KEDA's calls over a real socket, with readings that the test decides."""
 
 from __future__ import annotations
 
 import ast
-import asyncio
-import contextlib
 import shutil
-import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import grpc
 import pytest
-import trustme
 from google.protobuf.descriptor import FieldDescriptor
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
-from prometheus_client import CollectorRegistry
 from scaler_process import ANSWER_S, ROOT, Certificates, poll, ref, wire, wire_grpc
-from servers import free_port
+from scaler_server import WINDOW_S, RunningServer, code_of, tls_settings
 
-from posture.errors import UserError
-from posture.scaler.debounce import Debounce
-from posture.scaler.server import ScalerServer, check_exposure
-from posture.scaler.servicer import METRIC, Answers, Calls, ExternalScaler
-from posture.scaler.tls import credentials
-from posture.settings.table import Scaler
+from posture.scaler.servicer import METRIC
 
 OVERLOADED = {"agx1": 90.0, "nano1": 95.0}
 WITH_ROOM = {"agx1": 90.0, "nano1": 20.0}
-WINDOW_S = 120.0
-
-
-class RunningServer:
-    """The server with its own event loop in a thread; what the answers are told comes from the test."""
-
-    def __init__(self, **settings: Any) -> None:
-        self.settings = Scaler(listen=f"127.0.0.1:{free_port()}", **settings)
-        self.address = self.settings.listen
-        self.registry = CollectorRegistry()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        self._now = 0.0
-        self.run(self._start())
-
-    async def _start(self) -> None:
-        self.answers = Answers(Debounce(50.0, WINDOW_S, WINDOW_S))
-        self.calls = Calls(self.registry, self.settings.max_tracked)
-        self.server = ScalerServer(self.settings, ExternalScaler(self.answers, self.calls, self.settings.max_rpc_s))
-        await self.server.start()
-
-    def run(self, what: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(what, self._loop).result(ANSWER_S)
-
-    def observe(self, usage: dict[str, float], after: float = 1.0) -> None:
-        """A reading so many seconds after the last one."""
-
-        async def take() -> None:
-            self._now += after
-            self.answers.observe(usage, self._now)
-
-        self.run(take())
-
-    def close(self) -> None:
-        self.run(self._close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(ANSWER_S)
-        self._loop.close()
-
-    async def _close(self) -> None:
-        self.answers.close()
-        await self.server.stop(0.2)
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., RunningServer]]:
-    with contextlib.ExitStack() as servers:
-
-        def start(**settings: Any) -> RunningServer:
-            server = RunningServer(**settings)
-            servers.callback(server.close)
-            return server
-
-        yield start
-
-
-@pytest.fixture
-def server(serve: Callable[..., RunningServer]) -> RunningServer:
-    return serve()
-
-
-@pytest.fixture
-def stub(server: RunningServer) -> Iterator[wire_grpc.ExternalScalerStub]:
-    with grpc.insecure_channel(server.address) as channel:
-        yield wire_grpc.ExternalScalerStub(channel)
-
-
-@pytest.fixture
-def certificates(tmp_path: Path) -> Certificates:
-    return Certificates(tmp_path / "certificates")
-
-
-def tls_settings(certificates: Certificates, *, mutual: bool = True) -> dict[str, str]:
-    cert, key = certificates.issue("server")
-    settings = {"tls_cert": str(cert), "tls_key": str(key)}
-    return settings | ({"client_ca": str(certificates.ca)} if mutual else {})
-
-
-def code_of(call: Callable[[], object]) -> grpc.StatusCode:
-    with pytest.raises(grpc.RpcError) as refused:
-        call()
-    return refused.value.code()
 
 
 # The contract
@@ -328,179 +232,3 @@ def test_of_many_scaled_jobs_only_those_that_asked_last_are_remembered(serve: Ca
         for name in ("a", "b", "c", "a", "d"):
             stub.IsActive(ref(name))
     assert [name for _, name in server.calls.last_by_job] == ["c", "a", "d"]
-
-
-# Who may ask
-
-
-def test_without_the_right_client_certificate_nobody_is_answered(
-    serve: Callable[..., RunningServer], certificates: Certificates, tmp_path: Path
-) -> None:
-    server = serve(**tls_settings(certificates))
-    stranger = Certificates(tmp_path / "stranger").issue("keda", "keda-operator")
-    for channel in (
-        certificates.channel(server.address, stranger),
-        certificates.channel(server.address),
-        grpc.insecure_channel(server.address),
-    ):
-        with channel:
-            stub = wire_grpc.ExternalScalerStub(channel)
-            assert code_of(lambda stub=stub: stub.IsActive(ref(), timeout=ANSWER_S)) is grpc.StatusCode.UNAVAILABLE
-    assert server.calls.last_at is None
-    with certificates.channel(server.address, certificates.issue("keda", "keda-operator")) as channel:
-        assert poll(wire_grpc.ExternalScalerStub(channel), ref()) == (True, 1.0)
-
-
-def test_a_server_that_was_signed_by_another_is_not_believed(
-    serve: Callable[..., RunningServer], certificates: Certificates, tmp_path: Path
-) -> None:
-    server = serve(**tls_settings(Certificates(tmp_path / "other"), mutual=False))
-    with certificates.channel(server.address) as channel:
-        stub = wire_grpc.ExternalScalerStub(channel)
-        assert code_of(lambda: stub.IsActive(ref(), timeout=ANSWER_S)) is grpc.StatusCode.UNAVAILABLE
-
-
-def test_renewed_certificates_are_in_force_without_a_restart_and_half_written_ones_never(
-    serve: Callable[..., RunningServer], certificates: Certificates, tmp_path: Path
-) -> None:
-    settings = tls_settings(certificates, mutual=False)
-    server = serve(**settings)
-    files = [Path(settings["tls_cert"]), Path(settings["tls_key"])]
-    renewed = Certificates(tmp_path / "renewed")
-    new = [path.read_bytes() for path in renewed.issue("server")]
-
-    def answered(by: Certificates) -> bool:
-        with by.channel(server.address) as channel:
-            try:
-                return bool(wire_grpc.ExternalScalerStub(channel).IsActive(ref(), timeout=ANSWER_S).result)
-            except grpc.RpcError:
-                return False
-
-    assert answered(certificates)
-    files[0].write_bytes(new[0])  # its key is still the old one's
-    assert answered(certificates)
-    assert not answered(renewed)
-    files[1].write_bytes(new[1])
-    assert answered(renewed)
-    assert not answered(certificates)
-    files[0].unlink()
-    assert answered(renewed)
-
-
-def test_a_client_that_pings_often_is_not_sent_away(server: RunningServer) -> None:
-    # HTTP/2 by hand, as no client library pings so often: the preface, empty settings, pings
-    host, port = server.address.split(":")
-    with socket.create_connection((host, int(port)), timeout=ANSWER_S) as connection:
-        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, b""))
-        frames = frames_from(connection.makefile("rb"))
-        for number in range(200):
-            ping = number.to_bytes(8, "big")
-            connection.sendall(frame(PING, 0, ping))
-            kind, flags, body = next(frames)
-            while (kind, flags, body) != (PING, ACK, ping):
-                assert kind != GOAWAY, body
-                kind, flags, body = next(frames)
-
-
-SETTINGS, PING, GOAWAY, ACK = 4, 6, 7, 1
-
-
-def frame(kind: int, flags: int, body: bytes) -> bytes:
-    """An HTTP/2 frame that belongs to no stream."""
-    return len(body).to_bytes(3, "big") + bytes([kind, flags]) + bytes(4) + body
-
-
-def frames_from(reader: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
-    while head := reader.read(9):
-        yield head[3], head[4], reader.read(int.from_bytes(head[:3], "big"))
-
-
-# Address, health, reflection
-
-
-@pytest.mark.parametrize(
-    ("settings", "environ", "accepted"),
-    [
-        pytest.param({"listen": ":50051"}, {}, False, id="everywhere"),
-        pytest.param({"listen": "192.0.2.1:50051"}, {}, False, id="an-address"),
-        pytest.param({"listen": "scaler.example:50051"}, {}, False, id="a-name"),
-        pytest.param({"listen": "127.0.0.1:50051"}, {}, True, id="loopback"),
-        pytest.param({"listen": "[::1]:50051"}, {}, True, id="loopback-v6"),
-        pytest.param({"listen": "localhost:50051"}, {}, True, id="localhost"),
-        pytest.param({"listen": ":50051"}, {"KUBERNETES_SERVICE_HOST": "10.43.0.1"}, True, id="in-a-pod"),
-        pytest.param({"listen": ":50051", "insecure": True}, {}, True, id="asked-for"),
-        pytest.param({"listen": ":50051", "tls_cert": "x", "tls_key": "y"}, {}, True, id="tls"),
-    ],
-)
-def test_plaintext_beyond_this_machine_must_be_asked_for(
-    settings: dict[str, Any], environ: dict[str, str], accepted: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    if accepted:
-        check_exposure(Scaler(**settings), environ)
-    else:
-        with pytest.raises(UserError, match="--insecure"):
-            check_exposure(Scaler(**settings), environ)
-    assert ("plaintext on" in caplog.text) == ("insecure" in settings)
-
-
-@pytest.mark.parametrize(
-    ("change", "part"),
-    [
-        pytest.param({"tls_key": ""}, "one is missing", id="no-key"),
-        pytest.param({"tls_cert": "", "tls_key": ""}, "one is missing", id="only-a-client-ca"),
-        pytest.param({"tls_cert": "/nowhere.pem"}, "scaler.tls_cert /nowhere.pem: can't be read", id="no-file"),
-        pytest.param({"tls_key": "ca.pem"}, "accepted: a certificate and its key", id="no-key-in-it"),
-        pytest.param({"tls_key": "locked.key"}, "without a password", id="a-locked-key"),
-        pytest.param({"client_ca": "server.key"}, "scaler.client_ca", id="no-authority"),
-    ],
-)
-def test_files_that_are_no_certificates_are_refused_by_name(
-    certificates: Certificates, change: dict[str, str], part: str
-) -> None:
-    settings = tls_settings(certificates) | change
-    (certificates.folder / "locked.key").write_bytes(_locked(trustme.CA().private_key_pem.bytes()))
-    settings = {
-        name: value if value in ("", "/nowhere.pem") else str(certificates.folder / value)
-        for name, value in settings.items()
-    }
-    with pytest.raises(UserError, match=part):
-        credentials(Scaler(**settings))
-
-
-def _locked(key: bytes) -> bytes:
-    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - comes with trustme
-
-    return serialization.load_pem_private_key(key, None).private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.BestAvailableEncryption(b"secret"),
-    )
-
-
-def test_the_standard_health_service_says_serving_until_the_end(server: RunningServer) -> None:
-    with grpc.insecure_channel(server.address) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
-        for service in ("", "externalscaler.ExternalScaler"):
-            answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=ANSWER_S)
-            assert answer.status == health_pb2.HealthCheckResponse.SERVING
-        watching = stub.Watch(health_pb2.HealthCheckRequest(), timeout=ANSWER_S)
-        assert next(watching).status == health_pb2.HealthCheckResponse.SERVING
-        server.run(server.server._health.enter_graceful_shutdown())
-        assert next(watching).status == health_pb2.HealthCheckResponse.NOT_SERVING
-
-
-def test_reflection_shows_the_services(server: RunningServer) -> None:
-    with grpc.insecure_channel(server.address) as channel:
-        shown = ProtoReflectionDescriptorDatabase(channel)
-        assert set(shown.get_services()) >= {"externalscaler.ExternalScaler", "grpc.health.v1.Health"}
-        found = shown.FindFileContainingSymbol("externalscaler.ExternalScaler")
-        assert [method.name for method in found.service[0].method][:2] == ["IsActive", "StreamIsActive"]
-
-
-def test_an_address_that_another_program_has_is_refused(server: RunningServer) -> None:
-    async def start() -> None:
-        second = ScalerServer(server.settings, ExternalScaler(server.answers, server.calls, 0.0))
-        await second.start()
-
-    with pytest.raises(UserError, match=f"scaler.listen: {server.address} can't be had"):
-        server.run(start())
