@@ -88,6 +88,12 @@ def test_no_module_of_the_package_imports_a_script() -> None:
         assert not {module.partition(".")[0] for module, _ in imports_of(path)} & scripts, path
 
 
+def test_no_script_imports_a_script() -> None:
+    scripts = {path.stem: path for path in ROOT.glob("*.py") if "_pb2" not in path.stem}
+    for path in scripts.values():
+        assert not {module.partition(".")[0] for module, _ in imports_of(path)} & scripts.keys(), path
+
+
 def test_each_analyzer_script_names_its_own_stream() -> None:
     scripts = sorted(ROOT.glob("Images_From_Pi*.py"))
     assert len(scripts) >= 2
