@@ -49,7 +49,7 @@ def parse_broker(url: str) -> Broker:
     """Return where the broker of a URL listens.
 
     Args:
-        url: as setting ``mqtt.url`` accepts it: ``mqtt://host[:port]`` or ``mqtts://host[:port]``; or ``host[:port]``.
+        url: ``mqtt://host[:port]`` or ``mqtts://host[:port]``; without a scheme it is mqtt.
     """
     parts = urlsplit(with_scheme(url))
     return Broker(parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme], parts.scheme == "mqtts")
