@@ -1,0 +1,149 @@
+"""A frame leaves the camera's queue with its receipt, and only then; a real Mosquitto takes the frames."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+
+import pytest
+from farm import noise_jpeg
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+from servers import Mosquitto, free_port
+
+from posture.camera.publisher import Publisher
+from posture.camera.spool import Memory
+from posture.errors import UserError
+from posture.runtime import Stop
+from posture.settings.table import Mqtt
+from posture.wire import frame
+
+JPEGS = [noise_jpeg(seed, 32, 24) for seed in range(5)]
+LONG_S = 20.0
+
+
+class Confirming:
+    """An analyzer's place: takes frames of pi1, and sends a receipt for each."""
+
+    def __init__(self, port: int) -> None:
+        self.identities: list[frame.Identity] = []
+        subscribed = threading.Event()
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id="confirming")
+        self._client.on_connect = lambda client, *_: client.subscribe("images/pi1", qos=1)
+        self._client.on_subscribe = lambda *_: subscribed.set()
+        self._client.on_message = self._on_message
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+        assert subscribed.wait(LONG_S)
+
+    def _on_message(self, client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
+        identity = frame.identify(message.payload, {})
+        self.identities.append(identity)
+        client.publish("committed/pi1", json.dumps({"ids": [identity.frame_id]}), qos=1)
+
+    def leave(self, topic: str, payload: bytes) -> None:
+        """Publish a retained message, and wait until the broker has it."""
+        self._client.publish(topic, payload, qos=1, retain=True).wait_for_publish(LONG_S)
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+@pytest.fixture
+def analyzer(mosquitto: Mosquitto) -> Iterator[Confirming]:
+    confirming = Confirming(mosquitto.port)
+    yield confirming
+    confirming.close()
+
+
+def publisher(port: int, waiting: Memory, *, receipts: bool = True, fail_fast: bool = False) -> Publisher:
+    settings = Mqtt(url=f"mqtt://127.0.0.1:{port}")
+    return Publisher(
+        settings, "pi1", waiting, Stop(), receipts=receipts, receipt_timeout_s=LONG_S, fail_fast=fail_fast
+    )
+
+
+def film(camera: Publisher, frames: Iterator[bytes], *, limit: int | None = None, drain_s: float = LONG_S) -> bool:
+    return camera.run(frames, fps=200.0, limit=limit, drain_s=drain_s, show=lambda: None)
+
+
+def test_frames_are_numbered_from_0_within_one_boot_and_leave_the_queue_with_their_receipts(
+    mosquitto: Mosquitto, analyzer: Confirming
+) -> None:
+    waiting = Memory(10**6, 1000.0)
+    camera = publisher(mosquitto.port, waiting)
+    assert film(camera, iter(JPEGS))
+    assert len(waiting) == 0
+    assert (camera.captured, camera.sent, camera.receipted, camera.resent) == (5, 5, 5, 0)
+    assert [(identity.seq, identity.boot_id) for identity in analyzer.identities] == [
+        (seq, camera.boot_id) for seq in range(5)
+    ]
+
+
+def test_without_an_analyzer_frames_stay_in_the_queue_and_go_with_the_next_publisher(mosquitto: Mosquitto) -> None:
+    waiting = Memory(10**6, 1000.0)
+    first = publisher(mosquitto.port, waiting)
+    assert not film(first, iter(JPEGS), drain_s=0.5)
+    assert (len(waiting), first.receipted) == (5, 0)
+    analyzer = Confirming(mosquitto.port)
+    assert film(publisher(mosquitto.port, waiting), iter(()))
+    assert [identity.seq for identity in analyzer.identities] == list(range(5))
+    analyzer.close()
+
+
+def test_where_no_receipts_are_asked_for_the_brokers_acknowledgement_is_enough(mosquitto: Mosquitto) -> None:
+    waiting = Memory(10**6, 1000.0)
+    camera = publisher(mosquitto.port, waiting, receipts=False)
+    assert film(camera, iter(JPEGS))
+    assert (len(waiting), camera.acknowledged, camera.receipted) == (0, 5, 0)
+
+
+@pytest.mark.parametrize("payload", [b"\xff", b"7", b"[]", b"{}", b"null", b'{"ids": 7}', b"[" * 100_000])
+def test_receipts_and_states_that_cannot_be_read_confirm_nothing_and_stop_nothing(
+    mosquitto: Mosquitto, analyzer: Confirming, payload: bytes
+) -> None:
+    analyzer.leave("committed/pi1", payload)
+    analyzer.leave("status/pi1", payload)
+    camera = publisher(mosquitto.port, Memory(10**6, 1000.0))
+    assert film(camera, iter(JPEGS))
+    assert camera.receipted == 5
+
+
+def test_the_capture_ends_at_its_limit(mosquitto: Mosquitto, analyzer: Confirming) -> None:
+    camera = publisher(mosquitto.port, Memory(10**6, 1000.0))
+    assert film(camera, iter(JPEGS), limit=3)
+    assert (camera.captured, len(analyzer.identities)) == (3, 3)
+
+
+def test_a_source_that_fails_is_remembered_and_what_it_gave_before_still_arrives(
+    mosquitto: Mosquitto, analyzer: Confirming
+) -> None:
+    def failing() -> Iterator[bytes]:
+        yield from JPEGS[:2]
+        raise UserError("unplugged")
+
+    camera = publisher(mosquitto.port, Memory(10**6, 1000.0))
+    assert film(camera, failing())
+    assert str(camera.source_error) == "unplugged"
+    assert len(analyzer.identities) == 2
+
+
+def test_a_frame_that_is_larger_than_the_queue_is_dropped_and_the_others_go(
+    mosquitto: Mosquitto, analyzer: Confirming
+) -> None:
+    waiting = Memory(30_000, 1000.0)
+    camera = publisher(mosquitto.port, waiting)
+    assert film(camera, iter([JPEGS[0], noise_jpeg(9, 400, 400), JPEGS[1]]))
+    assert (camera.captured, camera.receipted, waiting.dropped) == (3, 2, 1)
+    assert [identity.seq for identity in analyzer.identities] == [0, 2]
+
+
+def test_a_broker_that_is_away_is_the_end_only_with_fail_fast_and_costs_no_frame() -> None:
+    waiting = Memory(10**6, 1000.0)
+    with pytest.raises(UserError, match="Connection refused"):
+        film(publisher(free_port(), waiting, fail_fast=True), iter(JPEGS))
+    waiting = Memory(10**6, 1000.0)
+    assert not film(publisher(free_port(), waiting), iter(JPEGS), drain_s=0.2)
+    assert len(waiting) == 5
