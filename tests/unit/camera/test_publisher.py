@@ -100,7 +100,10 @@ def test_where_no_receipts_are_asked_for_the_brokers_acknowledgement_is_enough(m
     assert (len(waiting), camera.acknowledged, camera.receipted) == (0, 5, 0)
 
 
-@pytest.mark.parametrize("payload", [b"\xff", b"7", b"[]", b"{}", b"null", b'{"ids": 7}', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "payload",
+    [b"\xff", b"7", b"[]", b"{}", b"null", b'{"ids": 7}', pytest.param(b"[" * 100_000, id="deeply-nested")],
+)
 def test_receipts_and_states_that_cannot_be_read_confirm_nothing_and_stop_nothing(
     mosquitto: Mosquitto, analyzer: Confirming, payload: bytes
 ) -> None:
