@@ -35,7 +35,7 @@ from posture.lifecycle.scaler_in_cluster import InCluster
 from posture.lifecycle.steps import Journal, show_plan
 from posture.lifecycle.stopping import stop_farm
 from posture.lifecycle.tear_down import TearDown
-from posture.manifests import scaled_job
+from posture.manifests import files, scaled_job
 from posture.manifests.scaled_job import Manifest
 from posture.runtime import EXIT_FAILED, EXIT_OK, EXIT_USER_ERROR, Stop, run_script, setup_logging
 from posture.settings.flags import add_config_flag, add_setting_flag, settings_with_flags, text_given
@@ -79,7 +79,7 @@ def read_sources() -> tuple[list[Manifest], dict[str, Path]]:
     Raises:
         UserError: a file is not accepted, or one of the two is missing.
     """
-    sources = scaled_job.load(sorted(HERE.glob("posture-job-*.yaml")))
+    sources = files.load(sorted(HERE.glob("posture-job-*.yaml")))
     scripts = preflight.scripts(HERE)
     streams = {one.stream: one.path for one in sources}
     lone = [f"{scripts[name]}: there is no posture-job-{name}.yaml" for name in scripts if name not in streams]

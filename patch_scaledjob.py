@@ -20,6 +20,7 @@ sys.path.insert(0, str(HERE))
 
 from posture.errors import UserError
 from posture.lifecycle import container_images, placement
+from posture.manifests import files as manifest_files
 from posture.manifests import new_stream, scaled_job
 from posture.manifests.scaled_job import Manifest
 from posture.runtime import EXIT_OK, run_script, setup_logging
@@ -115,7 +116,7 @@ def placed_before(source: Manifest, target: Path) -> str | None:
     if not target.is_file():
         return source.node
     try:
-        return scaled_job.load([target])[0].node
+        return manifest_files.load([target])[0].node
     except UserError:
         return source.node
 
@@ -143,7 +144,7 @@ def patch(streams: Sequence[Manifest], nodes: Mapping[str, str], settings: table
 
 def write(files: Mapping[Path, str], *, dry_run: bool) -> None:
     """Write the files that are to change, and say which."""
-    changed = [] if dry_run else scaled_job.write(files)
+    changed = [] if dry_run else manifest_files.write(files)
     for path in files:
         done = "would write" if dry_run else "wrote" if path in changed else "unchanged:"
         print(f"{done} {path}")
@@ -158,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if flags.new_stream is not None:
         return add_stream(flags)
     settings = read_settings(flags)
-    streams = scaled_job.load(flags.files or sorted(HERE.glob("posture-job-*.yaml")))
+    streams = manifest_files.load(flags.files or sorted(HERE.glob("posture-job-*.yaml")))
     check(flags, streams)
     scaled_job.check_pace(streams, settings.scaler.stabilize_s)
     targets = {one.stream: flags.output_dir / f"patched-job-{one.stream}.yaml" for one in streams}

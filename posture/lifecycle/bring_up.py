@@ -21,7 +21,7 @@ from posture.lifecycle.scaler_here import NAME as SCALER
 from posture.lifecycle.scaler_here import STOP_S, LocalScaler
 from posture.lifecycle.scaler_in_cluster import InCluster
 from posture.lifecycle.steps import Step
-from posture.manifests import scaled_job
+from posture.manifests import files as manifest_files
 from posture.manifests.scaled_job import Manifest
 from posture.runtime import ROOT, Stop
 from posture.settings.table import Settings
@@ -220,7 +220,7 @@ class Farm:
     def _place(self) -> None:
         patched = self.patched(self.placement.nodes)
         files = self.files()
-        for path in scaled_job.write({files[stream]: one.text() for stream, one in patched.items()}):
+        for path in manifest_files.write({files[stream]: one.text() for stream, one in patched.items()}):
             print(f"    wrote {path.name}", flush=True)
 
     def _apply_step(self, source: Manifest, exists: bool) -> Step:
@@ -230,7 +230,7 @@ class Farm:
         return Step(
             f"{'unpause' if exists else 'apply'} scaledjob {name}",
             [self._apply_command(path)],
-            lambda: self.rollout.apply(scaled_job.load([path])[0].data()),
+            lambda: self.rollout.apply(manifest_files.load([path])[0].data()),
             self.options.stop_command() if exists else f"kubectl -n {namespace} delete scaledjob {name}",
         )
 
@@ -245,7 +245,7 @@ class Farm:
         path = self.files()[source.stream]
 
         def upgrade() -> None:
-            self.rollout.apply(scaled_job.load([path])[0].data())
+            self.rollout.apply(manifest_files.load([path])[0].data())
             self.rollout.replace_outdated(source.stream)
 
         return Step(

@@ -42,7 +42,7 @@ from servers import (
 from timeline import Timeline
 from watching import wait_for
 
-from posture.manifests import scaled_job
+from posture.manifests import files as manifest_files
 from posture.system.children import bound_to_us
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -439,7 +439,7 @@ class RealFarm:
     def places_by_the_plan(self) -> dict[str, str]:
         """Stream -> node, as build_and_push.py has written it down."""
         files = {stream: self.checkout.folder / f"patched-job-{stream}.yaml" for stream in STREAMS}
-        return {stream: str(scaled_job.load([path])[0].node) for stream, path in files.items()}
+        return {stream: str(manifest_files.load([path])[0].node) for stream, path in files.items()}
 
     def images(self) -> dict[str, str]:
         """Stream -> the image that its pod runs, with its digest."""

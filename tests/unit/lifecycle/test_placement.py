@@ -12,13 +12,13 @@ from posture.lifecycle import placement
 from posture.lifecycle.bring_up import Farm, Options
 from posture.lifecycle.preflight import Survey
 from posture.lifecycle.scaler_here import LocalScaler
-from posture.manifests import scaled_job
+from posture.manifests import files
 from posture.runtime import ROOT
 from posture.settings.table import Kubernetes, Settings
 from posture.usage.readings import Reading, UsageUnknownError
 
 IDLE = dict.fromkeys(("n1", "n2", "n3", "n4"), Reading(0.0, 0.0, ()))
-MANIFESTS = scaled_job.load(sorted(ROOT.glob("posture-job-pi*.yaml")))
+MANIFESTS = files.load(sorted(ROOT.glob("posture-job-pi*.yaml")))
 
 
 def node(name: str, *, ready: bool = True) -> Node:

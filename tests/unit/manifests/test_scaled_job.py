@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from posture.errors import UserError
 from posture.kube import affinity
-from posture.manifests import scaled_job
+from posture.manifests import files
 from posture.manifests.scaled_job import Manifest
 from posture.settings import table
 
@@ -61,7 +61,7 @@ def changed(before: Any, after: Any, at: str = "") -> set[str]:
 
 @pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in SHIPPED])
 def test_placing_changes_the_node_alone(path: Path) -> None:
-    one = scaled_job.load([path])[0]
+    one = files.load([path])[0]
     before = yaml.safe_load(path.read_text())
     one.place("jetson-1")
     after = yaml.safe_load(one.text())
@@ -117,7 +117,7 @@ def test_placing_twice_is_placing_once() -> None:
 
 
 def test_owner_image_and_address_are_set_and_quotes_stay() -> None:
-    one = scaled_job.load([ROOT / "posture-job-pi1.yaml"])[0]
+    one = files.load([ROOT / "posture-job-pi1.yaml"])[0]
     one.set_owner("cameras", "north")
     one.set_image("registry:5000/posture-pi1:v2")
     one.set_scaler_address("192.0.2.1:50051")
@@ -182,7 +182,7 @@ def test_all_mistakes_of_all_files_are_said_at_once(tmp_path: Path) -> None:
     (tmp_path / "posture-job-pi2.yaml").write_text("a: [")
     paths = [tmp_path / f"posture-job-{stream}.yaml" for stream in ("pi1", "pi2", "pi3")]
     with pytest.raises(UserError) as refused:
-        scaled_job.load(paths)
+        files.load(paths)
     first, second, third, fourth = str(refused.value).splitlines()
     assert first.startswith(f"{paths[0]}:2: kind: 'Job'")
     assert second.startswith(f"{paths[0]}:7: spec.triggers[0].type: 'cron'")
@@ -239,7 +239,7 @@ def test_two_files_of_one_stream_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=rf"{re.escape(str(two))}:4: metadata\.name: .* is in posture-job-pi1\.yaml, too"
     ):
-        scaled_job.load([one, two])
+        files.load([one, two])
 
 
 def test_anchors_and_merges_are_written_out_and_change_in_one_place_only() -> None:
@@ -253,6 +253,75 @@ def test_anchors_and_merges_are_written_out_and_change_in_one_place_only() -> No
     assert "extra" not in data["metadata"]["labels"]
     assert data["spec"]["jobTargetRef"]["template"]["metadata"]["labels"]["extra"] == "x"
     assert "&" not in one.text()
+
+
+def without_comments(text: str) -> str:
+    return "".join(line for line in text.splitlines(keepends=True) if not line.lstrip().startswith("#"))
+
+
+def comments(text: str) -> list[str]:
+    """The comments of a text, in their order; a hash in a scalar must not follow a space."""
+    return re.findall(r"(?:^|(?<=\s))#.*", text, re.M)
+
+
+def patch(one: Manifest) -> Manifest:
+    """Change all that patch_scaledjob.py changes."""
+    one.place("jetson-1")
+    one.set_owner("cameras", "north")
+    one.set_image("registry:5000/posture:v2")
+    one.set_scaler_address("192.0.2.1:50051")
+    one.set_environment({"POSTURE_ANALYZER_PICTURES": "none", "POSTURE_MQTT_PREFIX": "1e3"})
+    return one
+
+
+@pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in SHIPPED])
+def test_all_comments_of_a_shipped_stream_stay_and_change_no_data(path: Path) -> None:
+    source = path.read_text()
+    written = patch(manifest(source, path.name)).text()
+    assert comments(source), "there are some"
+    assert comments(written) == comments(source)
+    bare = patch(manifest(without_comments(source), path.name))
+    assert yaml.safe_load(written) == yaml.safe_load(bare.text()) == bare.data()
+    lines = [line.strip() for line in written.splitlines()]
+    tail = lines.index("# addresses and paths apart. What stands here wins.")
+    assert lines[tail - 3 : tail - 1] == ["- name: POSTURE_MQTT_PREFIX", "value: '1e3'"], "it still ends the list"
+
+
+@pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in SHIPPED])
+def test_a_shipped_stream_that_nothing_changes_is_written_as_it_was(path: Path) -> None:
+    assert manifest(path.read_text(), path.name).text() == path.read_text()
+
+
+def test_a_comment_stays_with_its_field_or_item_when_others_go_and_come() -> None:
+    text = SMALL.replace(
+        "containers:",
+        """affinity:  # where
+          nodeAffinity:
+            requiredDuringSchedulingIgnoredDuringExecution:
+              nodeSelectorTerms:
+                - matchExpressions:
+                    - key: gpu-node  # which node
+                      operator: Exists
+                    - key: disk  # fast ones
+                      operator: In
+                      values: ["on"]  # a text
+        # what runs
+        containers:""",
+    ).replace("metadata:\n  name", "metadata:\n  labels:  # ours\n  # its name\n  name", 1)
+    one = manifest("# about the file\n---\n" + text + "# the end\n")
+    patch(one)
+    written = one.text()
+    assert one.text() == written, "writing it changes nothing"
+    for line in (
+        "# about the file",
+        "key: disk  # fast ones",
+        'values: ["on"]  # a text',
+        "# what runs",
+        "# the end",
+    ):
+        assert line in written
+    assert re.search(r"# what runs\n +containers:", written)
+    assert yaml.safe_load(written) == patch(manifest(without_comments(text))).data()
 
 
 TRICKY = [
@@ -312,18 +381,18 @@ def test_files_are_written_all_or_none(tmp_path: Path) -> None:
     good.write_text("old")
     bad.mkdir()
     with pytest.raises(UserError, match=re.escape(f"{bad}: can't be written")):
-        scaled_job.write({good: "new", bad: "new"})
+        files.write({good: "new", bad: "new"})
     gone = tmp_path / "gone" / "c.yaml"
     with pytest.raises(UserError, match=r"gone.*can't be written: No such file or directory"):
-        scaled_job.write({good: "new", gone: "new"})
+        files.write({good: "new", gone: "new"})
     assert good.read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.yaml", "b.yaml"], "nothing half-written is left"
 
 
 def test_a_file_that_is_as_it_should_be_is_not_written_again(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
-    assert scaled_job.write({path: "x"}) == [path]
-    assert scaled_job.write({path: "x"}) == []
+    assert files.write({path: "x"}) == [path]
+    assert files.write({path: "x"}) == []
 
 
 # The manifests that are shipped.
@@ -331,7 +400,7 @@ def test_a_file_that_is_as_it_should_be_is_not_written_again(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in SHIPPED])
 def test_a_shipped_stream_agrees_with_its_file_script_and_image(path: Path) -> None:
-    one = scaled_job.load([path])[0]
+    one = files.load([path])[0]
     stream = path.stem.removeprefix("posture-job-")
     assert one.stream == stream
     assert one.get("metadata", "name") == f"posture-analyzer-scaledjob-{stream}"
@@ -341,12 +410,12 @@ def test_a_shipped_stream_agrees_with_its_file_script_and_image(path: Path) -> N
 
 def test_streams_and_scripts_that_are_shipped_are_the_same_ones() -> None:
     scripts = {path.stem.removeprefix("Images_From_").lower() for path in ROOT.glob("Images_From_*.py")}
-    assert {one.stream for one in scaled_job.load(SHIPPED)} == scripts
+    assert {one.stream for one in files.load(SHIPPED)} == scripts
 
 
 @pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in SHIPPED])
 def test_a_shipped_pod_is_locked_down_bounded_and_told_its_secrets_by_reference(path: Path) -> None:
-    one = scaled_job.load([path])[0]
+    one = files.load([path])[0]
     pod = one.get(*POD)
     analyzer = pod["containers"][0]
     assert pod["securityContext"]["runAsNonRoot"] is True
@@ -372,7 +441,7 @@ def test_a_shipped_pod_is_locked_down_bounded_and_told_its_secrets_by_reference(
 
 @pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in SHIPPED])
 def test_a_shipped_stream_leaves_the_scaler_time_to_bring_a_successor(path: Path) -> None:
-    one = scaled_job.load([path])[0]
+    one = files.load([path])[0]
     grace_s = one.get(*POD, "terminationGracePeriodSeconds")
     assert one.get("spec", "pollingInterval") + grace_s + 10 <= table.Scaler().stabilize_s
     assert grace_s > 30, "an analyzer may need 10 s for its stages and 10 s twice for a database that is slow"
