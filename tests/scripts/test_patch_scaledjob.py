@@ -200,6 +200,15 @@ def test_address_image_and_namespace_are_set_where_given(patcher: Patcher) -> No
         assert containers[0]["image"] == f"registry:5000/{stream}:v2"
 
 
+def test_what_is_written_has_all_comments_of_its_source(patcher: Patcher) -> None:
+    (source,) = patcher.streams(1)
+    assert patcher.run(source).returncode == 0
+    written = (patcher.folder / "patched-job-pi1.yaml").read_text()
+    commented = [re.findall(r"(?:^|\s)(#.*)", text, re.M) for text in (source.read_text(), written)]
+    assert commented[0]
+    assert commented[0] == commented[1]
+
+
 def test_a_registry_in_the_settings_is_where_images_come_from(patcher: Patcher) -> None:
     patcher.environ = {"POSTURE_IMAGES_REGISTRY": "registry:5000/farm", "POSTURE_IMAGES_TAG": "v3"}
     assert patcher.run(*patcher.streams(1)).returncode == 0
