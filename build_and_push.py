@@ -26,9 +26,11 @@ sys.path.insert(0, str(HERE))
 
 from posture.errors import UserError
 from posture.kube import client
-from posture.lifecycle import preflight
 from posture.lifecycle.bring_up import Farm, Options
-from posture.lifecycle.preflight import Finding, Intent, Survey
+from posture.lifecycle.preflight import run
+from posture.lifecycle.preflight.cluster import no_cluster
+from posture.lifecycle.preflight.findings import Finding, Intent, Survey
+from posture.lifecycle.preflight.machine import analyzer_scripts
 from posture.lifecycle.scaler_here import NAME as SCALER
 from posture.lifecycle.scaler_here import LocalScaler
 from posture.lifecycle.scaler_in_cluster import InCluster
@@ -80,7 +82,7 @@ def read_sources() -> tuple[list[Manifest], dict[str, Path]]:
         UserError: a file is not accepted, or one of the two is missing.
     """
     sources = files.load(sorted(HERE.glob("posture-job-*.yaml")))
-    scripts = preflight.scripts(HERE)
+    scripts = analyzer_scripts(HERE)
     streams = {one.stream: one.path for one in sources}
     lone = [f"{scripts[name]}: there is no posture-job-{name}.yaml" for name in scripts if name not in streams]
     lone += [f"{streams[name]}: there is no script of stream {name}" for name in streams if name not in scripts]
@@ -156,7 +158,7 @@ def prepare(settings: Settings, flags: argparse.Namespace, stop: Stop, open_clie
         cluster = open_clients.enter_context(client.connect(kubernetes, wait=stop.wait))
         trial = open_clients.enter_context(client.connect(kubernetes, dry_run=True, wait=stop.wait))
     except UserError as error:
-        show_findings([*preflight.check_here(intent), *preflight.no_cluster(error)])
+        show_findings([*run.check_here(intent), *no_cluster(error)])
         return None
     in_cluster = InCluster(cluster, kubernetes.farm, flags.config)
     address = scaler.address(cluster.server)
@@ -167,7 +169,7 @@ def prepare(settings: Settings, flags: argparse.Namespace, stop: Stop, open_clie
     farm = Farm(settings, options, sources, scripts, cluster, Survey(), scaler, in_cluster, address, stop)
     patched = {stream: one.data() for stream, one in farm.patched({}).items()}
     intent = dataclasses.replace(intent, manifests=patched, scaler_address=address)
-    findings, farm.survey = preflight.check(intent, cluster, trial)
+    findings, farm.survey = run.check(intent, cluster, trial)
     return farm if show_findings(findings) else None
 
 

@@ -39,7 +39,7 @@ class Owner:
         try:
             status = json.loads(payload)
             return cls(str(status["instance"]), str(status["started"]), status["state"] == "online")
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return None
 
 

@@ -15,7 +15,7 @@ from posture.kube.client import FIELD_MANAGER, KubeClient
 from posture.kube.objects import ScaledJob
 from posture.lifecycle import container_images, placement
 from posture.lifecycle.placement import Placement
-from posture.lifecycle.preflight import Survey
+from posture.lifecycle.preflight.findings import Survey
 from posture.lifecycle.rollout import Rollout
 from posture.lifecycle.scaler_here import NAME as SCALER
 from posture.lifecycle.scaler_here import STOP_S, LocalScaler

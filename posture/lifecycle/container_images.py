@@ -9,12 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import requests
-
 from posture.runtime import ROOT, Stop
 from posture.settings.table import Images
 from posture.system import commands, files
-from posture.system.addresses import is_loopback, without_port
 
 ANALYZER_TARGET, SCHEDULER_TARGET = "analyzer", "scheduler"
 """The Dockerfile's two targets."""
@@ -127,67 +124,6 @@ def inspect_builder(settings: Images) -> Builder:
         part.strip().rstrip("*") for part in fields.get("Platforms", "").split(",") if part.strip()
     )
     return Builder(fields.get("Name", ""), fields.get("Driver", ""), platforms)
-
-
-def registry_host(registry: str) -> str:
-    """Return the host of a registry's name, such as ``host:5000`` of ``host:5000/farm``; Docker Hub's is empty."""
-    first = registry.partition("/")[0]
-    return first if "." in first or ":" in first or first == "localhost" else ""
-
-
-CA_FILE = "sudo install -D ca.crt /etc/docker/certs.d/{host}/ca.crt"
-INSECURE = '"insecure-registries": ["{host}"] in /etc/docker/daemon.json'
-"""Where docker is told of a registry's authority, and of one without TLS."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a registry says to somebody without credentials.
-
-    Attributes:
-        reachable: whether there is a registry at all.
-        login: whether it asks for credentials.
-        trouble: why it could not be reached.
-        told: what docker must have been told of the registry, and where; None: nothing.
-    """
-
-    reachable: bool
-    login: bool = False
-    trouble: str = ""
-    told: tuple[str, str] | None = None
-
-
-def ask_registry(host: str, timeout_s: float) -> Answer:
-    """Ask a registry whether it is there, and whether one must log in; Docker Hub, everybody must."""
-    if not host:
-        return Answer(True, login=True)
-    trouble = ""
-    for scheme in ("https", "http"):
-        try:
-            response = requests.get(f"{scheme}://{host}/v2/", timeout=timeout_s)
-        except requests.RequestException as error:
-            if "CERTIFICATE_VERIFY_FAILED" in str(error):
-                # docker has authorities of its own for each registry
-                return Answer(True, told=("certificate is of an authority that is not known here", CA_FILE))
-            trouble = trouble or str(error)
-            continue
-        if response.status_code in {200, 401}:
-            plain = scheme == "http" and not is_loopback(without_port(host))
-            told = ("connections are plain HTTP", INSECURE) if plain else None
-            return Answer(True, login=response.status_code == 401, told=told)
-        trouble = f"{scheme}://{host}/v2/ answers {response.status_code}"
-    return Answer(False, trouble=trouble)
-
-
-def has_login(host: str, timeout_s: float) -> bool:
-    """Return whether docker has credentials that the registry accepts."""
-    # with no terminal to ask on, docker tries what it has stored
-    command = ["docker", "login", *([host] if host else [])]
-    try:
-        commands.run(command, timeout_s)
-    except commands.CommandError:
-        return False
-    return True
 
 
 def remember(references: Sequence[str], folder: Path) -> None:

@@ -20,7 +20,12 @@ import trustme
 from servers import free_port
 
 from posture.kube.objects import Node
-from posture.lifecycle import container_images, preflight, rollout
+from posture.lifecycle import container_images, rollout
+from posture.lifecycle.preflight.cluster import check_places
+from posture.lifecycle.preflight.findings import Finding, Intent, Survey
+from posture.lifecycle.preflight.machine import check_registry
+from posture.lifecycle.preflight.pods import check_addresses, check_claims
+from posture.lifecycle.registry import registry_host
 from posture.runtime import Stop
 from posture.settings.table import GpuQuery, Images, Kubernetes, Settings
 from posture.system import commands
@@ -127,11 +132,11 @@ def registry() -> Iterator[http.server.HTTPServer]:
     thread.join()
 
 
-def registry_findings(host: str, monkeypatch: pytest.MonkeyPatch) -> list[preflight.Finding]:
+def registry_findings(host: str, monkeypatch: pytest.MonkeyPatch) -> list[Finding]:
     monkeypatch.setenv("NO_PROXY", "*")
     pod = {"spec": {"jobTargetRef": {"template": {"spec": {"containers": []}}}}}
     settings = Settings(images=Images(registry=f"{host}/farm", timeout_s=20))
-    return list(preflight.check_registry(preflight.Intent(settings, {"pi1": pod})))
+    return list(check_registry(Intent(settings, {"pi1": pod})))
 
 
 def test_a_registry_without_tls_is_no_error_but_docker_and_nodes_must_have_been_told(
@@ -230,7 +235,7 @@ def test_a_claim_that_would_hold_a_stream_on_one_node_is_refused(modes: list[str
     }
     manifest = {"metadata": {"namespace": "farm"}, "spec": {"jobTargetRef": {"template": {"spec": pod}}}}
     cluster = {} if modes is None else {"pictures": {"spec": {"accessModes": modes}}}
-    findings = list(preflight.check_claims(manifest, lambda kind, name: cluster.get(name)))
+    findings = list(check_claims(manifest, lambda kind, name: cluster.get(name)))
     assert len(findings) == (what is not None)
     for finding in findings:
         assert what is not None
@@ -256,7 +261,7 @@ def test_a_broker_that_would_be_looked_for_in_the_pod_itself_is_told(
     pod = {"hostNetwork": host_network, "containers": [{"env": [{"name": "POSTURE_MQTT_URL", **reference}]}]}
     manifest = {"metadata": {"namespace": "farm"}, "spec": {"jobTargetRef": {"template": {"spec": pod}}}}
     secret = {"kind": "Secret", "data": {"POSTURE_MQTT_URL": base64.b64encode(url.encode()).decode()}}
-    findings = list(preflight.check_addresses("pi1", manifest, lambda kind, name: secret))
+    findings = list(check_addresses("pi1", manifest, lambda kind, name: secret))
     assert [f"POSTURE_MQTT_URL at {host}, " in finding.what for finding in findings] == [True] * (host is not None)
     assert "secret@" not in "".join(finding.what + finding.mend for finding in findings)
 
@@ -348,7 +353,7 @@ def test_what_was_pushed_is_remembered_by_its_digest(tmp_path: Path) -> None:
      ("account", "")],
 )  # fmt: skip
 def test_the_host_of_a_registry(registry: str, host: str) -> None:
-    assert container_images.registry_host(registry) == host
+    assert registry_host(registry) == host
 
 
 # where streams may be placed
@@ -382,24 +387,24 @@ OURS = {"key": "default.posture-farm/master", "value": "true", "effect": "NoSche
     ],
 )
 def test_streams_go_where_they_can_run(found: list[Node], fit: set[str]) -> None:
-    survey = preflight.Survey(True, found, {}, dict.fromkeys("abc", READING), [[TOLERATED], [TOLERATED, OTHER]])
+    survey = Survey(True, found, {}, dict.fromkeys("abc", READING), [[TOLERATED], [TOLERATED, OTHER]])
     assert set(survey.fit(SETTINGS)) == fit
 
 
 def test_a_node_without_a_metric_gets_no_stream() -> None:
     readings = {"b": UsageUnknownError("b", None, "down"), "c": READING}
-    survey = preflight.Survey(True, [node("b"), node("c")], {}, readings)
+    survey = Survey(True, [node("b"), node("c")], {}, readings)
     assert set(survey.fit(SETTINGS)) == {"c"}
 
 
 def test_tainting_the_only_node_that_can_take_a_stream_is_refused() -> None:
-    survey = preflight.Survey(True, [node("a")], {}, {"a": READING})
-    (finding,) = preflight.check_places(preflight.Intent(SETTINGS, {}), survey)
+    survey = Survey(True, [node("a")], {}, {"a": READING})
+    (finding,) = check_places(Intent(SETTINGS, {}), survey)
     assert "only node" in finding.what
     assert not finding.warning
     assert "--master" in finding.mend
-    two = preflight.Survey(True, [node("a"), node("b")], {}, {"a": READING, "b": READING})
-    assert list(preflight.check_places(preflight.Intent(SETTINGS, {}), two)) == []
+    two = Survey(True, [node("a"), node("b")], {}, {"a": READING, "b": READING})
+    assert list(check_places(Intent(SETTINGS, {}), two)) == []
 
 
 # how far a stream is

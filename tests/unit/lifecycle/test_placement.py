@@ -10,7 +10,7 @@ from posture.errors import FailedError
 from posture.kube.objects import Node
 from posture.lifecycle import placement
 from posture.lifecycle.bring_up import Farm, Options
-from posture.lifecycle.preflight import Survey
+from posture.lifecycle.preflight.findings import Survey
 from posture.lifecycle.scaler_here import LocalScaler
 from posture.manifests import files
 from posture.runtime import ROOT

@@ -1,0 +1,194 @@
+"""What the analyzers' pods need: Secrets, volumes, addresses that a pod can reach, a GPU where one is asked for."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import itertools
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+from posture.kube import errors, kinds
+from posture.kube.client import KubeClient, Object
+from posture.kube.kinds import Kind
+from posture.lifecycle.preflight.findings import Finding, Intent, Survey, pod_spec
+from posture.lifecycle.scaler_in_cluster import CONFIG_MAP
+from posture.settings import table
+from posture.system.addresses import is_loopback
+
+CLAIM = Kind("PersistentVolumeClaim", "v1", "persistentvolumeclaims")
+
+
+def check_needs(intent: Intent, cluster: KubeClient, survey: Survey) -> Iterator[Finding]:
+    """What pods need is there: Secrets with their keys, a database and volumes that nodes can share."""
+    del survey
+
+    @functools.cache
+    def read(kind: Kind, name: str) -> Object | None:
+        try:
+            return cluster.get(kind, name)
+        except errors.NotFoundError:
+            return None
+
+    told: set[str] = set()
+    for stream, manifest in intent.manifests.items():
+        needs = (
+            _missing_secrets(manifest, read),
+            _check_database(stream, manifest, read),
+            check_claims(manifest, read),
+            check_addresses(stream, manifest, read),
+        )
+        for finding in itertools.chain(*needs):
+            if finding.what not in told:
+                told.add(finding.what)
+                yield finding
+
+
+Read = Callable[[Kind, str], Object | None]
+"""Returns an object of the cluster, None where there is none."""
+
+
+def _missing_secrets(manifest: Object, read: Read) -> Iterator[Finding]:
+    namespace = manifest["metadata"].get("namespace", "")
+    for name, key in _secret_references(manifest):
+        command = f"kubectl -n {namespace} create secret generic {name} --from-env-file=.env"
+        found = read(kinds.SECRET, name)
+        if found is None:
+            yield Finding(f"secret {name} does not exist, and the analyzers need it", command)
+        elif key and key not in (found.get("data") or {}):
+            yield Finding(
+                f"secret {name} has no key {key}, and the analyzers need it",
+                f"kubectl -n {namespace} edit secret {name}",
+            )
+
+
+def check_claims(manifest: Object, read: Read) -> Iterator[Finding]:
+    """Each volume of the pod can be had on every node: one that is bound to a node would hold the stream there.
+
+    Args:
+        manifest: a ScaledJob.
+        read: gets an object of the cluster.
+    """
+    namespace = manifest["metadata"].get("namespace", "")
+    for volume in pod_spec(manifest).get("volumes") or []:
+        name = (volume.get("persistentVolumeClaim") or {}).get("claimName")
+        if not name:
+            continue
+        found = read(CLAIM, name)
+        modes = ((found or {}).get("spec") or {}).get("accessModes") or []
+        if found is None:
+            yield Finding(
+                f"claim {name} does not exist, and the analyzers need it",
+                f"kubectl -n {namespace} apply -f CLAIM.yaml   (accessModes: [ReadWriteMany])",
+            )
+        elif "ReadWriteMany" not in modes:
+            yield Finding(
+                f"claim {name} is {', '.join(modes)}: it would hold its streams on one node",
+                "in posture-job-*.yaml: a claim with accessModes: [ReadWriteMany], or the hostPath",
+            )
+
+
+def check_addresses(stream: str, manifest: Object, read: Read) -> Iterator[Finding]:
+    """The broker's and the database's addresses mean something in a pod: its loopback is its own.
+
+    Args:
+        stream: whose pod it is.
+        manifest: its ScaledJob.
+        read: gets an object of the cluster.
+    """
+    if pod_spec(manifest).get("hostNetwork"):
+        return
+    for name in ("POSTURE_MQTT_URL", "POSTURE_DATABASE_URL"):
+        host = _host_of(_value_of(name, manifest, read))
+        if is_loopback(host):
+            yield Finding(
+                f"stream {stream} would look for {name} at {host}, which in a pod is the pod itself",
+                f"set {name} in the Secret to an address that all nodes reach",
+                warning=True,  # there may be a sidecar
+            )
+
+
+def _host_of(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _secret_references(manifest: Object) -> Iterator[tuple[str, str]]:
+    """Yield (Secret, key) of each that a pod can't do without; the key is empty where the whole Secret is meant."""
+    pod = pod_spec(manifest)
+    for container in pod.get("containers", []):
+        for entry in container.get("env") or []:
+            reference = (entry.get("valueFrom") or {}).get("secretKeyRef")
+            if reference and not reference.get("optional"):
+                yield reference["name"], reference["key"]
+        for entry in container.get("envFrom") or []:
+            reference = entry.get("secretRef")
+            if reference and not reference.get("optional"):
+                yield reference["name"], ""
+    for volume in pod.get("volumes") or []:
+        reference = volume.get("secret")
+        if reference and not reference.get("optional"):
+            yield reference["secretName"], ""
+
+
+def _check_database(stream: str, manifest: Object, read: Read) -> Iterator[Finding]:
+    url = _value_of("POSTURE_DATABASE_URL", manifest, read) or table.Database().url
+    shared = _value_of("POSTURE_DATABASE_SHARED", manifest, read).lower() in {"true", "yes", "on", "1"}
+    if url.startswith("sqlite:") and not shared:
+        yield Finding(
+            f"stream {stream} would write its rows to SQLite on whatever node it runs, which other nodes don't see",
+            "set POSTURE_DATABASE_URL to postgresql://... or Supabase's https://... in the Secret "
+            "(or POSTURE_DATABASE_SHARED=true where the path is on storage that all nodes share)",
+        )
+
+
+def _value_of(name: str, manifest: Object, read: Read) -> str:
+    """Return the value that a variable will have in the pod; empty if it has none."""
+    value = ""
+    for container in pod_spec(manifest).get("containers", []):
+        for entry in container.get("envFrom") or []:
+            for kind, field_name in ((kinds.SECRET, "secretRef"), (CONFIG_MAP, "configMapRef")):
+                if field_name in entry:
+                    value = _held(read(kind, entry[field_name]["name"]), name) or value
+        for entry in container.get("env") or []:
+            if entry["name"] == name:
+                reference = (entry.get("valueFrom") or {}).get("secretKeyRef")
+                found = read(kinds.SECRET, reference["name"]) if reference else None
+                value = _held(found, reference["key"]) if reference else str(entry.get("value", ""))
+    return value
+
+
+def _held(holder: Object | None, key: str) -> str:
+    """Return a key's value in a Secret or ConfigMap; empty where it isn't there."""
+    text = str(((holder or {}).get("data") or {}).get(key, ""))
+    return base64.b64decode(text).decode(errors="replace") if (holder or {}).get("kind") == "Secret" else text
+
+
+def check_manifests(intent: Intent, trial: KubeClient) -> Iterator[Finding]:
+    """The cluster accepts the ScaledJobs, as far as can be told without making them."""
+    for manifest in intent.manifests.values():
+        name = str(manifest["metadata"]["name"])
+        try:
+            trial.apply(kinds.SCALED_JOB, name, manifest, force=True)
+        except (errors.NotFoundError, errors.RefusedError):
+            return  # KEDA, the namespace or the right is missing, which another finding says
+        except errors.KubeError as error:
+            yield Finding(f"the cluster does not take scaledjob {name}: {error}", "correct its posture-job-*.yaml")
+
+
+def check_gpu(intent: Intent) -> Iterator[Finding]:
+    """Pods that reach a GPU: otherwise moving them changes nothing in what is balanced."""
+    without = [stream for stream, manifest in intent.manifests.items() if not _asks_for_gpu(pod_spec(manifest))]
+    if without:
+        yield Finding(
+            f"stream {', '.join(without)}: analyzers will run on the CPU, so moving them won't change GPU usage",
+            "in posture-job-*.yaml, take the comment signs off runtimeClassName and the GPU's limits",
+            warning=True,
+        )
+
+
+def _asks_for_gpu(pod: Object) -> bool:
+    limits = [(container.get("resources") or {}).get("limits") or {} for container in pod.get("containers", [])]
+    return bool(pod.get("runtimeClassName")) or any("gpu" in name for limit in limits for name in limit)

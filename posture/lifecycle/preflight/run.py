@@ -1,0 +1,34 @@
+"""Everything is looked at before anything is changed, then all findings are listed."""
+
+from __future__ import annotations
+
+from posture.kube.client import KubeClient
+from posture.lifecycle.preflight.cluster import check_cluster, check_metrics, check_places
+from posture.lifecycle.preflight.findings import Finding, Intent, Survey, pod_spec
+from posture.lifecycle.preflight.machine import check_docker, check_registry, check_scaler
+from posture.lifecycle.preflight.pods import check_gpu, check_manifests
+
+
+def check(intent: Intent, cluster: KubeClient, trial: KubeClient) -> tuple[list[Finding], Survey]:
+    """Look at everything.
+
+    Args:
+        intent: what is about to be done.
+        cluster: the cluster, of which things are only read.
+        trial: the same, with changes that are checked and not made.
+
+    Returns:
+        The findings, and what the plan is made from.
+    """
+    survey = Survey(tolerations=[pod_spec(one).get("tolerations") or [] for one in intent.manifests.values()])
+    findings = [*check_here(intent), *check_cluster(intent, cluster, survey)]
+    if survey.reached:
+        findings += check_manifests(intent, trial)
+    findings += check_metrics(intent, survey)
+    findings += check_places(intent, survey)
+    return findings, survey
+
+
+def check_here(intent: Intent) -> list[Finding]:
+    """Look at everything that can be looked at without a cluster."""
+    return [*check_docker(intent), *check_registry(intent), *check_gpu(intent), *check_scaler(intent)]
