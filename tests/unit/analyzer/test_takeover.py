@@ -58,6 +58,7 @@ def leave_status(port: int, payload: bytes) -> None:
         pytest.param(status(OURS.instance, AFTER), False, id="ourselves"),
         pytest.param(status("z", OURS.started), True, id="same-start-greater-instance"),
         pytest.param(b"[1, 2", False, id="no-status"),
+        pytest.param(b"[" * 100_000, False, id="deeply-nested"),
     ],
 )
 @pytest.mark.parametrize("protocol", ["auto", "5"])
