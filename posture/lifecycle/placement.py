@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 from posture.errors import FailedError
 from posture.kube import taint
-from posture.kube.client import Object
 from posture.kube.objects import Node
 from posture.kube.scheduling import taint_texts, tolerates
 from posture.planning.spread import even_spread
@@ -53,7 +53,7 @@ def qualifying(
     settings: Settings,
     readings: Mapping[str, Reading | UsageUnknownError],
     nodes: Sequence[Node] | None = None,
-    tolerations: Sequence[Sequence[Object]] = (),
+    tolerations: Sequence[Sequence[Mapping[str, Any]]] = (),
     *,
     with_master: bool = False,
 ) -> dict[str, Reading | UsageUnknownError]:
@@ -80,7 +80,9 @@ def qualifying(
     return found
 
 
-def _why_not(node: Node, settings: Settings, tolerations: Sequence[Sequence[Object]], with_master: bool) -> str:
+def _why_not(
+    node: Node, settings: Settings, tolerations: Sequence[Sequence[Mapping[str, Any]]], with_master: bool
+) -> str:
     """Return why no stream can run on a node; empty if all can."""
     if node.host == settings.kubernetes.master and not with_master:
         return _MASTER
