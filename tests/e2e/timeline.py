@@ -25,7 +25,7 @@ mpl.use("Agg")  # no display is needed
 SAMPLE_S = 1.0
 THRESHOLD = 50.0
 COLOURS = ("#1971c2", "#2f9e44", "#e8590c", "#9c36b5", "#e03131")
-MOVE = re.compile(r"^(\S+Z) INFO posture\.balancer: (\S+): ([\w ]+) from (\S+) to (\S+): (.*)$")
+MOVE = re.compile(r"^(\S+Z) INFO posture\.balancer\.loop: (\S+): ([\w ]+) from (\S+) to (\S+): (.*)$")
 
 
 @dataclass
