@@ -35,7 +35,7 @@ from posture.kube.errors import ConflictError, KubeError, NotFoundError, Refused
 from posture.kube.kinds import Kind
 from posture.system.backoff import Backoff
 
-log = logging.getLogger("posture.kube")
+log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 """An object of the API, or a part of one."""

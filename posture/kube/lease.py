@@ -17,7 +17,7 @@ from collections.abc import Callable
 from posture.kube import errors, kinds, labels
 from posture.kube.client import KubeClient, Object
 
-log = logging.getLogger("posture.lease")
+log = logging.getLogger(__name__)
 
 SAFE_SHARE = 2 / 3
 """Of the duration: we act for so long after our last renewal, the others wait for all of it."""
