@@ -36,7 +36,7 @@ _MAX_STEP_MS = 3_600_000  # a camera's clock may jump by years; the model's filt
 _STALE_MS = 1_000  # a region tracked for longer than this without a look says nothing about where people are
 _THUMBNAIL = 16  # pixels a side
 _CUT = 30.0  # mean grey difference of thumbnails: a moving camera or person < 20, another scene > 40
-# what the libraries beneath say in English to their authors, on the way to every first detection
+# Log lines of the native libraries to hide: they appear at every first detection and mean nothing to an operator.
 _LIBRARY_NOISE = re.compile(
     r"(INFO: |WARNING: Logging before|[WIE]\d{4} \d|Stack trace:|\s+@ |libEGL warning|MESA)"
 )

@@ -1,4 +1,4 @@
-"""What the account of a script may do, asked before anything is begun that could not be ended."""
+"""Permissions of a script's account. Checked first, so that no operation stops half-way."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def _with_requirement(term: dict[str, Any], requirement: dict[str, Any]) -> dict
 
 
 def node_of(affinity: dict[str, Any] | None) -> str | None:
-    """Return the one node that an affinity requires; None if it leaves a choice."""
+    """Return the one node that an affinity requires; None if several are possible."""
     terms = _terms(affinity)
     named = {_node_of_term(term) for term in terms}
     return named.pop() if len(named) == 1 else None
@@ -46,7 +46,7 @@ def _node_of_term(term: dict[str, Any]) -> str | None:
 
 
 def allows(affinity: dict[str, Any] | None, node_selector: dict[str, str] | None, labels: dict[str, str]) -> bool:
-    """Say whether a node with these labels could be chosen, the requirement for ``gpu-node`` apart."""
+    """Return whether a node with these labels qualifies, leaving aside the requirement for ``gpu-node``."""
     if any(labels.get(key) != value for key, value in (node_selector or {}).items()):
         return False
     terms = _terms(affinity)

@@ -54,7 +54,7 @@ Propagation = Literal["Foreground", "Background", "Orphan"]
 
 
 class Cluster(Protocol):
-    """What one needs to know to find a cluster; ``config.Kubernetes`` is one."""
+    """How to find a cluster; :class:`posture.settings.table.Kubernetes` is one."""
 
     @property
     def namespace(self) -> str:
@@ -113,7 +113,7 @@ def _find_config(context: str) -> SingleConfig:
 
 
 class KubeClient:
-    """One connection to one cluster; ``namespace`` holds wherever a kind has one and none is given.
+    """One connection to one cluster. ``namespace`` applies to namespaced kinds when none is given.
 
     Attributes:
         namespace: where our objects live.
@@ -144,7 +144,7 @@ class KubeClient:
         self.close()
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self._http.close()
 
     @property
@@ -216,7 +216,7 @@ class KubeClient:
         propagation: Propagation = "Foreground",
         namespace: str | None = None,
     ) -> None:
-        """Delete an object; that it is gone already is no error.
+        """Delete an object. It is no error if it is gone already.
 
         Args:
             kind: its kind.

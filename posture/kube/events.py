@@ -13,7 +13,7 @@ COMPONENT = "posture-balancer"
 
 
 def create(cluster: KubeClient, scaled_job: ScaledJob, reason: str, message: str) -> None:
-    """Leave an Event.
+    """Create an Event.
 
     Args:
         cluster: where the ScaledJob lives.
@@ -29,7 +29,7 @@ def create(cluster: KubeClient, scaled_job: ScaledJob, reason: str, message: str
         "apiVersion": kinds.EVENT.api,
         "kind": kinds.EVENT.name,
         "metadata": {
-            # so that they are listed in their order
+            # the time keeps events of the same second in order
             "name": f"{scaled_job.name}.{time.time_ns():x}",
             "namespace": cluster.namespace,
             "labels": {labels.PART_OF: labels.OURS, labels.STREAM: scaled_job.stream},

@@ -20,11 +20,11 @@ from posture.kube.client import KubeClient, Object
 log = logging.getLogger(__name__)
 
 SAFE_SHARE = 2 / 3
-"""Of the duration: we act for so long after our last renewal, the others wait for all of it."""
+"""We act for this fraction of the duration after our last renewal; the others wait for the whole duration."""
 
 
 def awake_or_asleep() -> float:
-    """Return seconds on a clock that never jumps and, on Linux, also counts while the machine is suspended."""
+    """Return seconds of a monotonic clock that, on Linux, also counts while the machine is suspended."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if clock is None else time.clock_gettime(clock)
 

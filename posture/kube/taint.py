@@ -50,7 +50,7 @@ def remove(cluster: KubeClient, name: str, farm: str) -> bool:
 
 
 def _change(cluster: KubeClient, name: str, change: Callable[[list[Object]], list[Object]]) -> bool:
-    """Change the list of taints, only if it still is what it was when we read it; otherwise read it again."""
+    """Change the list of taints if nobody has changed it since it was read; otherwise read it again."""
     for attempt in range(1, ATTEMPTS + 1):
         before = _taints(cluster.get(kinds.NODE, name))
         after = change(before)

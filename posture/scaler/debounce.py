@@ -1,4 +1,4 @@
-"""Whether the farm has room for work, without flapping. Pure: the caller brings readings and the time.
+"""Whether the farm has room for work, debounced. Pure: the caller passes readings and time.
 
 Active turns off only after every node was overloaded, on valid data, for longer than the stabilize window. A
 clock that runs only between two valid readings decides it: any reading with room sets it to zero, an outage stops

@@ -1,4 +1,4 @@
-"""What Prometheus can know of the External Scaler itself."""
+"""The External Scaler's own metrics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from posture.usage.readings import Reading
 
 
 class ScalerCollector(Collector):
-    """Looks at the parts whenever Prometheus asks; it only reads.
+    """Reads the scaler's state at each scrape, and changes nothing.
 
     Args:
         usage: the nodes.
@@ -83,5 +83,5 @@ def _gauge(name: str, about: str, value: float) -> Metric:
 
 
 def _age(name: str, about: str, at: float | None) -> Metric:
-    """Return the time since then; without a value if that has never been."""
+    """Return the age of a moment as a gauge; without a sample if the moment never came."""
     return GaugeMetricFamily(name, about, value=None if at is None else time.monotonic() - at)

@@ -1,4 +1,4 @@
-"""The nodes' usage, read again and again beside the event loop, and what the scaler makes of it."""
+"""Reads the nodes' usage periodically, in a thread beside the event loop, and hands it to the scaler's answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 class Refresher(threading.Thread):
-    """Samples in a thread of its own: a Prometheus that hangs delays nobody, and not even our end.
+    """Samples in a thread of its own, so that a Prometheus that hangs delays neither answers nor shutdown.
 
     Args:
         sample: asks Prometheus, once for all nodes.
@@ -78,7 +78,7 @@ class Usage:
             _log.info("%s: %s", "Active" if self._answers.debounce.active else "inactive", shown)
 
     def _log_problems(self, problems: dict[str, str]) -> None:
-        """Say once which nodes' usage can't be read, and once that it can again."""
+        """Log once when a node's usage can't be read, and once when it can be read again."""
         nodes_by_reason: dict[str, list[str]] = {}
         for node, reason in problems.items():
             if node not in self._problems:

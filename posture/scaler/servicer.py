@@ -1,4 +1,4 @@
-"""KEDA's questions, answered from memory: the servicer of the External Scaler, and what it answers from.
+"""The gRPC servicer of the External Scaler: answers KEDA's calls from memory.
 
 KEDA asks three questions a poll and ScaledJob, one after the other and without a deadline. So a handler only looks
 at :class:`Answers`, which somebody else renews; it never waits for Prometheus or Kubernetes, and starts nothing.
@@ -19,7 +19,7 @@ from posture.scaler.debounce import Debounce
 
 METRIC = "gpu_trigger"
 TARGET = 1
-"""KEDA wants value / target Jobs, at most maxReplicaCount: any free point is reason enough for one."""
+"""KEDA starts value / target Jobs, at most maxReplicaCount: one free point suffices for one Job."""
 
 LONGEST_NAME = 253
 """Of a Kubernetes object."""
@@ -41,7 +41,7 @@ class Answers:
         self.debounce = debounce
         self.closing = False
         self.metric_spec = wire.GetMetricSpecResponse(
-            # several would be summed; the float counts, the whole number is for those who don't know it
+            # One metric only: KEDA sums several. It reads the float; older versions read the integer.
             metricSpecs=[wire.MetricSpec(metricName=METRIC, targetSize=TARGET, targetSizeFloat=TARGET)]
         )
         self._changed = asyncio.Event()
@@ -122,14 +122,14 @@ class Calls:
         """Note that KEDA asked for this ScaledJob now."""
         job = (ref.namespace, ref.name)
         self.last_at = time.monotonic()
-        # taken out first, so that the longest silent one is the first of the dict
+        # removed and added again, so that the dict is ordered by the time of the last call
         self.last_by_job.pop(job, None)
         self.last_by_job[job] = self.last_at
         if len(self.last_by_job) > self._max_tracked:
             del self.last_by_job[next(iter(self.last_by_job))]
 
     def refused(self, method: str, code: grpc.StatusCode) -> None:
-        """Note a call that made no sense."""
+        """Count a call with an invalid request."""
         self._refused.labels(method, code.name).inc()
 
 
@@ -185,7 +185,7 @@ class ExternalScaler:
     async def StreamMetricSpec(  # noqa: N802
         self, request: wire.ScaledObjectRef, context: Context
     ) -> AsyncIterator[wire.GetMetricSpecResponse]:
-        """The same as GetMetricSpec; it never changes, and stands here again at every change of Active."""
+        """The same as GetMetricSpec. It never changes; it is sent again at every change of Active."""
         await self._check("StreamMetricSpec", request, context)
         self._calls.seen(request)
         async for _ in self._answers.changes(self._max_rpc_s):

@@ -16,7 +16,7 @@ from posture.system.backoff import Backoff
 from posture.system.children import Child
 
 LOOK_S = 0.1
-"""How often the process is looked at; no event for its end is to be had on all systems."""
+"""How often the process is polled: not every system signals the end of a process."""
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class Supervisor:
             self.restarts += 1
 
     async def _run_once(self) -> str:
-        """Run it until it ends or we are to stop, and return how it ended."""
+        """Run it until it ends or a stop is requested; return how it ended."""
         try:
             self.child = self._start()
         except OSError as error:  # no memory, too many processes

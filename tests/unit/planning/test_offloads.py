@@ -403,7 +403,7 @@ def test_a_job_with_an_unknown_load_counts_as_its_share_and_moves_once() -> None
     plan = plan_offloads(Snapshot(nodes, tried, now_s=GUARDED.cooldown_cap_s - 1), GUARDED, Random(0))
     assert not plan.moves
     assert reasons(plan) == {VetoReason.LOAD_UNKNOWN: 3}
-    # a fault may have cost the lesson
+    # a fault may have prevented the load from being measured
     assert len(plan_offloads(Snapshot(nodes, tried, now_s=GUARDED.cooldown_cap_s), GUARDED, Random(0)).moves) == 1
 
 
