@@ -1,0 +1,96 @@
+"""Every module has a test of its own name in tests/unit, or one that covers it is named here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TESTS = ROOT / "tests"
+LIFE = "cluster/life_of_a_farm/test_life_of_a_farm.py"
+IN_CLUSTER = "cluster/life_of_a_farm/test_farm_in_cluster.py"
+UP, DOWN, PATCH = "scripts/test_build_and_push.py", "scripts/test_stop.py", "scripts/test_patch_scaledjob.py"
+SCALER, LOCAL = "scripts/test_cpu_monitor_and_offload.py", "scripts/test_run_local.py"
+CONTRACT, MANIFESTS, LOADING = (
+    "unit/store/test_store.py",
+    "unit/manifests/test_scaled_job.py",
+    "unit/settings/test_loading.py",
+)
+
+COVERED_BY = {
+    "analyzer/calibration": "unit/analyzer/test_app.py",
+    "analyzer/delivery": "unit/analyzer/test_commit.py",
+    "analyzer/pipeline": "unit/analyzer/test_app.py",
+    "analyzer/subscriber": "unit/analyzer/test_loss.py",
+    "balancer/loop": "cluster/test_balancer_on_cluster.py",
+    "balancer/observer": "cluster/test_balancer_on_cluster.py",
+    "demo/broker": LOCAL,
+    "demo/run": LOCAL,
+    "demo/summary": LOCAL,
+    "health": "scripts/test_health.py",
+    "errors": "unit/test_runtime.py",
+    "kube/errors": "unit/kube/test_client.py",
+    "kube/labels": "cluster/test_balancer_on_cluster.py",
+    "kube/scheduling": "unit/balancer/test_snapshot.py",
+    "lifecycle/bring_up": LIFE,
+    "lifecycle/container_images": UP,
+    "lifecycle/docker_compose": DOWN,
+    "lifecycle/preflight/cluster": UP,
+    "lifecycle/preflight/findings": UP,
+    "lifecycle/preflight/machine": UP,
+    "lifecycle/preflight/pods": UP,
+    "lifecycle/preflight/run": UP,
+    "lifecycle/registry": UP,
+    "lifecycle/rollout": UP,
+    "lifecycle/scaler_here": LIFE,
+    "lifecycle/scaler_in_cluster": IN_CLUSTER,
+    "lifecycle/steps": LIFE,
+    "lifecycle/stopping": DOWN,
+    "lifecycle/tear_down": LIFE,
+    "manifests/checks": MANIFESTS,
+    "manifests/files": MANIFESTS,
+    "manifests/new_stream": PATCH,
+    "manifests/yaml_nodes": MANIFESTS,
+    "planning/draft": "unit/planning/test_offloads.py",
+    "planning/model": "unit/planning/test_offloads.py",
+    "scaler/metrics": SCALER,
+    "settings/gpu_queries": LOADING,
+    "settings/parsers": LOADING,
+    "settings/paths": LOADING,
+    "settings/yaml_leaves": LOADING,
+    "simulator/heatmap": "scripts/test_simulate.py",
+    "simulator/scenario": "scripts/test_simulate.py",
+    "store/base": CONTRACT,
+    "store/opening": CONTRACT,
+    "store/postgres": CONTRACT,
+    "store/sqlite": CONTRACT,
+    "store/supabase": CONTRACT,
+    "system/children": LOCAL,
+    "system/commands": UP,
+    "system/probes": SCALER,
+    "system/terminal": LOCAL,
+}
+
+
+def modules() -> list[str]:
+    paths = (path.relative_to(ROOT / "posture") for path in (ROOT / "posture").rglob("*.py"))
+    return sorted(str(path.with_suffix("")) for path in paths if path.name != "__init__.py")
+
+
+def own_test(module: str) -> Path:
+    path = Path(module)
+    return TESTS / "unit" / path.parent / f"test_{path.name}.py"
+
+
+@pytest.mark.parametrize("module", modules())
+def test_a_module_has_its_test(module: str) -> None:
+    if own_test(module).exists():
+        assert module not in COVERED_BY, "it has a test of its own name by now"
+    else:
+        assert module in COVERED_BY, f"write {own_test(module).relative_to(ROOT)}, or name the test that covers it"
+        assert (TESTS / COVERED_BY[module]).exists()
+
+
+def test_no_module_is_named_that_is_not_there() -> None:
+    assert set(COVERED_BY) <= set(modules())
