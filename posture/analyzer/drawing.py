@@ -100,7 +100,7 @@ def _hide_face(canvas: Picture, points: npt.NDArray[np.float64] | None) -> None:
 
 
 def _head_box(points: npt.NDArray[np.float64] | None, width: int, height: int) -> tuple[int, int, int, int] | None:
-    """Left, top, right, bottom of the whole head with a margin; None when the face isn't surely there."""
+    """Left, top, right, bottom of the whole head with a margin; None when the face was not found with certainty."""
     if points is None or not np.isfinite(points).all():
         return None
     face = points[list(FACE)]
@@ -172,7 +172,7 @@ def _label_beside(canvas: Picture, at: tuple[float, float], text: str, colour: C
 
 
 def _darken(region: Picture) -> None:
-    """A plate for text: dark enough for any ground, and the ground still shows."""
+    """A translucent plate behind text, dark enough on any background."""
     if region.size:
         region[:] = cv2.convertScaleAbs(region, alpha=0.2, beta=0.8 * DARK[0])
 
@@ -269,7 +269,7 @@ def _line(
     colour: Colour,
     thick: int,
 ) -> None:
-    """A line with a dark edge, seen on any ground."""
+    """A line with a dark edge, visible on any background."""
     cv2.line(canvas, _pixel(start), _pixel(end), DARK, thick + 2, cv2.LINE_AA)
     cv2.line(canvas, _pixel(start), _pixel(end), colour, thick, cv2.LINE_AA)
 

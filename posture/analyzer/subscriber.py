@@ -282,7 +282,7 @@ class Stream:
         """
         connection: list[_Connection] = []
 
-        def attempt(protocol: str) -> mqtt.Answer:
+        def attempt(protocol: str) -> mqtt.ConnectAnswer:
             connection[:] = [self._prepare(protocol, deliver)]
             answer = mqtt.handshake(
                 connection[0].client,

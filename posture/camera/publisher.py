@@ -81,7 +81,7 @@ class Publisher:
         self._unsent = deque(waiting.ids())
         # state of the current connection
         self._client: paho.Client | None = None
-        self._answer = mqtt.Answer()
+        self._answer = mqtt.ConnectAnswer()
         self._sent_at: dict[str, float] = {}
         self._unacknowledged: dict[int, str] = {}
         self._unheard: set[str] = set()
@@ -183,7 +183,7 @@ class Publisher:
     def _connect(self) -> None:
         client: list[paho.Client] = []
 
-        def attempt(protocol: str) -> mqtt.Answer:
+        def attempt(protocol: str) -> mqtt.ConnectAnswer:
             farm = f"{self._settings.prefix}/".replace("/", "-") if self._settings.prefix else ""
             client_id = f"camera-{farm}{self._pi_id}-{self.boot_id}"
             client[:] = [mqtt.make_client(client_id, protocol, self._settings, keep_session=False)]

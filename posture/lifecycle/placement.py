@@ -23,7 +23,7 @@ _MASTER = "is kubernetes.master, which is tainted for streams"
 
 
 @dataclass(frozen=True)
-class Row:
+class NodeShare:
     """One node of a placement.
 
     Attributes:
@@ -46,7 +46,7 @@ class Placement:
     """Where each stream goes, and a row for each node."""
 
     nodes: Mapping[str, str]
-    rows: tuple[Row, ...]
+    rows: tuple[NodeShare, ...]
 
 
 def qualifying(
@@ -121,13 +121,18 @@ def place(
     own_seed = f"{sorted(before)} {sorted(pinned.items())} {sorted(usage.items())}"
     nodes = even_spread(sorted(before), usage, Random(own_seed if seed is None else seed), pinned)  # noqa: S311
     had, gets, fixed = Counter(before.values()), Counter(nodes.values()), Counter(pinned.values())
-    rows = [Row(node, usage[node], had[node], gets[node], _why(node, usage, gets, fixed)) for node in sorted(usage)]
+    rows = [
+        NodeShare(node, usage[node], had[node], gets[node], _why(node, usage, gets, fixed))
+        for node in sorted(usage)
+    ]
     rows += [
-        Row(node, None, had[node], gets[node], _pins(fixed[node]) + found.reason) for node, found in unknown.items()
+        NodeShare(node, None, had[node], gets[node], _pins(fixed[node]) + found.reason)
+        for node, found in unknown.items()
     ]
     elsewhere = sorted(set(gets) - set(sampled))
     rows += [
-        Row(node, None, had[node], gets[node], _pins(fixed[node]) + "not in GPU_QUERIES") for node in elsewhere
+        NodeShare(node, None, had[node], gets[node], _pins(fixed[node]) + "not in GPU_QUERIES")
+        for node in elsewhere
     ]
     return Placement(nodes, tuple(rows))
 
@@ -147,7 +152,7 @@ def _pins(count: int) -> str:
     return f"{count} pinned; " if count else ""
 
 
-def table(rows: tuple[Row, ...]) -> list[str]:
+def table(rows: tuple[NodeShare, ...]) -> list[str]:
     """Return the rows as lines."""
     cells = [("node", "usage", "jobs", "why")]
     for row in rows:

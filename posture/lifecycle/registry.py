@@ -23,7 +23,7 @@ INSECURE = '"insecure-registries": ["{host}"] in /etc/docker/daemon.json'
 
 
 @dataclass(frozen=True)
-class Answer:
+class RegistryAnswer:
     """What a registry says to somebody without credentials.
 
     Attributes:
@@ -39,10 +39,10 @@ class Answer:
     told: tuple[str, str] | None = None
 
 
-def ask_registry(host: str, timeout_s: float) -> Answer:
+def ask_registry(host: str, timeout_s: float) -> RegistryAnswer:
     """Ask a registry whether it is there, and whether one must log in; Docker Hub, everybody must."""
     if not host:
-        return Answer(True, login=True)
+        return RegistryAnswer(True, login=True)
     trouble = ""
     for scheme in ("https", "http"):
         try:
@@ -50,15 +50,15 @@ def ask_registry(host: str, timeout_s: float) -> Answer:
         except requests.RequestException as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 # docker has authorities of its own for each registry
-                return Answer(True, told=("certificate is of an authority that is not known here", CA_FILE))
+                return RegistryAnswer(True, told=("certificate is of an authority that is not known here", CA_FILE))
             trouble = trouble or str(error)
             continue
         if response.status_code in {200, 401}:
             plain = scheme == "http" and not is_loopback(without_port(host))
             told = ("connections are plain HTTP", INSECURE) if plain else None
-            return Answer(True, login=response.status_code == 401, told=told)
+            return RegistryAnswer(True, login=response.status_code == 401, told=told)
         trouble = f"{scheme}://{host}/v2/ answers {response.status_code}"
-    return Answer(False, trouble=trouble)
+    return RegistryAnswer(False, trouble=trouble)
 
 
 def has_login(host: str, timeout_s: float) -> bool:

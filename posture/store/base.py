@@ -101,7 +101,7 @@ class Store(Protocol):
 
 
 def cleaned(row: Row) -> dict[str, Value]:
-    """Return the row's values as every store can take them: one odd value must not block a batch for ever."""
+    """Return the row's values as every store can take them: one invalid value must not block a batch for ever."""
     values: dict[str, Value] = {}
     for name in COLUMNS:
         value = getattr(row, name)
@@ -177,7 +177,7 @@ class RemoteStore(ABC):
 
     def write(self, rows: Sequence[Row]) -> set[str]:
         """See ``Store.write``."""
-        # in one order, so that two writers of the same rows never wait for each other in a circle
+        # in one order, so that two writers of the same rows never deadlock
         values = sorted((cleaned(row) for row in rows), key=lambda row: (str(row["pi_id"]), str(row["frame_id"])))
         written: set[Key] = set()
         unsure_before = set(self._unsure)
@@ -199,5 +199,5 @@ class RemoteStore(ABC):
 
 
 def same_attempt(row: dict[str, Value], analyzed_time: datetime | None, processed_by: object) -> bool:
-    """Return whether a stored row is this very one, and not another analysis of the same frame."""
+    """Return whether a stored row is this one, and not another analysis of the same frame."""
     return row["analyzed_time"] == analyzed_time and row["processed_by"] == processed_by

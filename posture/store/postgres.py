@@ -83,7 +83,7 @@ REFUSALS = (
     "Tenant or user not found",  # Supabase's pooler
     "does not exist",  # the role or the database
 )
-"""While connecting, the client library gives us the server's text only."""
+"""While connecting, the client library reports errors as the server's text only, without a code."""
 SCHEMA_CLASSES = ("0A", "22", "23", "3D", "3F", "42", "54")
 """Classes of SQLSTATE that time does not heal: the table is not as schema.sql makes it."""
 
@@ -115,7 +115,7 @@ class PostgresStore(RemoteStore):
         self._name = f"postgresql://{parts.get('host', '')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
         self._password = str(parts.get("password") or "")
         self._db: Connection | None = None
-        # of a lost connection it would say three times what we say once
+        # it would log a lost connection three times; we log it once
         logging.getLogger("psycopg").setLevel(logging.ERROR)
         self._call(self._complete_table)
 
@@ -133,7 +133,7 @@ class PostgresStore(RemoteStore):
         return self._db
 
     def _call(self, work: Callable[[Connection], Result]) -> Result:
-        """Do work in a transaction of its own; after any failure the connection is given up."""
+        """Run work in a transaction of its own; after any failure the connection is closed."""
         try:
             db = self._connection()
             with _cut_after(db, self._timeout_s + GRACE_S), db.pipeline(), db.transaction():

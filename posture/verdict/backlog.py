@@ -1,4 +1,4 @@
-"""Is a frame live, or from a backlog? Told without trusting the camera's clock.
+"""Whether a frame is live or from a backlog, without trusting the camera's clock.
 
 A frame's age by the camera's clock is off by an unknown, constant amount within one boot. The smallest age seen
 stands for "on time". While a backlog is worked off, ages fall from frame to frame.

@@ -38,7 +38,7 @@ ISO_RECOVERY_S = 3.0  # this long back under ISO_FREE_DEG ends a held posture; s
 ISO_GAP_S = 15.0  # unseen for longer than this, a held posture is no longer taken to be held
 
 NO_VERDICT = ("no_person", "partial_landmarks", "not_side_view", "upside_down")
-"""Reasons of an Unknown that judging comes to."""
+"""Reasons for which judging gives Unknown."""
 
 NOSE = 0
 # side -> indices of ear, shoulder, hip in the model's 33 landmarks

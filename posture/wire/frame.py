@@ -40,7 +40,7 @@ MAX_SEGMENTS, MAX_SCANS = 1000, 100
 
 
 class UndecodableError(Exception):
-    """A frame that is no picture that we take. ``reason`` is a short snake_case word for the row."""
+    """The payload is not a picture that is accepted. ``reason`` is a short snake_case word for the row."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -49,7 +49,7 @@ class UndecodableError(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a stranger may make us decode."""
+    """Bounds of what is decoded for an untrusted sender."""
 
     max_bytes: int = 20_000_000
     max_pixels: int = 50_000_000
@@ -169,7 +169,7 @@ def decode(picture: bytes, limits: Limits, max_side: int) -> npt.NDArray[np.uint
 
 
 def _scale_flag(picture: bytes, side: int, max_side: int) -> int:
-    """Return imread's flag for the smallest scale that is not under ``max_side``; JPEG alone gains by it."""
+    """Return imread's flag for the smallest scale that is not under ``max_side``; only JPEG has faster ones."""
     if picture.startswith(JPEG):
         for divisor, flag in (
             (8, cv2.IMREAD_REDUCED_COLOR_8),
@@ -202,7 +202,7 @@ def _size(picture: bytes) -> tuple[int, int]:
 
 
 def _check_complete(picture: bytes) -> None:
-    """Refuse what the decoder would fill up with grey. Data after the end is accepted: cameras append their own."""
+    """Refuse truncated data, which the decoder would fill with grey. Cameras may append data after the end."""
     if picture.startswith(JPEG):
         complete = _has_end(picture)
     elif picture.startswith(PNG):
@@ -249,7 +249,7 @@ def _webp_size(picture: bytes) -> tuple[int, int]:
 
 
 def _segments(jpeg: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield (marker, start, end) of the data of each segment, the first scan's header last; stops at nonsense.
+    """Yield (marker, start, end) of the data of each segment, the first scan's header last; stops at invalid data.
 
     It has to read just what the decoder reads: what only one of them steps over could hide another size.
     """

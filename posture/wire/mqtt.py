@@ -155,7 +155,7 @@ def turn(client: paho.Client, stop: Stop, *, read: bool = True, timeout_s: float
 
 
 @dataclass
-class Answer:
+class ConnectAnswer:
     """What a broker said to CONNECT."""
 
     accepted: bool = False
@@ -170,7 +170,9 @@ class Answer:
     """The largest packet that it takes, if it says so (MQTT 5)."""
 
 
-def handshake(client: paho.Client, settings: Mqtt, *, session_expiry_s: int, give_up: Callable[[], bool]) -> Answer:
+def handshake(
+    client: paho.Client, settings: Mqtt, *, session_expiry_s: int, give_up: Callable[[], bool]
+) -> ConnectAnswer:
     """Connect and wait for the broker's answer.
 
     Args:
@@ -182,7 +184,7 @@ def handshake(client: paho.Client, settings: Mqtt, *, session_expiry_s: int, giv
     Raises:
         OSError: the broker can't be reached.
     """
-    answer = Answer()
+    answer = ConnectAnswer()
 
     def on_connect(
         _client: paho.Client, _data: object, flags: Any, reason: ReasonCode, properties: Properties | None
@@ -208,7 +210,7 @@ def handshake(client: paho.Client, settings: Mqtt, *, session_expiry_s: int, giv
     return answer
 
 
-def first_accepted(protocol: str, broker: Broker, attempt: Callable[[str], Answer]) -> str:
+def first_accepted(protocol: str, broker: Broker, attempt: Callable[[str], ConnectAnswer]) -> str:
     """Return the protocol with which the broker accepts us: MQTT 5, or 3.1.1 where it refuses that.
 
     Args:
@@ -220,7 +222,7 @@ def first_accepted(protocol: str, broker: Broker, attempt: Callable[[str], Answe
         UserError: the broker refuses the credentials.
         ConnectionError: it does not take us now.
     """
-    answer = Answer()
+    answer = ConnectAnswer()
     for candidate in ("5", "3.1.1") if protocol == "auto" else (protocol,):
         answer = attempt(candidate)
         if answer.accepted:

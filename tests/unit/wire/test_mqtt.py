@@ -17,7 +17,7 @@ from posture.errors import UserError
 from posture.runtime import Stop
 from posture.settings.table import Mqtt
 from posture.wire import mqtt
-from posture.wire.mqtt import Answer, Broker
+from posture.wire.mqtt import Broker, ConnectAnswer
 
 LONG_S = 20.0
 
@@ -30,7 +30,7 @@ def never() -> bool:
     return False
 
 
-def attempt(settings: Mqtt, protocol: str, *, keep_session: bool = False) -> tuple[paho.Client, Answer]:
+def attempt(settings: Mqtt, protocol: str, *, keep_session: bool = False) -> tuple[paho.Client, ConnectAnswer]:
     client = mqtt.make_client("client", protocol, settings, keep_session=keep_session)
     return client, mqtt.handshake(client, settings, session_expiry_s=60 if keep_session else 0, give_up=never)
 
@@ -97,7 +97,7 @@ def test_refused_credentials_are_a_users_error_that_names_their_settings(guarded
 
 def test_auto_takes_mqtt_3_1_1_where_the_broker_refuses_5_and_otherwise_says_why_it_was_not_taken() -> None:
     broker = Broker("pi", 1883, tls=False)
-    answers = {"5": Answer(refused="unsupported protocol version"), "3.1.1": Answer(accepted=True)}
+    answers = {"5": ConnectAnswer(refused="unsupported protocol version"), "3.1.1": ConnectAnswer(accepted=True)}
     assert mqtt.first_accepted("auto", broker, answers.__getitem__) == "3.1.1"
     with pytest.raises(ConnectionError, match="unsupported protocol version"):
         mqtt.first_accepted("5", broker, answers.__getitem__)
