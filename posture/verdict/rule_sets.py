@@ -7,7 +7,7 @@ The neck angle is not the craniovertebral angle, which needs the seventh cervica
 
 This is a posture monitor, not a medical device. On 59 labelled side views the thresholds here agree with the
 labels in about 0.8 of the cases. Near a threshold a single frame decides nothing (mean error against
-annotated key points: neck 6 degrees, body 3; bent forward 16 and 10), hence the smoothed state in state.py.
+annotated key points: neck 6 degrees, body 3; bent forward 16 and 10), hence the smoothed state in smoothing.py.
 No sizeable, licensed set of labelled side views is known to us, so nothing above about 0.85 can be shown.
 """
 

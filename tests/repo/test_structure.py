@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -118,3 +119,11 @@ def test_no_credential_and_no_shell_is_in_a_tracked_file() -> None:
         if name != "tests/repo/test_structure.py":
             assert "shell=True" not in text, name
             assert "pkill" not in text, name
+
+
+def test_a_file_that_the_package_speaks_of_is_there() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    there = {Path(name).name for name in listed.split()}
+    for path in sorted((ROOT / "posture").rglob("*.py")):
+        spoken_of = re.findall(r"(?<![\w/.*{-])(?:[\w-]+/)*([\w-]+\.(?:py|md))\b", path.read_text())
+        assert set(spoken_of) <= there, path.relative_to(ROOT)
