@@ -11,7 +11,6 @@ import socket
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
-from pathlib import Path
 
 from posture.analyzer.calibration import calibrate
 from posture.analyzer.pipeline import Pipeline
@@ -20,7 +19,7 @@ from posture.analyzer.progress import Progress
 from posture.analyzer.subscriber import Stream
 from posture.errors import UserError
 from posture.runtime import EXIT_OK, Stop, setup_logging
-from posture.settings import loading
+from posture.settings.flags import add_config_flag, settings_with_flags
 from posture.settings.paths import path_of
 from posture.settings.table import Database, Settings
 from posture.store.base import Store, StoreRefusedError, StoreUnavailableError
@@ -45,7 +44,7 @@ def main(pi_id: str, argv: Sequence[str] | None = None) -> int:
         UserError: settings, credentials or files are not as they must be.
     """
     parser = argparse.ArgumentParser(description=f"Analyse the posture in the pictures of camera {pi_id}.")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="settings (default: cluster.yaml here)")
+    add_config_flag(parser)
     parser.add_argument("--fail-fast", action="store_true", help="end if the broker or the store is away")
     parser.add_argument("--calibrate", action="store_true", help="record 6 s of sitting straight, then end")
     parser.add_argument("--debug", action="store_true", help="log more")
@@ -54,7 +53,7 @@ def main(pi_id: str, argv: Sequence[str] | None = None) -> int:
     sys.setswitchinterval(SWITCH_S)
     if hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(M_ARENA_MAX, ARENAS)
-    settings = loading.load(flags.config, os.environ)
+    settings = settings_with_flags(flags)
     stop = Stop()
     stop.install()
     if flags.calibrate:

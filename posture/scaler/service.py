@@ -69,7 +69,6 @@ class Service:
     """
 
     def __init__(self, settings: table.Settings, prometheus: Prometheus, balancer: Sequence[str] | None) -> None:
-        self.settings = settings
         self.stopping = asyncio.Event()
         self.ready = False
         self.loop = asyncio.get_running_loop()
