@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from posture.errors import FailedError, UserError
@@ -53,7 +54,7 @@ def stop_farm(work: TearDown, *, delete_scaledjobs: bool = False, clean: bool = 
     attempt(connect)
     if clean:
         for path in patched_files():
-            attempt(lambda path=path: work.remove_file(path))  # type: ignore[misc]
+            attempt(partial(work.remove_file, path))
     report(work, kept, failures)
     return EXIT_FAILED if failures else EXIT_OK
 

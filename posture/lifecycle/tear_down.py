@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from posture.errors import FailedError
@@ -59,7 +60,7 @@ class TearDown:
             if record is not None:
                 self._do(
                     f"stop the {name}, pid {record.pid}",
-                    lambda name=name: recorded_processes.stop(name, folder, SCALER_STOP_S),  # type: ignore[misc]
+                    partial(recorded_processes.stop, name, folder, SCALER_STOP_S),
                 )
 
     @property
@@ -144,10 +145,7 @@ class TearDown:
             if uid in asked or (kind is kinds.POD and "deletionTimestamp" in item["metadata"]):
                 continue
             asked.add(uid)
-            self._do(
-                f"delete {kind.name.lower()} {name_of(item)}",
-                lambda item=item, uid=uid: cluster.delete(kind, name_of(item), uid=uid),  # type: ignore[misc]
-            )
+            self._delete(cluster, kind, item)
 
     def _give_up(self, cluster: KubeClient, jobs: list[Object], pods: list[Object]) -> None:
         """Let go of what hangs on dead nodes; anything else that is still there is an error."""
@@ -163,8 +161,8 @@ class TearDown:
             # on a dead node the pods can't end, and a Foreground deletion would wait for them for ever
             self._do(
                 f"let job {name_of(job)} go, whose node is away",
-                lambda job=job: cluster.delete(  # type: ignore[misc]
-                    kinds.JOB, name_of(job), uid=job["metadata"]["uid"], propagation="Background"
+                partial(
+                    cluster.delete, kinds.JOB, name_of(job), uid=job["metadata"]["uid"], propagation="Background"
                 ),
             )
         for pod in pods:
@@ -222,7 +220,7 @@ class TearDown:
             if taint.is_tainted(node, farm):
                 self._do(
                     f"untaint node {name_of(node)}",
-                    lambda node=node: taint.remove(cluster, name_of(node), farm),  # type: ignore[misc]
+                    partial(taint.remove, cluster, name_of(node), farm),
                 )
 
     def remove_file(self, path: Path) -> None:
