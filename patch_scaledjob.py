@@ -26,6 +26,7 @@ from posture.manifests.scaled_job import Manifest
 from posture.runtime import EXIT_OK, run_script, setup_logging
 from posture.settings import loading, table
 from posture.settings.flags import add_config_flag, add_setting_flag, settings_with_flags
+from posture.usage.readings import Reading, UsageUnknownError
 
 log = logging.getLogger("patch_scaledjob")
 
@@ -120,6 +121,13 @@ def placed_before(source: Manifest, target: Path) -> str | None:
         return source.node
 
 
+def sample(settings: table.Settings) -> dict[str, Reading | UsageUnknownError]:
+    """Return node -> its usage, or why it is unknown."""
+    from posture.usage.prometheus import Prometheus  # noqa: PLC0415 - requests takes a quarter of the start-up
+
+    return Prometheus(settings.prometheus, settings.gpu_queries).sample()
+
+
 def patch(streams: Sequence[Manifest], nodes: Mapping[str, str], settings: table.Settings, image: str) -> None:
     """Set in each ScaledJob what the settings say, and its node.
 
@@ -163,13 +171,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     scaled_job.check_pace(streams, settings.scaler.stabilize_s)
     targets = {one.stream: flags.output_dir / f"patched-job-{one.stream}.yaml" for one in streams}
     log.info("%s, nodes: %s", settings.prometheus, ", ".join(settings.gpu_queries))
-    from posture.usage.prometheus import Prometheus  # noqa: PLC0415 - requests is slow to load, --help needs none
-
-    sampled = Prometheus(settings.prometheus, settings.gpu_queries).sample()
     plan = placement.place(
         {one.stream: placed_before(one, targets[one.stream]) for one in streams},
         {one.stream: str(one.node) for one in streams if one.pinned},
-        placement.qualifying(settings, sampled),
+        placement.qualifying(settings, sample(settings)),
         flags.seed,
     )
     print("\n".join(placement.table(plan.rows)))

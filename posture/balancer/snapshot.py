@@ -12,7 +12,8 @@ from posture.balancer.view import ClusterView
 from posture.balancer.watch import Watch
 from posture.kube.affinity import allows, with_node
 from posture.kube.objects import Node, Pod, ScaledJob
-from posture.kube.scheduling import free_of, requests_of, taint_texts, tolerates
+from posture.kube.resources import free_of, requests_of
+from posture.kube.taints import taint_texts, tolerates
 from posture.planning import model
 from posture.planning.ledger import Ledger
 from posture.planning.model import Phase, Snapshot

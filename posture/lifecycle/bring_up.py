@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from posture.kube import taint
+from posture.kube import master_taint, taints
 from posture.kube.client import FIELD_MANAGER, KubeClient
 from posture.kube.objects import ScaledJob
 from posture.lifecycle import container_images, placement
@@ -135,7 +135,7 @@ class Farm:
 
     def _taint_steps(self) -> Iterator[Step]:
         farm, master = self.settings.kubernetes.farm, self.settings.kubernetes.master
-        key = taint.key_of(farm)
+        key = taints.master_key(farm)
         for node in self.survey.nodes:
             has_it = any(item["key"] == key for item in node.taints)
             take_off = ["kubectl", "taint", "node", node.host, f"{key}-"]
@@ -143,13 +143,13 @@ class Farm:
                 yield Step(
                     f"untaint node {node.host}, which is no longer the master",
                     [take_off],
-                    partial(taint.remove, self.cluster, node.host, farm),
+                    partial(master_taint.remove, self.cluster, node.host, farm),
                 )
             elif node.host == master and not has_it:
                 yield Step(
                     f"taint node {master}",
-                    [["kubectl", "taint", "node", master, f"{key}=true:{taint.EFFECT}"]],
-                    partial(taint.add, self.cluster, master, farm),
+                    [["kubectl", "taint", "node", master, f"{key}=true:{master_taint.EFFECT}"]],
+                    partial(master_taint.add, self.cluster, master, farm),
                     shlex.join(take_off),
                 )
 

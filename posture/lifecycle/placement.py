@@ -12,9 +12,9 @@ from random import Random
 from typing import Any
 
 from posture.errors import FailedError
-from posture.kube import taint
+from posture.kube import taints
 from posture.kube.objects import Node
-from posture.kube.scheduling import taint_texts, tolerates
+from posture.kube.taints import taint_texts, tolerates
 from posture.planning.spread import even_spread
 from posture.settings.table import Settings
 from posture.usage.readings import Reading, UsageUnknownError
@@ -90,7 +90,7 @@ def _why_not(
         return "is not Ready"
     if node.cordoned:
         return "is cordoned"
-    ours = f"{taint.key_of(settings.kubernetes.farm)}="
+    ours = f"{taints.master_key(settings.kubernetes.farm)}="
     foreign = [text for text in taint_texts(node) if not text.startswith(ours)]
     barring = [text for text in foreign if not all(tolerates(each, text) for each in tolerations)]
     return f"has taint {barring[0]}, which not all streams tolerate" if barring else ""

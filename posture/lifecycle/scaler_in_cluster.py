@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 
 from posture.errors import FailedError
-from posture.kube import errors, kinds, labels, taint
+from posture.kube import errors, kinds, labels, taints
 from posture.kube.access import Right
 from posture.kube.client import KubeClient, Object
 from posture.kube.kinds import Kind
@@ -157,7 +157,7 @@ class InCluster:
             if part is not None:
                 part[labels.FARM] = self.farm
         for toleration in template["spec"].get("tolerations", []):
-            toleration["key"] = taint.key_of(self.farm)
+            toleration["key"] = taints.master_key(self.farm)
         return item
 
     def _apply(self, item: Object, what: str = EVERYTHING) -> None:

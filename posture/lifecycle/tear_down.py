@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from posture.errors import FailedError
-from posture.kube import errors, kinds, labels, objects, taint
+from posture.kube import errors, kinds, labels, master_taint, objects
 from posture.kube.client import KubeClient, Object
 from posture.kube.kinds import Kind
 from posture.kube.objects import name_of
@@ -217,10 +217,10 @@ class TearDown:
         """
         farm = self.settings.kubernetes.farm
         for node in cluster.list(kinds.NODE):
-            if taint.is_tainted(node, farm):
+            if master_taint.is_tainted(node, farm):
                 self._do(
                     f"untaint node {name_of(node)}",
-                    partial(taint.remove, cluster, name_of(node), farm),
+                    partial(master_taint.remove, cluster, name_of(node), farm),
                 )
 
     def remove_file(self, path: Path) -> None:

@@ -17,7 +17,7 @@ import yaml
 from kustomize_tool import render
 from servers import find_program, free_port
 
-from posture.kube import labels, taint
+from posture.kube import labels, taints
 from posture.kube.client import KubeClient
 from posture.lifecycle.scaler_in_cluster import InCluster
 from posture.settings import table
@@ -106,7 +106,7 @@ def test_a_farm_of_another_name_has_its_own_scaler_behind_the_service() -> None:
     template = deployment["spec"]["template"]
     assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
     assert deployment["spec"]["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
-    assert [item["key"] for item in template["spec"]["tolerations"]] == [taint.key_of("second")]
+    assert [item["key"] for item in template["spec"]["tolerations"]] == [taints.master_key("second")]
 
 
 def test_no_two_of_composes_services_build_one_image() -> None:
@@ -135,7 +135,7 @@ def test_the_scalers_pod_may_nothing_and_runs_beside_the_masters_taint() -> None
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert not container["securityContext"]["allowPrivilegeEscalation"]
     assert pod["enableServiceLinks"] is False
-    assert [item["key"] for item in pod["tolerations"]] == [taint.key_of(table.Kubernetes().farm)]
+    assert [item["key"] for item in pod["tolerations"]] == [taints.master_key(table.Kubernetes().farm)]
     known = {table.environment_name(section, name) for section, name, _ in table.all_settings()}
     patch = find("Deployment", WITH_TLS / "scaler.yaml")["spec"]["template"]["spec"]["containers"][0]
     assert {entry["name"] for entry in (*container["env"], *patch["env"])} <= known

@@ -1,4 +1,4 @@
-"""The planner's input, made from a reading of the cluster (snapshot.py, and kube/scheduling.py through it)."""
+"""The planner's input, made from a reading of the cluster: snapshot.py, kube/resources.py and kube/taints.py."""
 
 from __future__ import annotations
 

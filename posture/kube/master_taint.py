@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from posture.kube import errors, kinds
-
-if TYPE_CHECKING:  # the client takes 0.1 s to import, and patch_scaledjob.py needs only the key
-    from posture.kube.client import KubeClient, Object
+from posture.kube.client import KubeClient, Object
+from posture.kube.taints import master_key
 
 EFFECT = "NoSchedule"
 ATTEMPTS = 5
 
 
-def key_of(farm: str) -> str:
-    """Return the taint's key."""
-    return f"{farm}.posture-farm/master"
-
-
 def is_tainted(node: Object, farm: str) -> bool:
     """Return whether a node has this farm's taint."""
-    return any(taint["key"] == key_of(farm) for taint in _taints(node))
+    return any(taint["key"] == master_key(farm) for taint in _taints(node))
 
 
 def add(cluster: KubeClient, name: str, farm: str) -> bool:
@@ -33,7 +26,7 @@ def add(cluster: KubeClient, name: str, farm: str) -> bool:
     Raises:
         KubeError: the API server did not do it.
     """
-    ours = {"key": key_of(farm), "value": "true", "effect": EFFECT}
+    ours = {"key": master_key(farm), "value": "true", "effect": EFFECT}
     return _change(cluster, name, lambda taints: [*_without(taints, farm), ours])
 
 
@@ -73,4 +66,4 @@ def _taints(node: Object) -> list[Object]:
 
 
 def _without(taints: list[Object], farm: str) -> list[Object]:
-    return [taint for taint in taints if taint["key"] != key_of(farm)]
+    return [taint for taint in taints if taint["key"] != master_key(farm)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scripted_api import Answer, PatientClient, ScriptedServer, status
 
-from posture.kube import taint
+from posture.kube import master_taint
 
 OTHER = {"key": "other", "effect": "NoExecute"}
 OURS = {"key": "default.posture-farm/master", "value": "true", "effect": "NoSchedule"}
@@ -16,7 +16,7 @@ def node(*taints: dict[str, str]) -> Answer:
 
 def test_ours_is_added_beside_the_others_if_they_are_unchanged(server: ScriptedServer, farm: PatientClient) -> None:
     server.answers = [node(OTHER), node(OTHER, OURS)]
-    assert taint.add(farm.client, "master", "default")
+    assert master_taint.add(farm.client, "master", "default")
     assert server.requests[-1].body == [
         {"op": "test", "path": "/spec/taints", "value": [OTHER]},
         {"op": "add", "path": "/spec/taints", "value": [OTHER, OURS]},
@@ -25,7 +25,7 @@ def test_ours_is_added_beside_the_others_if_they_are_unchanged(server: ScriptedS
 
 def test_one_that_is_there_is_not_added_again(server: ScriptedServer, farm: PatientClient) -> None:
     server.answers = [node(OURS)]
-    assert not taint.add(farm.client, "master", "default")
+    assert not master_taint.add(farm.client, "master", "default")
     assert [request.method for request in server.requests] == ["GET"]
 
 
@@ -33,12 +33,12 @@ def test_the_list_is_read_again_when_somebody_else_has_changed_it(
     server: ScriptedServer, farm: PatientClient
 ) -> None:
     server.answers = [node(OURS), status(409, "changed"), node(OTHER, OURS), node(OTHER)]
-    assert taint.remove(farm.client, "master", "default")
+    assert master_taint.remove(farm.client, "master", "default")
     assert server.requests[-1].body[-1] == {"op": "add", "path": "/spec/taints", "value": [OTHER]}
 
 
 def test_another_farms_taint_stays(server: ScriptedServer, farm: PatientClient) -> None:
     server.answers = [node(OURS)]
-    assert not taint.remove(farm.client, "master", "another")
-    assert taint.is_tainted({"spec": {"taints": [OURS]}}, "default")
-    assert not taint.is_tainted({"spec": {"taints": [OURS]}}, "another")
+    assert not master_taint.remove(farm.client, "master", "another")
+    assert master_taint.is_tainted({"spec": {"taints": [OURS]}}, "default")
+    assert not master_taint.is_tainted({"spec": {"taints": [OURS]}}, "another")

@@ -1,0 +1,41 @@
+"""Resources of a pod and a node, as the Kubernetes scheduler counts them."""
+
+from __future__ import annotations
+
+import functools
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from lightkube.utils.quantity import parse_quantity
+
+from posture.kube.objects import Node
+
+
+def requests_of(pod_spec: Mapping[str, Any]) -> dict[str, float]:
+    """Return what the scheduler counts for a pod, resource -> amount: requests, or limits where there are none."""
+    total: dict[str, float] = defaultdict(float)
+    for container in pod_spec.get("containers") or []:
+        resources = container.get("resources") or {}
+        for name, amount in {**(resources.get("limits") or {}), **(resources.get("requests") or {})}.items():
+            total[name] += _quantity(str(amount))
+    return dict(total)
+
+
+def free_of(node: Node, used: Mapping[str, float]) -> dict[str, float]:
+    """Return what is left of a node's allocatable resources.
+
+    Args:
+        node: whose.
+        used: resource -> what pods on it have requested; resources that are missing are unused.
+    """
+    return {name: _quantity(amount) - used.get(name, 0.0) for name, amount in node.allocatable.items()}
+
+
+@functools.lru_cache(maxsize=4096)
+def _quantity(text: str) -> float:
+    """Return a quantity of the API as a number; an unreadable one counts as 0."""
+    try:
+        return float(parse_quantity(text) or 0)
+    except ValueError:
+        return 0.0
