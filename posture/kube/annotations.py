@@ -21,6 +21,11 @@ ALL_PATH = "/metadata/annotations"
 """JSON Pointer to all annotations of an object."""
 
 
+def is_pinned(present: Mapping[str, str] | None) -> bool:
+    """Return whether an object's annotations, None if it has none, pin its stream."""
+    return str((present or {}).get(PINNED, "")).lower() not in {"", "false", "no"}
+
+
 def path_of(name: str) -> str:
     """Return the JSON Pointer to one annotation."""
     return f"{ALL_PATH}/" + name.replace("~", "~0").replace("/", "~1")

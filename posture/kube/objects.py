@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from posture.kube.affinity import NODE_LABEL, node_of
-from posture.kube.annotations import PAUSED, PINNED
+from posture.kube.annotations import PAUSED, is_pinned
 from posture.kube.labels import SCALED_JOB, STREAM
 
 CANNOT_START = frozenset(
@@ -105,7 +105,7 @@ class ScaledJob:
     @property
     def pinned(self) -> bool:
         """Say whether a person wants the stream to stay where it is."""
-        return (self.annotations or {}).get(PINNED, "").lower() not in {"", "false", "no"}
+        return is_pinned(self.annotations)
 
 
 @dataclass(frozen=True)

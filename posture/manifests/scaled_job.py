@@ -11,7 +11,7 @@ from ruamel.yaml.nodes import Node
 
 from posture.errors import UserError
 from posture.kube import affinity, labels
-from posture.kube.annotations import PINNED
+from posture.kube.annotations import is_pinned
 from posture.kube.objects import DEFAULT_POLLING_S
 from posture.manifests import yaml_nodes
 from posture.manifests.checks import Key, find_mistakes
@@ -95,8 +95,7 @@ class Manifest:
     @property
     def pinned(self) -> bool:
         """Whether a person has said where it runs."""
-        said = str((self.get("metadata", "annotations") or {}).get(PINNED, ""))
-        return self.node is not None and said.lower() not in {"", "false", "no"}
+        return self.node is not None and is_pinned(self.get("metadata", "annotations"))
 
     @property
     def polling_interval_s(self) -> int:
