@@ -21,7 +21,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from posture.settings import loading, paths, table
-from posture.settings.flags import add_config_flag, add_setting_flag, settings_with_flags
+from posture.settings.flags import add_config_flag, add_setting_flag, config_arguments, settings_with_flags
 
 GPU_QUERIES = loading.GPU_QUERIES
 """Node -> instance and metric; edited in cluster.yaml."""
@@ -80,9 +80,7 @@ def balancer_command(flags: argparse.Namespace, settings: table.Settings) -> lis
     script = paths.path_of(settings.scaler.balancer_script)
     if not script.is_file():
         raise UserError(f"scaler.balancer_script: {script} is no file; accepted: a program, or --no-balancer")
-    command = [sys.executable, str(script)]
-    if flags.config:
-        command += ["--config", str(flags.config.resolve())]
+    command = [sys.executable, str(script), *config_arguments(flags.config)]
     return command + [flag for flag, given in (("--dry-run", flags.dry_run), ("--debug", flags.debug)) if given]
 
 

@@ -318,8 +318,7 @@ class Stream:
     @property
     def client_id(self) -> str:
         """Stable, so that the broker keeps the session; with the farm's prefix."""
-        prefix = self._settings.prefix.replace("/", "-")
-        return f"{prefix}-posture-{self.pi_id}" if prefix else f"posture-{self.pi_id}"
+        return f"{self._topics.client_id_prefix}posture-{self.pi_id}"
 
     def _status(self, state: str, why: str = "") -> dict[str, str]:
         status = {"state": state, "instance": self.instance, "started": self.started, **self._about}

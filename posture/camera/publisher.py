@@ -184,8 +184,7 @@ class Publisher:
         client: list[paho.Client] = []
 
         def attempt(protocol: str) -> mqtt.ConnectAnswer:
-            farm = f"{self._settings.prefix}/".replace("/", "-") if self._settings.prefix else ""
-            client_id = f"camera-{farm}{self._pi_id}-{self.boot_id}"
+            client_id = f"camera-{self._topics.client_id_prefix}{self._pi_id}-{self.boot_id}"
             client[:] = [mqtt.make_client(client_id, protocol, self._settings, keep_session=False)]
             client[0].on_message = self._on_message
             client[0].on_publish = self._on_publish

@@ -25,6 +25,7 @@ from posture.demo import summary
 from posture.errors import UserError
 from posture.runtime import ROOT, Stop
 from posture.settings import loading, paths
+from posture.settings.flags import config_arguments
 from posture.system.children import Child
 from posture.system.terminal import Screen
 from posture.wire.topics import Topics
@@ -138,7 +139,7 @@ class Run:
         # the embedded broker does not answer MQTT 5 at all, so "auto" would wait for the time-out first
         environ["POSTURE_MQTT_PROTOCOL"] = "3.1.1" if mosquitto is None else "auto"
         for pi_id in self.pi_ids:
-            command = [sys.executable, str(ROOT / ANALYZERS[pi_id]), *self._config_flag()]
+            command = [sys.executable, str(ROOT / ANALYZERS[pi_id]), *config_arguments(self.options.config)]
             self.analyzers[pi_id] = Child(f"analyzer-{pi_id}", command, self.folder, environ)
         view = StatusView(port)
         self._wait_until_online(view)
@@ -160,16 +161,14 @@ class Run:
         if self.broker is not None:
             self.broker.stop(10)
 
-    def _config_flag(self) -> list[str]:
-        return ["--config", str(self.options.config.resolve())] if self.options.config else []
-
     def _camera(self, pi_id: str, port: int) -> list[str]:
         options = self.options
         command = [
             sys.executable, str(ROOT / "publish_images.py"),
             "--pi-id", pi_id, "--source", options.source, "--broker", f"mqtt://127.0.0.1:{port}",
             "--fps", str(options.fps), "--tilt", str(TILT_DEG[pi_id]), "--loop",
-            "--spool", str(self.folder / "spool" / pi_id), "--drain", str(DRAIN_S), "--json", *self._config_flag(),
+            "--spool", str(self.folder / "spool" / pi_id), "--drain", str(DRAIN_S), "--json",
+            *config_arguments(self.options.config),
         ]  # fmt: skip
         return command if options.limit is None else [*command, "--limit", str(options.limit)]
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from posture.errors import FailedError
 from posture.runtime import ROOT, Stop
+from posture.settings.flags import config_arguments
 from posture.settings.table import Scaler
 from posture.system import recorded_processes
 from posture.system.addresses import split_listen
@@ -85,8 +86,7 @@ class LocalScaler:
 
     def command(self) -> list[str]:
         """Return the command line."""
-        flags = ["--config", str(self.config.resolve())] if self.config is not None else []
-        return [sys.executable, str(SCRIPT), *flags]
+        return [sys.executable, str(SCRIPT), *config_arguments(self.config)]
 
     def start(self, stop: Stop) -> None:
         """Start it in the place of the one that runs, if any: that one may be of an older version.

@@ -23,6 +23,11 @@ def add_config_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings (default: cluster.yaml here)")
 
 
+def config_arguments(config: Path | None) -> list[str]:
+    """Return what passes ``--config`` on to another program, which may run in another folder."""
+    return [] if config is None else ["--config", str(config.resolve())]
+
+
 def add_setting_flag(
     parser: argparse.ArgumentParser,
     flag: str,

@@ -1,4 +1,4 @@
-"""The MQTT topics of one stream."""
+"""The MQTT topics of one stream, and how the farm's prefix enters client ids."""
 
 from __future__ import annotations
 
@@ -51,6 +51,11 @@ class Topics:
     def alert(self) -> str:
         """Posture that has been bad for too long."""
         return self._of("posture/{}/alert")
+
+    @property
+    def client_id_prefix(self) -> str:
+        """The prefix and a dash, or nothing: it keeps the client ids of two farms on one broker apart."""
+        return self.prefix.replace("/", "-") + "-" if self.prefix else ""
 
     def _of(self, pattern: str) -> str:
         name = pattern.format(self.pi_id)

@@ -21,3 +21,8 @@ def test_topics_keep_their_deployed_names_after_the_farms_prefix(prefix: str) ->
             "posture/pi1/state", "posture/pi1/alert",
         )
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("prefix", "begins"), [("", ""), ("farm/a", "farm-a-")], ids=["no-prefix", "prefix"])
+def test_the_farms_prefix_keeps_client_ids_apart(prefix: str, begins: str) -> None:
+    assert Topics("pi1", prefix).client_id_prefix == begins
