@@ -37,7 +37,7 @@ class Fault:
         name: what it is, in words.
         happen: does it, and undoes what an operator would undo; takes the farm and a source of chance.
         within_s: every stream runs exactly once so long after that, at the latest.
-        clocks: stream -> by how many seconds its camera's clock is wrong.
+        clocks: stream -> by how many seconds its camera's clock is wrong at first.
     """
 
     name: str
@@ -263,6 +263,13 @@ def fault(happen: Callable[[RealFarm, random.Random], None], within_s: float, **
     return Fault(happen.__name__.replace("_", " "), happen, within_s, clocks)
 
 
+def camera_clock_steps(farm: RealFarm, _: random.Random) -> None:
+    """Forward by hours, back by a day, put right, and a minute ahead: after each step rows go on coming."""
+    for offset_s in (7200, -86400, 0, 60):
+        farm.cameras["pi2"].set_clock(offset_s)
+        farm.until_camera_clock("pi2", offset_s)
+
+
 FIRST_SIX = (
     fault(analyzer_killed, 90),
     fault(kubelet_stopped, 120),
@@ -286,4 +293,5 @@ OTHERS = (
     fault(postgres_full, 90),
     fault(network_cut, 120),
     fault(clock_wrong, 60, pi1=3600),
+    fault(camera_clock_steps, 60, pi2=0),
 )

@@ -43,6 +43,7 @@ from timeline import Timeline
 from watching import wait_for
 
 from posture.manifests import files as manifest_files
+from posture.system import files
 from posture.system.children import bound_to_us
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -166,10 +167,11 @@ class Usage:
 class Camera:
     """publish_images.py of one stream, with a spool."""
 
-    def __init__(self, stream: str, farm: RealFarm, *, clock_offset_s: int = 0) -> None:
+    def __init__(self, stream: str, farm: RealFarm, *, clock_offset_s: int | None = None) -> None:
         self.stream = stream
         folder = farm.folder / "cameras"
         folder.mkdir(exist_ok=True)
+        self._clock = folder / f"clock-{stream}"
         self.log = folder / f"{stream}-{time.monotonic_ns()}.log"
         self.output = self.log.with_suffix(".json")
         command = [
@@ -178,11 +180,18 @@ class Camera:
             "--broker", f"mqtt://127.0.0.1:{farm.mosquitto.port}", "--spool", str(folder / f"spool-{stream}"),
             "--receipt-timeout", "15", "--drain", str(WAIT_S),
         ]  # fmt: skip
-        environ = {**os.environ, **(wrong_clock(clock_offset_s) if clock_offset_s else {})}
+        environ = dict(os.environ)
+        if clock_offset_s is not None:
+            self.set_clock(clock_offset_s)
+            environ |= wrong_clock(self._clock)
         with self.log.open("wb") as log, self.output.open("wb") as output:
             self._process = subprocess.Popen(
                 bound_to_us(command), stdin=subprocess.DEVNULL, stdout=output, stderr=log, env=environ
             )
+
+    def set_clock(self, offset_s: int) -> None:
+        """Step its clock: from now on it is wrong by so many seconds. Needs one that was wrong from the start."""
+        files.replace(self._clock, f"{offset_s:+d}s\n".encode())
 
     def stop(self) -> None:
         """No more pictures; what waits is still sent."""
@@ -230,6 +239,8 @@ class RealFarm:
         self.timeline = Timeline(report, FACTORS, STREAMS)
         self.nodes: dict[str, RealNode] = {}
         self.accounts: list[tuple[str, list[Account]]] = []
+        self.cameras: dict[str, Camera] = {}
+        """Those that film."""
         self.lost_disks: set[str] = set()
         """Nodes that were lost with what was on their disks."""
         self._binaries = binaries
@@ -509,10 +520,11 @@ class RealFarm:
         Args:
             name: of what happens meanwhile.
             settle: waited for before the cameras stop.
-            offsets: stream -> by how many seconds its camera's clock is wrong.
+            offsets: stream -> by how many seconds its camera's clock is wrong at first.
         """
         began = time.time()
-        cameras = [Camera(stream, self, clock_offset_s=offsets.get(stream, 0)) for stream in STREAMS]
+        cameras = [Camera(stream, self, clock_offset_s=offsets.get(stream)) for stream in STREAMS]
+        self.cameras = {camera.stream: camera for camera in cameras}
         try:
             self.until_rows(began)
             yield
@@ -567,6 +579,20 @@ class RealFarm:
             return False
 
         wait_for(have_rows, timeout_s, look_s=0.5)
+
+    def until_camera_clock(self, stream: str, offset_s: int) -> None:
+        """Wait until a stream's newest row was captured by a clock that is wrong by so many seconds."""
+
+        def captured_by_it() -> bool:
+            with psycopg.connect(self.postgres.url) as db:
+                newest = db.execute(
+                    "SELECT extract(epoch FROM captured_time - analyzed_time) FROM posture_log "
+                    "WHERE pi_id = %s ORDER BY analyzed_time DESC LIMIT 1",
+                    (stream,),
+                ).fetchone()
+            return newest is not None and abs(float(newest[0]) - offset_s) < 20
+
+        wait_for(captured_by_it, WAIT_S, look_s=0.5)
 
     def where(self) -> dict[str, list[str]]:
         """Stream -> the nodes where a process of it runs."""
@@ -639,11 +665,11 @@ class RealFarm:
                     shutil.copyfile(path, target / f"{node.name}-{path.parent.parent.name}-{path.name}")
 
 
-def wrong_clock(offset_s: int) -> dict[str, str]:
-    """Environment variables of a program that takes the time for another one; its stopwatches go right."""
+def wrong_clock(offset: Path) -> dict[str, str]:
+    """Environment variables of a program whose clock is wrong by what a file says; its stopwatches go right."""
     (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
-    return {"LD_PRELOAD": str(library), "FAKETIME": f"{offset_s:+d}s", "DONT_FAKE_MONOTONIC": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1"}  # fmt: skip
+    return {"LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(offset), "FAKETIME_CACHE_DURATION": "1",
+            "DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}  # fmt: skip
 
 
 def is_ready_node(node: Any) -> bool:
