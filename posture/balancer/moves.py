@@ -21,7 +21,7 @@ from typing import Any
 from posture.balancer.open_move import OpenMove, open_move_text
 from posture.kube import kinds
 from posture.kube.affinity import with_node
-from posture.kube.annotations import HISTORY, MOVE, path_of, remove_operation, set_operations
+from posture.kube.annotations import HISTORY, MOVE, path_of, remove_operation, same_object, set_operations
 from posture.kube.client import KubeClient, Propagation
 from posture.kube.objects import Job, Pod, ScaledJob
 from posture.planning.model import Move
@@ -138,6 +138,7 @@ class Mover:
         affinity = with_node(scaled_job.pod_spec.get("affinity"), move.destination)
         operations: list[dict[str, Any]] = [
             # not the resourceVersion: KEDA changes it at every active poll
+            same_object(scaled_job.uid),
             {"op": "test", "path": "/metadata/generation", "value": scaled_job.generation},
             {"op": "add", "path": "/spec/jobTargetRef/template/spec/affinity", "value": affinity},
             *set_operations(scaled_job.annotations, {HISTORY: history, MOVE: opened.to_text()}),
@@ -175,6 +176,7 @@ class Mover:
 
     def _close(self, scaled_job: ScaledJob, history: str) -> None:
         operations: list[dict[str, Any]] = [
+            same_object(scaled_job.uid),
             {"op": "test", "path": path_of(MOVE), "value": open_move_text(scaled_job)},
             remove_operation(MOVE),
             *set_operations(scaled_job.annotations, {HISTORY: history}),
@@ -187,6 +189,5 @@ class Mover:
         Raises:
             KubeError: the API server did not do it.
         """
-        self._cluster.patch(
-            kinds.SCALED_JOB, scaled_job.name, set_operations(scaled_job.annotations, {HISTORY: history})
-        )
+        operations = [same_object(scaled_job.uid), *set_operations(scaled_job.annotations, {HISTORY: history})]
+        self._cluster.patch(kinds.SCALED_JOB, scaled_job.name, operations)

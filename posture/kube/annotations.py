@@ -31,6 +31,11 @@ def path_of(name: str) -> str:
     return f"{ALL_PATH}/" + name.replace("~", "~0").replace("/", "~1")
 
 
+def same_object(uid: str) -> dict[str, Any]:
+    """Return the operation of a JSON Patch that fails if the name is another object's by now."""
+    return {"op": "test", "path": "/metadata/uid", "value": uid}
+
+
 def set_operations(present: Mapping[str, str] | None, values: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return the operations of a JSON Patch that set annotations and leave all others as they are.
 

@@ -199,10 +199,26 @@ class KubeClient:
         )
 
     def apply(
-        self, kind: Kind, name: str, body: Object, namespace: str | None = None, force: bool = False
+        self,
+        kind: Kind,
+        name: str,
+        body: Object,
+        namespace: str | None = None,
+        *,
+        force: bool = False,
+        manager: str = FIELD_MANAGER,
     ) -> Object:
-        """Create or change an object by server-side apply; unknown fields are an error."""
-        query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict", "force": str(force).lower()}
+        """Create or change an object by server-side apply; unknown fields are an error.
+
+        Args:
+            kind: its kind.
+            name: its name.
+            body: what it is to be.
+            namespace: where it lives, if not in ours.
+            force: take over fields that somebody else has set; without it these are a ConflictError.
+            manager: who owns the fields from now on.
+        """
+        query = {"fieldManager": manager, "fieldValidation": "Strict", "force": str(force).lower()}
         return self._ask(
             "patch", "PATCH", kind, name, body=body, query=query, content="apply-patch+yaml", namespace=namespace
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from posture.kube import kinds
-from posture.kube.annotations import ALL_PATH, PAUSED, path_of, remove_operation
+from posture.kube.annotations import ALL_PATH, PAUSED, path_of, remove_operation, same_object
 from posture.kube.client import KubeClient, Object
 from posture.kube.objects import ScaledJob, name_of
 
@@ -25,12 +25,12 @@ def set_paused(cluster: KubeClient, scaled_job: Object, paused: bool) -> None:
         KubeError: the API server did not do it.
     """
     present = scaled_job["metadata"].get("annotations") or {}
-    operations: list[Object]
+    operations: list[Object] = [same_object(scaled_job["metadata"]["uid"])]
     if paused:
-        operations = [] if present else [{"op": "add", "path": ALL_PATH, "value": {}}]
+        operations += [] if present else [{"op": "add", "path": ALL_PATH, "value": {}}]
         operations.append({"op": "add", "path": path_of(PAUSED), "value": "true"})
     elif PAUSED in present:
-        operations = [remove_operation(PAUSED)]
+        operations.append(remove_operation(PAUSED))
     else:
         return
     cluster.patch(kinds.SCALED_JOB, name_of(scaled_job), operations)

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from posture.kube import master_taint, taints
-from posture.kube.client import FIELD_MANAGER, KubeClient
-from posture.kube.objects import ScaledJob
+from posture.errors import FailedError
+from posture.kube import labels, master_taint, ownership, taints
+from posture.kube.client import FIELD_MANAGER, KubeClient, Object
+from posture.kube.objects import ScaledJob, name_of
 from posture.lifecycle import container_images, placement
 from posture.lifecycle.placement import Placement
 from posture.lifecycle.preflight.findings import Survey
@@ -178,6 +179,9 @@ class Farm:
         for source in self.sources:
             manifest = Manifest(source.path, source.text())
             manifest.set_owner(kubernetes.namespace, kubernetes.farm)
+            if source.stream in self.survey.scaled_jobs:
+                # of before names carried the farm: under another one the stream would run twice
+                manifest.set(name_of(self.survey.scaled_jobs[source.stream]), "metadata", "name")
             manifest.set_environment(self.settings.pod_environment(source.stream))
             manifest.set_scaler_address(self.scaler_address)
             manifest.set_image(self.image_of(source.stream))
@@ -223,14 +227,27 @@ class Farm:
         for path in manifest_files.write({files[stream]: one.text() for stream, one in patched.items()}):
             print(f"    wrote {path.name}", flush=True)
 
+    def _written(self, path: Path) -> Object:
+        """Return a ScaledJob that was written for this farm.
+
+        Raises:
+            FailedError: another farm of this checkout has been placed since, and has written over it.
+            UserError: the file is not accepted.
+        """
+        body = manifest_files.load([path])[0].data()
+        owner, farm = body["metadata"]["labels"].get(labels.FARM), self.settings.kubernetes.farm
+        if owner != farm:
+            raise FailedError(f"{path}: is farm {owner}'s by now, not farm {farm}'s; use a checkout for each farm")
+        return body
+
     def _apply_step(self, source: Manifest, exists: bool) -> Step:
-        name = str(source.get("metadata", "name"))
+        name = str(self.patched({})[source.stream].get("metadata", "name"))
         path = self.files()[source.stream]
         namespace = self.settings.kubernetes.namespace
         return Step(
             f"{'unpause' if exists else 'apply'} scaledjob {name}",
             [self._apply_command(path)],
-            lambda: self.rollout.apply(manifest_files.load([path])[0].data()),
+            lambda: self.rollout.apply(self._written(path)),
             self.options.stop_command() if exists else f"kubectl -n {namespace} delete scaledjob {name}",
         )
 
@@ -245,7 +262,7 @@ class Farm:
         path = self.files()[source.stream]
 
         def upgrade() -> None:
-            self.rollout.apply(manifest_files.load([path])[0].data())
+            self.rollout.apply(self._written(path))
             self.rollout.replace_outdated(source.stream)
 
         return Step(
@@ -256,7 +273,8 @@ class Farm:
         )
 
     def _apply_command(self, path: Path) -> list[str]:
-        return ["kubectl", "apply", "--server-side", f"--field-manager={FIELD_MANAGER}", "-f", path.name]
+        manager = ownership.named_for(FIELD_MANAGER, self.settings.kubernetes.farm)
+        return ["kubectl", "apply", "--server-side", f"--field-manager={manager}", "-f", path.name]
 
     def _scaler_steps(self) -> Iterator[Step]:
         if self.options.in_cluster:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from posture.errors import FailedError
-from posture.kube import errors, kinds, labels
+from posture.kube import errors, kinds, labels, ownership
 from posture.kube.client import KubeClient, Object
 from posture.kube.objects import Job, Pod, ScaledJob, name_of
 from posture.kube.pausing import is_paused, set_paused
@@ -75,21 +75,17 @@ class Rollout:
         """Create or change one ScaledJob; one that exists keeps its affinity, and goes on if it was paused.
 
         Raises:
-            KubeError: the API server did not take it.
+            KubeError: the API server did not take it, or a ScaledJob of that name is not this farm's.
         """
         name = name_of(manifest)
         for attempt in range(1, ATTEMPTS + 1):
             body = with_revision(manifest)
-            try:
-                live: Object | None = self.cluster.get(kinds.SCALED_JOB, name)
-            except errors.NotFoundError:
-                live = None
+            live = ownership.find(self.cluster, kinds.SCALED_JOB, name, self.farm)
             if live is not None:
                 keep_affinity(body, live)
-                # the balancer may move the stream between our reading and our writing
-                body["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
             try:
-                applied = self.cluster.apply(kinds.SCALED_JOB, name, body, force=True)
+                # the balancer may move the stream between our reading and our writing: that is a conflict
+                applied = ownership.apply_to(self.cluster, kinds.SCALED_JOB, body, live, self.farm)
             except errors.ConflictError:
                 if attempt == ATTEMPTS:
                     raise

@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 
 from posture.errors import FailedError
-from posture.kube import errors, kinds, labels, taints
+from posture.kube import errors, kinds, labels, ownership, taints
 from posture.kube.access import Right
 from posture.kube.client import KubeClient, Object
 from posture.kube.kinds import Kind
@@ -65,25 +65,23 @@ class InCluster:
     config: Path | None = None
 
     @property
+    def name(self) -> str:
+        """The name of the Deployment, its Service, account and settings."""
+        return ownership.named_for(NAME, self.farm)
+
+    @property
     def address(self) -> str:
         """Where KEDA finds the scaler."""
-        return f"{NAME}.{self.cluster.namespace}.svc:{PORT}"
+        return f"{self.name}.{self.cluster.namespace}.svc:{PORT}"
 
     def is_set_up(self) -> bool:
         """Return whether the Deployment is there.
 
         Raises:
             KubeError: the API server did not answer.
-            FailedError: it is another farm's.
+            ForeignError: it is another farm's.
         """
-        try:
-            live = self.cluster.get(kinds.DEPLOYMENT, NAME)
-        except errors.NotFoundError:
-            return False
-        owner = (live["metadata"].get("labels") or {}).get(labels.FARM)
-        if owner != self.farm:
-            raise FailedError(f"deployment {NAME} in {self.cluster.namespace} is farm {owner}'s, not {self.farm}'s")
-        return True
+        return ownership.find(self.cluster, kinds.DEPLOYMENT, self.name, self.farm) is not None
 
     def rights(self, set_up: bool) -> Iterator[Right]:
         """Yield what must be allowed."""
@@ -102,14 +100,16 @@ class InCluster:
 
     def _ours(self, item: Object) -> Object:
         item = copy.deepcopy(item)
-        if KINDS[item["kind"]].namespaced:
+        namespaced = KINDS[item["kind"]].namespaced
+        if namespaced:
             item["metadata"]["namespace"] = self.cluster.namespace
-        else:
-            # each namespace's farm has its own: a binding names one account
-            item["metadata"]["name"] += f"-{self.cluster.namespace}"
-            if "roleRef" in item:
-                item["roleRef"]["name"] += f"-{self.cluster.namespace}"
+        # each farm of each namespace has its own: a binding names one account
+        suffix = "" if namespaced else f"-{self.cluster.namespace}"
+        for named in (item["metadata"], item.get("roleRef")):
+            if named is not None:
+                named["name"] = ownership.named_for(f"{named['name']}{suffix}", self.farm)
         for subject in item.get("subjects") or []:
+            subject["name"] = ownership.named_for(subject["name"], self.farm)
             subject["namespace"] = self.cluster.namespace
         if item["kind"] == "Service":
             item["spec"]["selector"][labels.FARM] = self.farm
@@ -126,7 +126,7 @@ class InCluster:
 
         Raises:
             KubeError: the API server did not do it.
-            FailedError: the Deployment is another farm's.
+            ForeignError: an object is another farm's; it is as it was.
         """
         settings, *rest = self.objects()
         (deployment,) = (item for item in rest if item["kind"] == kinds.DEPLOYMENT.name)
@@ -145,7 +145,11 @@ class InCluster:
             item = {
                 "apiVersion": item["apiVersion"],
                 "kind": item["kind"],
-                "metadata": {"name": NAME, "namespace": self.cluster.namespace},
+                "metadata": {
+                    "name": self.name,
+                    "namespace": self.cluster.namespace,
+                    "labels": {labels.FARM: self.farm},
+                },
                 "spec": {"template": {"metadata": {}, "spec": {"containers": [container]}}},
             }
         template = item["spec"]["template"]
@@ -158,15 +162,19 @@ class InCluster:
                 part[labels.FARM] = self.farm
         for toleration in template["spec"].get("tolerations", []):
             toleration["key"] = taints.master_key(self.farm)
+        if not partly:
+            template["spec"]["serviceAccountName"] = self.name
+            for volume in template["spec"]["volumes"]:
+                if "configMap" in volume:
+                    volume["configMap"]["name"] = self.name
         return item
 
     def _apply(self, item: Object, what: str = EVERYTHING) -> None:
         """Apply one object; one that is not there yet is marked as made by us, with what else is."""
-        kind, name = KINDS[item["kind"]], str(item["metadata"]["name"])
         live = self._live(item)
         if live is None or _mark(live):
             item["metadata"].setdefault("annotations", {})[MADE] = what
-        self.cluster.apply(kind, name, item, force=True)
+        ownership.apply(self.cluster, KINDS[item["kind"]], item, self.farm)
 
     def _live(self, item: Object) -> Object | None:
         try:
@@ -220,13 +228,13 @@ class InCluster:
             FailedError: it doesn't in time, or the stop was requested.
         """
         deadline = time.monotonic() + timeout_s
-        while not _is_available(self.cluster.get(kinds.DEPLOYMENT, NAME)):
+        while not _is_available(self.cluster.get(kinds.DEPLOYMENT, self.name)):
             if stop.requested:
-                raise FailedError(f"interrupted while waiting for deployment {NAME}")
+                raise FailedError(f"interrupted while waiting for deployment {self.name}")
             if time.monotonic() > deadline:
                 raise FailedError(
-                    f"deployment {NAME} is not available after {timeout_s:g} s; see "
-                    f"kubectl -n {self.cluster.namespace} describe deployment,pod -l app.kubernetes.io/name={NAME}"
+                    f"deployment {self.name} is not available after {timeout_s:g} s; see "
+                    f"kubectl -n {self.cluster.namespace} describe deployment,pod -l {labels.FARM}={self.farm}"
                 )
             stop.wait(LOOK_EVERY_S)
 
@@ -236,8 +244,8 @@ class InCluster:
         where = ["kubectl", "-n", self.cluster.namespace]
         return [
             ["kubectl", "apply", "-k", "deploy"],
-            [*where, "create", "configmap", NAME, f"--from-file=cluster.yaml={path}"],
-            [*where, "rollout", "status", f"deployment/{NAME}"],
+            [*where, "create", "configmap", self.name, f"--from-file=cluster.yaml={path}"],
+            [*where, "rollout", "status", f"deployment/{self.name}"],
         ]
 
 

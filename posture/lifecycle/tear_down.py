@@ -13,6 +13,7 @@ from pathlib import Path
 
 from posture.errors import FailedError
 from posture.kube import errors, kinds, labels, master_taint, objects
+from posture.kube.annotations import same_object
 from posture.kube.client import KubeClient, Object
 from posture.kube.kinds import Kind
 from posture.kube.objects import name_of
@@ -107,7 +108,9 @@ class TearDown:
         edit = {"op": "replace", "path": "/spec/replicas", "value": 0}
         self._do(
             f"scale deployment {name_of(deployment)} to 0",
-            lambda: cluster.patch(kinds.DEPLOYMENT, name_of(deployment), [edit]),
+            lambda: cluster.patch(
+                kinds.DEPLOYMENT, name_of(deployment), [same_object(deployment["metadata"]["uid"]), edit]
+            ),
         )
 
     def _pause(self, cluster: KubeClient, scaled_job: Object) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from ruamel.yaml.nodes import Node
 
 from posture.errors import UserError
-from posture.kube import affinity, labels
+from posture.kube import affinity, labels, ownership
 from posture.kube.annotations import is_pinned
 from posture.kube.objects import DEFAULT_POLLING_S
 from posture.manifests import yaml_nodes
@@ -20,6 +20,9 @@ from posture.settings.parsers import PI_ID
 POD = ("spec", "jobTargetRef", "template", "spec")
 CONTAINER = (*POD, "containers", 0)
 TRIGGER = ("spec", "triggers", 0)
+LONGEST_NAME = 63
+HOST_FOLDER = "/var/lib/posture-farm/"
+"""On the nodes, where farms keep pictures."""
 PACE_MARGIN_S = 10
 """For KEDA to notice that a Job has ended."""
 
@@ -132,12 +135,40 @@ class Manifest:
         self.set(address, *TRIGGER, "metadata", "scalerAddress")
 
     def set_owner(self, namespace: str, farm: str) -> None:
-        """Set the namespace, and the labels by which the farm knows its own."""
+        """Set namespace and name, the labels by which the farm knows its own, and its own folders on the nodes.
+
+        Raises:
+            UserError: with the farm's name in it, the ScaledJob's name is too long.
+        """
         self.set(namespace, "metadata", "namespace")
+        if not self._is_named_for(farm):
+            name = ownership.named_for(self.get("metadata", "name"), farm)
+            if len(name) > LONGEST_NAME:
+                at = f"{self.path}:{self.line('metadata', 'name')}: metadata.name"
+                raise UserError(
+                    f"{at}: {name!r}, which has kubernetes.farm in it, is too long; accepted: up to {LONGEST_NAME}"
+                )
+            self.set(name, "metadata", "name")
+            self._set_folders(farm)
         ours = {labels.PART_OF: labels.OURS, labels.FARM: farm, labels.STREAM: self.stream}
         for where in (("metadata", "labels"), ("spec", "jobTargetRef", "template", "metadata", "labels")):
             for name, value in ours.items():
                 self.set(value, *where, name)
+
+    def _is_named_for(self, farm: str) -> bool:
+        """Say whether this was done before: the file is one that was written for this farm."""
+        owner = self.get("metadata", "labels", labels.FARM)
+        return farm == ownership.DEFAULT_FARM or (
+            owner == farm and str(self.get("metadata", "name")).endswith(f"-{farm}")
+        )
+
+    def _set_folders(self, farm: str) -> None:
+        """Let a farm keep its pictures apart from other farms' on the same node."""
+        for index, volume in enumerate(self.get(*POD, "volumes") or []):
+            path = str((volume.get("hostPath") or {}).get("path", ""))
+            if path.startswith(HOST_FOLDER):
+                own = f"{HOST_FOLDER}{farm}/{path.removeprefix(HOST_FOLDER)}"
+                self.set(own, *POD, "volumes", index, "hostPath", "path")
 
     def _stream(self) -> str:
         """Return the stream's name: its label's, else its file's."""

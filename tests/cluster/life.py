@@ -234,7 +234,8 @@ class Checkout:
     @property
     def records(self) -> Path:
         """Where it keeps its pids."""
-        return self.folder / "run" / f"{self.namespace}.default"
+        farm = self.settings["kubernetes"].get("farm", "default")
+        return self.folder / "run" / f"{self.namespace}.{farm}"
 
 
 BY_ITSELF = {"Event", "IPAddress", "Endpoints", "EndpointSlice"}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from posture.errors import FailedError, UserError
+from posture.errors import UserError
 from posture.kube import access, errors, kinds, labels, objects
 from posture.kube.affinity import NODE_LABEL
 from posture.kube.client import KubeClient
 from posture.kube.kinds import Kind
 from posture.kube.objects import Node
+from posture.kube.ownership import ForeignError
 from posture.lifecycle.preflight.findings import Finding, Intent, Survey
 from posture.lifecycle.preflight.pods import check_needs
 from posture.settings.table import Settings
@@ -146,7 +147,7 @@ def _check_rights(intent: Intent, cluster: KubeClient, survey: Survey) -> Iterat
     if intent.in_cluster is not None:
         try:
             needed += intent.in_cluster.rights(intent.in_cluster.is_set_up())
-        except FailedError as error:
+        except ForeignError as error:
             yield Finding(str(error), "cluster.yaml: another kubernetes.namespace or kubernetes.farm")
     mend = "kubectl apply -k deploy   (as an administrator; the role posture-operator has what is needed)"
     for lacking in dict.fromkeys(access.missing(cluster, needed)):

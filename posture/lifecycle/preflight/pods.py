@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
-from posture.kube import errors, kinds
+from posture.kube import errors, kinds, labels, ownership
 from posture.kube.client import KubeClient, Object
 from posture.kube.kinds import Kind
 from posture.lifecycle.preflight.findings import Finding, Intent, Survey, pod_spec
@@ -30,6 +30,7 @@ def check_needs(intent: Intent, cluster: KubeClient, survey: Survey) -> Iterator
         except errors.NotFoundError:
             return None
 
+    yield from check_topics(intent, cluster, read)
     told: set[str] = set()
     for stream, manifest in intent.manifests.items():
         needs = (
@@ -166,12 +167,43 @@ def _held(holder: Object | None, key: str) -> str:
     return base64.b64decode(text).decode(errors="replace") if (holder or {}).get("kind") == "Secret" else text
 
 
+def check_topics(intent: Intent, cluster: KubeClient, read: Read) -> Iterator[Finding]:
+    """No other farm here reads the same stream of the same broker: each would take the other's frames away.
+
+    Args:
+        intent: what is about to be done.
+        cluster: where.
+        read: gets an object of the cluster.
+    """
+    try:
+        others = cluster.list(kinds.SCALED_JOB, {labels.STREAM: intent.manifests.keys()})
+    except errors.NotFoundError:
+        return  # without KEDA, which another finding says
+    for other in others:
+        owner, stream = (other["metadata"]["labels"].get(name) for name in (labels.FARM, labels.STREAM))
+        if owner == intent.settings.kubernetes.farm:
+            continue
+        topics = [
+            tuple(_value_of(name, item, read) for name in ("POSTURE_MQTT_URL", "POSTURE_MQTT_PREFIX"))
+            for item in (other, intent.manifests[stream])
+        ]
+        if topics[0] == topics[1]:
+            yield Finding(
+                f"stream {stream} is farm {owner}'s, too, at the same broker: its analyzers would share the frames",
+                "another mqtt.prefix for one of the farms in cluster.yaml, and for its cameras (--prefix)",
+                warning=True,  # of brokers that have one address and are two, nothing can be known here
+            )
+
+
 def check_manifests(intent: Intent, trial: KubeClient) -> Iterator[Finding]:
-    """The cluster accepts the ScaledJobs, as far as can be told without making them."""
+    """The cluster accepts the ScaledJobs, as far as can be told without making them; none is another farm's."""
+    farm = intent.settings.kubernetes.farm
     for manifest in intent.manifests.values():
         name = str(manifest["metadata"]["name"])
         try:
-            trial.apply(kinds.SCALED_JOB, name, manifest, force=True)
+            ownership.apply(trial, kinds.SCALED_JOB, manifest, farm)
+        except ownership.ForeignError as error:
+            yield Finding(str(error), "another metadata.name in its posture-job-*.yaml, or another kubernetes.farm")
         except (errors.NotFoundError, errors.RefusedError):
             return  # KEDA, the namespace or the right is missing, which another finding says
         except errors.KubeError as error:

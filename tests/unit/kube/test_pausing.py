@@ -44,7 +44,8 @@ def test_the_annotation_is_set_and_removed_and_nothing_else(
 ) -> None:
     server.answers = [Answer(200, {})]
     set_paused(farm.client, scaled_job(annotations), paused)
-    assert [request.body for request in server.requests] == [operations]
+    same = {"op": "test", "path": "/metadata/uid", "value": "u"}
+    assert [request.body for request in server.requests] == [[same, *operations]]
 
 
 def test_one_that_is_not_paused_is_not_changed(server: ScriptedServer, farm: PatientClient) -> None:

@@ -135,6 +135,33 @@ def test_owner_image_and_address_are_set_and_quotes_stay() -> None:
     assert 'scalerAddress: "192.0.2.1:50051"' in one.text()
 
 
+def test_name_and_folders_carry_the_farm_once_unless_it_is_the_default_one() -> None:
+    text = (ROOT / "posture-job-pi1.yaml").read_text()
+    default, north = manifest(text), manifest(text)
+    default.set_owner("cameras", "default")
+    north.set_owner("cameras", "north")
+    assert default.get("metadata", "name") == "posture-analyzer-scaledjob-pi1"
+    again = manifest(north.text())
+    again.set_owner("cameras", "north")
+    for one in (north, again):
+        assert one.get("metadata", "name") == "posture-analyzer-scaledjob-pi1-north"
+        volumes = one.data()["spec"]["jobTargetRef"]["template"]["spec"]["volumes"]
+        assert [volume["hostPath"]["path"] for volume in volumes if "hostPath" in volume] == [
+            "/var/lib/posture-farm/north/analyzed_images",
+            "/var/lib/posture-farm/north/quarantine",
+        ]
+
+
+def test_a_name_that_is_too_long_with_the_farm_in_it_is_refused() -> None:
+    one = manifest((ROOT / "posture-job-pi1.yaml").read_text())
+    before = one.text()
+    with pytest.raises(
+        UserError, match=r"posture-job-pi1\.yaml:7: metadata\.name: .*is too long; accepted: up to 63"
+    ):
+        one.set_owner("cameras", "n" * 40)
+    assert manifest(before).get("metadata", "name") == "posture-analyzer-scaledjob-pi1"
+
+
 def test_what_a_stream_needs_and_kedas_defaults_dont_give_is_added() -> None:
     data = manifest(SMALL).data()
     assert data["spec"]["rollout"] == {"strategy": "gradual", "propagationPolicy": "foreground"}
