@@ -1,8 +1,6 @@
 """A small client of the Kubernetes API: objects are plain dicts, as JSON has them, and errors say what to do.
 
-lightkube finds the cluster and the credentials (in-cluster, or a kubeconfig with tokens, certificates or a
-login program) and makes the connection. On top of it stand time-outs, paging, retries and an error that
-names verb and resource.
+It stands on httpx2, with time-outs, paging, retries, and errors that name verb and resource.
 
     with kube.connect(settings.kubernetes) as cluster:
         for job in cluster.list(kube.JOB, {"posture-farm/farm": "default"}):
@@ -17,22 +15,24 @@ from __future__ import annotations
 import email.utils
 import json
 import logging
-import os
 import ssl
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol
 
 import httpx2
-import yaml
-from lightkube.config import client_adapter
-from lightkube.config.kubeconfig import DEFAULT_KUBECONFIG, KubeConfig, SingleConfig
-from lightkube.core.exceptions import ConfigError
+import msgspec
+from lightkube.config import client_adapter, models
 
 from posture.errors import UserError
+from posture.kube import kubeconfig
+from posture.kube.credentials import Credentials, CredentialsError
 from posture.kube.errors import ConflictError, KubeError, NotFoundError, RefusedError, UnreachableError
 from posture.kube.kinds import Kind
+from posture.kube.kubeconfig import Target
 from posture.system.backoff import Backoff
 
 log = logging.getLogger(__name__)
@@ -80,36 +80,31 @@ def connect(settings: Cluster, *, dry_run: bool = False, wait: Callable[[float],
     Raises:
         UserError: there are no credentials, or they can't be read.
     """
-    config = _find_config(settings.context)
-    parameters = client_adapter.ConnectionParams(timeout=httpx2.Timeout(settings.timeout_s))
+    find = partial(kubeconfig.find, settings.context)
+    target = find()
+    cluster = target.cluster
     try:
-        http = client_adapter.Client(config, parameters)
-    except (ConfigError, OSError, ssl.SSLError, ValueError) as error:
-        raise UserError(f"kubeconfig: context {config.context_name!r}: {error}") from error
+        tls = _tls(target)
+        http = httpx2.Client(
+            base_url=cluster["server"],
+            verify=tls,
+            auth=Credentials(find, tls),
+            proxy=cluster.get("proxy-url") or None,
+            timeout=settings.timeout_s,
+        )
+    except (CredentialsError, ImportError, OSError, ValueError, httpx2.InvalidURL) as error:
+        raise UserError(f"{target.where}: {' '.join(str(error).split())}") from None
+    if cluster.get("tls-server-name"):
+        name = str(cluster["tls-server-name"])
+        http.event_hooks["request"] = [lambda request: request.extensions.update(sni_hostname=name)]
     return KubeClient(http, settings.namespace, dry_run=dry_run, wait=wait)
 
 
-def _find_config(context: str) -> SingleConfig:
-    path = os.environ.get("KUBECONFIG", DEFAULT_KUBECONFIG)
-    accepted = "accepted: KUBECONFIG names a readable kubeconfig file, or the script runs in a pod"
-    try:
-        found = KubeConfig.from_file(path) if context else KubeConfig.from_env()
-        config = found.get(context or None)
-    except ConfigError as error:
-        raise UserError(f"no Kubernetes credentials: {error}; {accepted}") from error
-    except (
-        KeyError,
-        TypeError,
-        AttributeError,
-        ValueError,
-        OSError,
-        yaml.YAMLError,
-    ) as error:
-        what = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(f"kubeconfig {path}: is not valid ({what}); {accepted}") from error
-    if config is None or config.user is None:
-        raise UserError(f"kubeconfig {path}: the context has no user; {accepted}")
-    return config
+def _tls(target: Target) -> ssl.SSLContext:
+    """Return how the server is known, and the certificate by which it knows us, if there is one."""
+    return client_adapter.verify_cluster(
+        msgspec.convert(target.cluster, models.Cluster), msgspec.convert(target.user, models.User), Path
+    )
 
 
 class KubeClient:
@@ -288,7 +283,7 @@ class KubeClient:
             except httpx2.RequestError as error:
                 failure = f"no answer from {request.url.host}:{request.url.port}: {error or type(error).__name__}"
                 again = method in {"GET", "DELETE"}
-            except ConfigError as error:
+            except CredentialsError as error:
                 raise RefusedError(f"{what}: {error}") from error
             else:
                 self._note_clock(response)

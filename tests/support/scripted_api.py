@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import ssl
 import threading
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,9 +34,13 @@ class Answer:
 
 
 class ScriptedServer:
-    """Gives its answers one after the other, the last one for ever; None closes the connection."""
+    """Gives its answers one after the other, the last one for ever; None closes the connection.
 
-    def __init__(self) -> None:
+    Args:
+        tls: speak TLS.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[Request] = []
         self.answers: list[Answer | None] = []
         server = self
@@ -51,6 +56,8 @@ class ScriptedServer:
 
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._http.daemon_threads = True
+        if tls is not None:
+            self._http.socket = tls.wrap_socket(self._http.socket, server_side=True)
         self.address = f"127.0.0.1:{self._http.server_address[1]}"
         threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
 
@@ -77,9 +84,9 @@ class ScriptedServer:
         handler.wfile.write(content)
 
 
-def write_kubeconfig(path: Path, address: str, **user: str) -> Path:
+def write_kubeconfig(path: Path, address: str, cluster: Mapping[str, Any] | None = None, **user: Any) -> Path:
     body = {
-        "clusters": [{"name": "one", "cluster": {"server": f"http://{address}"}}],
+        "clusters": [{"name": "one", "cluster": {"server": f"http://{address}", **(cluster or {})}}],
         "users": [{"name": "one", "user": user or {"token": "secret"}}],
         "contexts": [{"name": "one", "context": {"cluster": "one", "user": "one"}}],
         "current-context": "one",

@@ -13,7 +13,6 @@ import pytest
 from scripted_api import Answer, PatientClient, ScriptedServer, status, write_kubeconfig
 from servers import free_port
 
-from posture.errors import UserError
 from posture.kube import kinds
 from posture.kube.client import ATTEMPTS, Object, connect
 from posture.kube.errors import ConflictError, KubeError, NotFoundError, RefusedError, UnreachableError
@@ -192,31 +191,3 @@ def test_a_dry_run_asks_the_server_to_change_nothing(
         client.delete(kinds.JOB, "job")
         client.list(kinds.JOB)
     assert [request.query.get("dryRun") for request in server.requests] == ["All", None]
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        pytest.param(None, "not found", id="absent"),
-        pytest.param("{not yaml", "is not valid", id="not YAML"),
-        pytest.param("current-context: one\n", "is not valid", id="no clusters"),
-        pytest.param("just text\n", "is not valid", id="text"),
-    ],
-)
-def test_a_kubeconfig_that_cannot_be_used_is_a_clear_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, said: str
-) -> None:
-    path = tmp_path / "kubeconfig"
-    if content is not None:
-        path.write_text(content)
-    monkeypatch.setenv("KUBECONFIG", str(path))
-    with pytest.raises(UserError, match=said) as caught:
-        connect(table.Kubernetes())
-    assert str(path) in str(caught.value)
-    assert "accepted:" in str(caught.value)
-
-
-def test_an_unknown_context_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", "127.0.0.1:1")))
-    with pytest.raises(UserError, match="Context 'other' not found"):
-        connect(table.Kubernetes(context="other"))
