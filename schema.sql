@@ -49,10 +49,21 @@ $$;
 -- A policy for INSERT alone would not do for another role: ON CONFLICT DO NOTHING reads, too.
 ALTER TABLE posture_log ENABLE ROW LEVEL SECURITY;
 
+-- Row level security does not bind TRUNCATE, TRIGGER and REFERENCES, and Supabase grants all rights on a new table and
+-- function to the roles of the public key: here they have none. Grant again what a page of yours reads.
+REVOKE ALL ON posture_log FROM PUBLIC;
+REVOKE ALL ON FUNCTION posture_log_sequences FROM PUBLIC;
 DO $$
+DECLARE
+    public_role text;
 BEGIN
+    FOR public_role IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP
+        EXECUTE format('REVOKE ALL ON posture_log FROM %I', public_role);
+        EXECUTE format('REVOKE ALL ON FUNCTION posture_log_sequences FROM %I', public_role);
+    END LOOP;
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'service_role') THEN
         GRANT SELECT, INSERT, UPDATE, DELETE ON posture_log TO service_role;
+        GRANT EXECUTE ON FUNCTION posture_log_sequences TO service_role;
     END IF;
 END
 $$;

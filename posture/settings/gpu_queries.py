@@ -34,7 +34,7 @@ def parse_gpu_queries(leaves: list[Leaf], mistakes: list[str]) -> dict[str, GpuQ
         if len(key) == 1 and not value:
             continue
         if len(key) == 1 or len(key) > 3:
-            mistakes.append(f"{where}: {dotted}: {value!r} is not accepted; {shape}")
+            mistakes.append(f"{where}: {dotted}: {parsers.shown(value)} is not accepted; {shape}")
             continue
         node = key[1]
         if node not in entries and not parsers.NODE_NAME.fullmatch(node):
@@ -42,7 +42,7 @@ def parse_gpu_queries(leaves: list[Leaf], mistakes: list[str]) -> dict[str, GpuQ
                 f"{where}: GPU_QUERIES: {node!r} is no node's name; accepted: a-z, 0-9, - and ., up to 63"
             )
         if len(key) == 2 and value:
-            mistakes.append(f"{where}: {dotted}: {value!r} is not accepted; {shape}")
+            mistakes.append(f"{where}: {dotted}: {parsers.shown(value)} is not accepted; {shape}")
             continue
         entries.setdefault(node, {})
         places.setdefault(node, where)
@@ -61,7 +61,7 @@ def _parse_gpu_query(entry: dict[str, str], name: str, value: Any, where: str, m
     try:
         entry[name] = parse(value)
     except NotAcceptedError:
-        mistakes.append(f"{where}: {value!r} is not accepted; accepted: {accepted}")
+        mistakes.append(f"{where}: {parsers.shown(value)} is not accepted; accepted: {accepted}")
 
 
 def _whole_gpu_queries(

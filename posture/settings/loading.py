@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 from posture.errors import UserError
 from posture.runtime import ROOT
 from posture.settings.gpu_queries import GPU_QUERIES_VARIABLE, parse_gpu_queries
-from posture.settings.parsers import PI_ID, NotAcceptedError, did_you_mean
+from posture.settings.parsers import PI_ID, NotAcceptedError, did_you_mean, shown
 from posture.settings.table import SECTIONS, Balancer, Settings, all_settings, environment_name
 from posture.settings.yaml_leaves import Leaf, read_yaml
 
@@ -157,7 +157,7 @@ def _take_from_file(
 def _require_keys_below(where: str, key: tuple[str, ...], value: Any, section: str, mistakes: list[str]) -> None:
     """Report a value where the keys of a section are accepted; nothing at all is accepted, too."""
     if value:
-        mistakes.append(f"{where}: {'.'.join(key)}: {value!r} is not accepted; accepted: keys of {section}")
+        mistakes.append(f"{where}: {'.'.join(key)}: {shown(value)} is not accepted; accepted: keys of {section}")
 
 
 def _take_setting(
@@ -236,16 +236,18 @@ def _has_password(url: str) -> bool:
         parts = urlsplit(url)
     except ValueError:  # not a URL, but what was meant as a password may be in it
         return "@" in url
-    return parts.password is not None or "password" in parse_qs(parts.query)
+    # a password that holds a / or # which is not percent-encoded ends the address's first part
+    rest = f"{parts.path}{parts.query}{parts.fragment}"
+    return parts.password is not None or "@" in rest or "password" in parse_qs(parts.query)
 
 
 def _parse_into(target: dict[str, Any], name: str, entry: Any, value: Any, where: str, mistakes: list[str]) -> None:
     try:
         target[name] = entry.metadata["parse"](value)
     except NotAcceptedError as refusal:
-        shown = repr(value) if entry.metadata["shown"] else "the value"
+        said = shown(value) if entry.metadata["shown"] else "the value"
         reason = f"; {refusal}" if str(refusal) else ""
-        mistakes.append(f"{where}: {shown} is not accepted; accepted: {entry.metadata['accepted']}{reason}")
+        mistakes.append(f"{where}: {said} is not accepted; accepted: {entry.metadata['accepted']}{reason}")
 
 
 def _check_environment_names(environ: Mapping[str, str], mistakes: list[str]) -> None:

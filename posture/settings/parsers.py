@@ -28,6 +28,11 @@ class NotAcceptedError(Exception):
     """A parser does not accept a value. Its text, if any, says why; the caller knows file, key and line."""
 
 
+def shown(value: Any) -> str:
+    """Return a value for a message; not one that may be an address with a password, wherever it was put."""
+    return "the value" if "@" in str(value) else repr(value)
+
+
 def text(value: Any) -> str:
     """Accept any text, also the empty one."""
     if not isinstance(value, str):
@@ -49,16 +54,16 @@ def url(*schemes: str) -> Parser:
 
 def broker(value: Any) -> str:
     """Accept ``mqtt://host[:port]`` or ``mqtts://host[:port]``; user and password are other settings."""
+    if "@" in text(value):
+        raise NotAcceptedError("user and password belong into POSTURE_MQTT_USERNAME and POSTURE_MQTT_PASSWORD")
     try:
-        parts = urlsplit(text(value))
+        parts = urlsplit(value)
         port = parts.port
     except ValueError:  # unbalanced brackets, or a port that is no number up to 65535
         raise NotAcceptedError from None
     if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or parts.path not in ("", "/"):
         raise NotAcceptedError
-    if parts.username or parts.password:
-        raise NotAcceptedError("user and password belong into POSTURE_MQTT_USERNAME and POSTURE_MQTT_PASSWORD")
-    if port == 0 or parts.query:
+    if port == 0 or parts.query or parts.fragment:
         raise NotAcceptedError
     return str(value)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from posture.store.base import ACCEPTED_URLS, URL_SETTING, Store, StoreRefusedError
+from posture.system.addresses import origin
 
 
 def open_store(url: str, *, key: str | None = None, timeout_s: float = 10.0) -> Store:
@@ -28,7 +29,7 @@ def open_store(url: str, *, key: str | None = None, timeout_s: float = 10.0) -> 
     if scheme in ("https", "http") and colon:
         if not key:
             raise StoreRefusedError(
-                f"POSTURE_SUPABASE_KEY is not set; accepted: the secret key of the project at {_place(url)}"
+                f"POSTURE_SUPABASE_KEY is not set; accepted: the secret key of the project at {origin(url)}"
             )
         from posture.store.supabase import SupabaseStore  # noqa: PLC0415
 
@@ -36,14 +37,8 @@ def open_store(url: str, *, key: str | None = None, timeout_s: float = 10.0) -> 
     path = url.removeprefix("sqlite:///")
     if not path or "://" in path:
         raise StoreRefusedError(
-            f"{URL_SETTING}: {_place(url)!r} names no store that we know; accepted: {ACCEPTED_URLS}"
+            f"{URL_SETTING}: {origin(url)!r} names no store that we know; accepted: {ACCEPTED_URLS}"
         )
     from posture.store.sqlite import SqliteStore  # noqa: PLC0415
 
     return SqliteStore(Path(path), timeout_s)
-
-
-def _place(url: str) -> str:
-    """Return scheme and host of an address, without the secrets that it may hold."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.split('/')[0].rpartition('@')[2]}"

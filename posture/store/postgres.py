@@ -107,10 +107,14 @@ class PostgresStore(RemoteStore):
             parts = conninfo_to_dict(url)
             if not all(port.isdigit() for port in str(parts.get("port", 5432)).split(",")):
                 raise psycopg.ProgrammingError("port")
+            # the rest of a password that holds an @ or a / would be the host's or the database's name
+            if "@" in f"{parts.get('host', '')}{parts.get('dbname', '')}":
+                raise psycopg.ProgrammingError("password")
         except psycopg.ProgrammingError:
             # the library's text may hold the password
             raise StoreRefusedError(
-                f"{URL_SETTING} is no address that PostgreSQL's client understands; accepted: {ACCEPTED_URLS}"
+                f"{URL_SETTING} is no address that PostgreSQL's client understands; accepted: {ACCEPTED_URLS}; "
+                "@, : and / in a password are written %40, %3A and %2F"
             ) from None
         self._name = f"postgresql://{parts.get('host', '')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
         self._password = str(parts.get("password") or "")

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 from postgrest.exceptions import APIError
@@ -30,6 +29,7 @@ from posture.store.base import (
     key_of,
     same_attempt,
 )
+from posture.system.addresses import is_loopback, origin
 
 KEY_SETTING = "POSTURE_SUPABASE_KEY"
 SEQUENCES = f"{TABLE}_sequences"
@@ -61,8 +61,7 @@ class SupabaseStore(RemoteStore):
 
     def __init__(self, url: str, key: str, timeout_s: float) -> None:
         super().__init__()
-        parts = urlsplit(url)
-        self._name = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        self._name = origin(url)
         self._timeout_s = timeout_s
         self._status = 0
         self._error: dict[str, Any] = {}
@@ -75,6 +74,13 @@ class SupabaseStore(RemoteStore):
         try:
             if not key.isascii() or not key.isprintable():
                 raise SupabaseException("no key")
+            place = httpx.URL(url)
+            if place.scheme != "https" and not is_loopback(place.host):
+                self.close()
+                raise StoreRefusedError(
+                    f"{URL_SETTING}: {self._name} would get {KEY_SETTING} unencrypted; accepted: https://..., "
+                    "and http:// to this machine alone"
+                )
             self._client: Client = create_client(url, key, options)
         except (SupabaseException, ValueError, httpx.InvalidURL):
             self.close()

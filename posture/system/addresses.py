@@ -36,3 +36,13 @@ def is_loopback(host: str) -> bool:
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     return False
+
+
+def origin(url: str) -> str:
+    """Return scheme, host and port of a URL for a message, without the secrets that the rest of it may hold.
+
+    A password may hold ``@``, ``/``, ``?`` or ``#`` that should have been percent-encoded: whatever stands before
+    the last ``@`` is taken for one.
+    """
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{re.split('[/?#]', rest.rpartition('@')[2])[0]}"

@@ -128,6 +128,35 @@ def test_a_url_that_is_not_accepted_is_not_repeated_since_it_may_hold_a_password
     assert "postgresql://user@host/database" in said
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "images: {registry: 'u:hunter2@registry.example/farm'}",
+        "images: {registry: 'https://u:p@hunter2@registry.example'}",
+        "images: {tag: 'u:hunter2@h'}",
+        "mqtt: mqtt://u:hunter2@h",
+        "mqtt: {url: 'mqtt://u:12#hunter2@h'}",
+        "mqtt: {url: 'mqtt://u:12/hunter2@h'}",
+        "mqtt: {prefix: 'u:hunter2@h'}",
+        "database: {url: 'postgresql://u:pa/hunter2@h/d'}",
+        "database: {url: 'postgresql://u:p@hunter2@h/d'}",
+        "prometheus: {url: 'http://u:p@hunter2@h:9090'}",
+        "kubernetes: {master: 'u:hunter2@h'}",
+        "streams: {pi1: 'u:hunter2@h'}",
+        "GPU_QUERIES: 'u:hunter2@h'",
+        "GPU_QUERIES: {node-1: 'u:hunter2@h'}",
+        "GPU_QUERIES: {node-1: {instance: 'h:1', metric: 'u:hunter2@h'}}",
+    ],
+)
+def test_an_address_with_a_password_is_refused_and_not_repeated_wherever_it_is_put(
+    yaml_file: Path, text: str
+) -> None:
+    yaml_file.write_text(text)
+    (said,) = mistakes(yaml_file)
+    assert "hunter2" not in said
+    assert text.partition(":")[0] in said
+
+
 def test_secrets_are_not_in_what_is_logged_of_the_settings() -> None:
     environ = {"POSTURE_MQTT_PASSWORD": "hunter2", "POSTURE_SUPABASE_KEY": "hunter3"}
     settings = loading.load(None, environ)

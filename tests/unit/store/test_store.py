@@ -499,8 +499,32 @@ def test_a_wrong_key_is_refused_by_naming_the_setting_and_not_the_key(database: 
         open_store(server.url, key=f"{SECRET_KEY}\n").close()
 
 
-def test_the_public_key_reads_nothing_and_writes_nothing(database: str) -> None:
+def test_the_public_key_is_refused_at_the_start(database: str) -> None:
     with supabase_on(database) as server:
+        with pytest.raises(StoreRefusedError, match="POSTURE_SUPABASE_KEY"):
+            open_store(server.url, key=PUBLIC_KEY)
+        open_store(server.url, key=SECRET_KEY).close()
+
+
+@pytest.mark.parametrize("role", ["anon", "authenticated", "public"])
+def test_schema_sql_leaves_the_roles_of_the_public_key_no_right_at_all(role: str, database: str) -> None:
+    with contextlib.suppress(psycopg.errors.DuplicateObject):
+        apply(database, ROLES)
+    apply(database, GRANTS + SCHEMA)
+    # as a table of an older schema.sql has them
+    apply(database, f"GRANT ALL ON posture_log TO {role}; GRANT SELECT (pi_id) ON posture_log TO {role}")
+    apply(database, SCHEMA)
+    with psycopg.connect(database) as db:
+        rights = "SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER"
+        asked = "has_table_privilege(%(role)s, 'posture_log', %(rights)s)"
+        asked += ", has_any_column_privilege(%(role)s, 'posture_log', 'SELECT, INSERT, UPDATE, REFERENCES')"
+        asked += ", has_function_privilege(%(role)s, 'posture_log_sequences(text, text)', 'EXECUTE')"
+        assert db.execute(f"SELECT {asked}", {"role": role, "rights": rights}).fetchone() == (False,) * 3
+
+
+def test_row_level_security_hides_the_rows_where_somebody_grants_the_public_key_all_rights(database: str) -> None:
+    with supabase_on(database) as server:
+        apply(database, "GRANT ALL ON posture_log TO anon")
         secret, public = (open_store(server.url, key=key) for key in (SECRET_KEY, PUBLIC_KEY))
         secret.write([a_row(1)])
         assert public.counts("pi1") == {}
@@ -700,11 +724,27 @@ def test_supabase_gets_what_its_contract_asks_for_and_sends_only_ids_back(databa
 
 @pytest.mark.parametrize("url", ["mysql://root:hush@host/db", "sqlite://posture.db", "sqlite:///", "",
                                  "postgresql://farm:hush@host:port/db", "postgresql://farm:hush@host/db?nonsense=1",
-                                 "https://user:hush@"])  # fmt: skip
+                                 "https://user:hush@", "mysql://root:1234/hush@host/db", "mysql://root:1#hush@host",
+                                 "postgresql://farm:p@hush@host/db", "postgresql://farm:12/hush@host/db",
+                                 "postgresql://farm:p@@hush/hush@host:5432/db"])  # fmt: skip
 def test_an_address_of_no_store_is_refused_by_naming_the_setting_and_no_secret(url: str) -> None:
     with pytest.raises(StoreRefusedError, match="POSTURE_DATABASE_URL") as caught:
         open_store(url, key="hush" if url.startswith("https") else None)
     assert "hush" not in str(caught.value)
+
+
+def test_a_password_whose_signs_are_percent_encoded_is_taken_as_it_is(login: str, database: str) -> None:
+    apply(database, "ALTER ROLE analyzer PASSWORD 'p@:/?#%'; GRANT SELECT ON posture_log TO analyzer")
+    open_store(with_login(database, "p@:/?#%")).close()
+
+
+@pytest.mark.parametrize("url", ["http://supabase.example", "http://192.0.2.1:8000", "http://localhost.example",
+                                 "http://127.0.0.1@supabase.example", "http://supabase.example/@127.0.0.1",
+                                 "http://supabase.example#@localhost"])  # fmt: skip
+def test_a_supabase_key_never_goes_unencrypted_to_another_machine(url: str) -> None:
+    with pytest.raises(StoreRefusedError, match="unencrypted") as caught:
+        open_store(url, key=SECRET_KEY, timeout_s=0.5)
+    assert SECRET_KEY not in str(caught.value)
 
 
 def test_supabase_without_a_key_is_refused_by_naming_the_setting() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from posture.system.addresses import is_loopback, split_listen, without_port
+from posture.system.addresses import is_loopback, origin, split_listen, without_port
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,18 @@ def test_a_port_is_cut_off(address: str, host: str) -> None:
 )
 def test_loopback_is_told_from_other_hosts(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://host.example:80/path",
+        "http://user:hush@host.example:80",
+        "http://user:hu@sh@host.example:80/path?password=hush#hush",
+        "http://user:hu/sh@host.example:80/path",
+        "http://user:12#hush@host.example:80",
+        "http://user:?hush@host.example:80",
+    ],
+)
+def test_an_origin_is_scheme_host_and_port_without_any_part_of_a_password(url: str) -> None:
+    assert origin(url) == "http://host.example:80"
