@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     waiting.close()
     if publisher.source_error is not None:
         raise publisher.source_error
-    return EXIT_OK if all_gone and not waiting.dropped else EXIT_FAILED
+    return EXIT_OK if all_gone and not waiting.dropped and not waiting.set_aside else EXIT_FAILED
 
 
 def report(publisher: Publisher, waiting: Waiting, *, as_json: bool) -> None:
@@ -140,12 +140,17 @@ def report(publisher: Publisher, waiting: Waiting, *, as_json: bool) -> None:
             "acknowledged": publisher.acknowledged,
             "receipted": publisher.receipted,
             "dropped": waiting.dropped,
+            "set_aside": waiting.set_aside,
             "in_spool": len(waiting),
             "boot_id": publisher.boot_id,
         }
         print(json.dumps(result), flush=True)
     if waiting.dropped:
         print(f"{waiting.dropped} frames were dropped: the spool was full, or they were too old", file=sys.stderr)
+    if waiting.set_aside:
+        print(
+            f"{waiting.set_aside} frames were set aside: each ended the connection to the broker", file=sys.stderr
+        )
     if not len(waiting):
         return
     if isinstance(waiting, Spool):

@@ -22,6 +22,10 @@ class Account:
     """Counts since this analyzer started; ``missing`` is of every boot of the camera that it has met."""
 
     received: int = 0
+    malformed: int = 0
+    """Of these, messages that the MQTT library could not parse."""
+    passed_over: Counter[str] = field(default_factory=Counter)
+    """Kind -> messages that are no frames: retained, malformed on other topics, of foreign topics."""
     duplicate: int = 0
     rows: int = 0
     analyzed: int = 0
@@ -87,6 +91,8 @@ class Account:
         last = self._last_row
         return {
             "received": self.received,
+            "malformed": self.malformed,
+            "passed_over": dict(self.passed_over),
             "duplicate": self.duplicate,
             "rows": self.rows,
             "analyzed": self.analyzed,

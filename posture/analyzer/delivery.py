@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +21,8 @@ class Delivery:
     """0: sent with QoS 0, needs no acknowledgement."""
     connection: int
     """The number of the connection that delivered it."""
+    malformed: bool = False
+    """The MQTT library could not parse the message; payload is what could be read of it."""
 
 
 class Acknowledger(Protocol):
@@ -27,9 +30,11 @@ class Acknowledger(Protocol):
 
     Attributes:
         camera_frozen: set by the pipeline: the camera sends the same picture again and again.
+        passed_over: kind -> messages that were acknowledged without becoming frames.
     """
 
     camera_frozen: bool
+    passed_over: Counter[str]
 
     @property
     def outstanding(self) -> int:

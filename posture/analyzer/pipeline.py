@@ -63,7 +63,7 @@ class Pipeline:
         wake: Callable[[], None],
     ) -> None:
         options = settings.for_stream(topics.pi_id)
-        self.account = Account()
+        self.account = Account(passed_over=stream.passed_over)
         self._rule_set = options.rule_set
         self._pose = pose
         self._stream = stream
@@ -96,6 +96,7 @@ class Pipeline:
     def deliver(self, delivery: Delivery) -> None:
         """Take a frame from the stream."""
         self.account.received += 1
+        self.account.malformed += delivery.malformed
         self._arrived.put(delivery)
 
     def check(self) -> None:

@@ -14,9 +14,9 @@ import select
 import threading
 import time
 import uuid
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from enum import Enum
 from typing import Any
@@ -31,8 +31,10 @@ from posture.analyzer.takeover import Owner, is_superseded
 from posture.errors import UserError
 from posture.runtime import Stop
 from posture.settings.table import Mqtt
-from posture.system.backoff import Backoff
+from posture.system.untrusted import shown
 from posture.wire import mqtt
+from posture.wire.malformed import Client, Malformed
+from posture.wire.reconnecting import Reconnecting
 from posture.wire.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -43,7 +45,10 @@ DRAIN_S = 15.0
 """A stop waits at most this long for the frames in hand; half a pod's default grace period."""
 GOODBYE_S = 3.0
 """How long the broker may take to take our last words."""
-FIRST_RETRY_S, LAST_RETRY_S = 0.5, 10.0
+MOST_ENDED = 3
+"""Connections that may end over one message of ours, until it is dropped."""
+SAID_AT_MOST = 100
+"""Different lines about messages and refusals; their number is in somebody else's hands."""
 RECEIPTS_KEPT = 1000
 """Messages not yet taken by the broker; beyond it the oldest go: a lost receipt costs a re-sent frame."""
 
@@ -63,13 +68,17 @@ class Message:
     topic: str
     payload: bytes
     retain: bool = False
+    ended: int = 0
+    """Connections that ended soon, while the broker had not taken it."""
 
 
 @dataclass
 class _Connection:
-    client: paho.Client
+    client: Client
     number: int
     closed: str = ""
+    refused: str = ""
+    """Why the broker gives us no frames over it."""
     discarding: bool = False
     """What comes now is left to the next connection."""
     in_flight: dict[int, Message] = field(default_factory=dict)
@@ -125,6 +134,10 @@ class Stream:
         self._last_frame = time.monotonic()
         self._frame_seen = False
         self._camera_said = ""
+        self.passed_over: Counter[str] = Counter()
+        self._retains = True
+        self._said: set[str] = set()
+        self._reconnecting = Reconnecting()
 
     # Called by the pipeline, from any thread.
 
@@ -171,7 +184,6 @@ class Stream:
         Raises:
             UserError: the broker refuses our credentials, or can't be reached and ``fail_fast`` is set.
         """
-        retry = Backoff(FIRST_RETRY_S, LAST_RETRY_S, jitter=0.2)
         while not self._stop.requested:
             check()
             if self._held_since is not None:
@@ -186,18 +198,24 @@ class Stream:
             except OSError as error:
                 if self._fail_fast:
                     raise UserError(f"broker {self._broker}: {mqtt.explain(error)}") from None
-                pause_s = retry.next_s()
-                log.warning("broker %s: %s; next try in %.1f s", self._broker, mqtt.explain(error), pause_s)
-                self._stop.wait(pause_s)
+                self._pause(mqtt.explain(error))
                 continue
-            retry.reset()
+            self._reconnecting.connected()
             self._serve(connection, check)
             if self._stop.requested and not connection.closed:
                 self._drain(connection, check, drain)
                 self._say_offline(connection, "stopped")
                 return Ending.STOPPED
+            if self._held_since is None:
+                self._pause(connection.refused or f"connection lost: {connection.closed}")
         self._drain(None, check, drain)
         return Ending.STOPPED
+
+    def _pause(self, why: str) -> None:
+        """Say why there is no connection, and wait before the next one."""
+        pause_s = self._reconnecting.pause_s()
+        log.warning("broker %s: %s; next try in %.1f s", self._broker, why, pause_s)
+        self._stop.wait(pause_s)
 
     def _serve(self, connection: _Connection, check: Callable[[], None]) -> None:
         """Read, acknowledge and publish until the connection ends, the stop comes, or the store stays away."""
@@ -208,10 +226,13 @@ class Stream:
                 log.warning("the store stays away: disconnecting; frames wait in the broker")
                 self._say_offline(connection, "waiting for the store")
                 return
+            if connection.refused:
+                self._say_offline(connection, "refused")
+                if self._fail_fast:
+                    raise UserError(f"broker {self._broker}: {connection.refused}")
+                return
             self._say_camera()
             self._pump(connection, read=self._has_room(), timeout_s=0.5)
-        if connection.closed:
-            log.warning("connection to %s lost: %s", self._broker, connection.closed)
 
     def _pump(self, connection: _Connection, *, read: bool, timeout_s: float) -> bool:
         """One turn of the network loop; return whether there was something to read."""
@@ -228,7 +249,8 @@ class Stream:
             self._outbox.clear()
         # receipts first: a frame that is acknowledged never comes again, so its receipt must be out before
         for message in messages:
-            sent = connection.client.publish(message.topic, message.payload, qos=1, retain=message.retain)
+            retain = message.retain and self._retains
+            sent = connection.client.publish(message.topic, message.payload, qos=1, retain=retain)
             connection.in_flight[sent.mid] = message
         for delivery in acknowledge:
             if delivery.packet_id and delivery.connection == connection.number:
@@ -291,6 +313,9 @@ class Stream:
                 give_up=lambda: self._stop.requested,
             )
             self.session_present = answer.session_present
+            if self._retains and not answer.retains:
+                self._say_once(f"broker {self._broker} retains no messages: who subscribes later learns no state")
+            self._retains = answer.retains
             return answer
 
         self._protocol = mqtt.first_accepted(self._protocol, self._broker, attempt)
@@ -308,11 +333,13 @@ class Stream:
         client = mqtt.make_client(self.client_id, protocol, self._settings, keep_session=True)
         client.manual_ack_set(True)
         offline = json.dumps(self._status("offline", "connection lost"), separators=(",", ":"))
-        client.will_set(self._topics.status, offline, qos=1, retain=True)
+        client.will_set(self._topics.status, offline, qos=1, retain=self._retains)
         connection = _Connection(client, self.connects + 1)
-        client.on_disconnect = lambda *args: self._on_disconnect(connection, args[3])
+        client.on_disconnect = lambda *args: self._on_disconnect(connection, args[3], args[4])
+        client.on_subscribe = lambda *args: self._on_subscribe(connection, args[3])
+        client.on_malformed = lambda message: self._on_malformed(connection, message, deliver)
         client.on_message = lambda _c, _u, message: self._on_message(connection, message, deliver)
-        client.on_publish = lambda *args: self._on_publish(connection, args[2])
+        client.on_publish = lambda *args: self._on_publish(connection, args[2], args[3])
         return connection
 
     @property
@@ -324,34 +351,90 @@ class Stream:
         status = {"state": state, "instance": self.instance, "started": self.started, **self._about}
         return {**status, "why": why} if why else status
 
-    def _on_disconnect(self, connection: _Connection, reason: ReasonCode) -> None:
-        connection.closed = connection.closed or str(reason)
+    def _on_disconnect(self, connection: _Connection, reason: ReasonCode, properties: Properties | None) -> None:
+        connection.closed = (
+            connection.closed or connection.client.protocol_error or mqtt.reason_text(reason, properties)
+        )
         # the broker may not have taken these: they go out again with the next connection
+        again = list(connection.in_flight.values())
+        if not self._reconnecting.steady:
+            again = [replace(message, ended=message.ended + 1) for message in again]
+            for message in again:
+                if message.ended >= MOST_ENDED:
+                    log.error("%d connections ended over a message for %s; dropped", message.ended, message.topic)
+            again = [message for message in again if message.ended < MOST_ENDED]
         with self._lock:
-            self._outbox = deque((*connection.in_flight.values(), *self._outbox), maxlen=RECEIPTS_KEPT)
+            self._outbox = deque((*again, *self._outbox), maxlen=RECEIPTS_KEPT)
         connection.in_flight.clear()
 
-    @staticmethod
-    def _on_publish(connection: _Connection, packet_id: int) -> None:
-        connection.in_flight.pop(packet_id, None)
+    def _on_publish(self, connection: _Connection, packet_id: int, reason: ReasonCode) -> None:
+        message = connection.in_flight.pop(packet_id, None)
+        if message is not None and reason.is_failure:
+            self._say_once(f"broker {self._broker} refuses messages for {message.topic}: {reason}")
+
+    def _on_subscribe(self, connection: _Connection, reasons: Sequence[ReasonCode]) -> None:
+        connection.refused = "".join(mqtt.refused_subscriptions([self._topics.images], reasons))
+        if not connection.refused and any(reason.value == 0 for reason in reasons):
+            self._say_once(
+                f"broker {self._broker} gives {self._topics.images} with QoS 0 only: what it can't deliver is lost"
+            )
+
+    def _say_once(self, line: str) -> None:
+        if line not in self._said and len(self._said) < SAID_AT_MOST:
+            self._said.add(line)
+            log.warning("%s", line)
+
+    def _on_malformed(
+        self, connection: _Connection, message: Malformed, deliver: Callable[[Delivery], None]
+    ) -> None:
+        if message.topic != self._topics.images or message.retain:
+            self._pass_over("malformed", f"{message}; it is passed over")
+            connection.client.let_go(message)
+            return
+        self._say_once(f"{message}; it is taken without properties")
+        self._take(connection, message.payload, {}, message.packet_id, deliver, malformed=True)
 
     def _on_message(
         self, connection: _Connection, message: paho.MQTTMessage, deliver: Callable[[Delivery], None]
     ) -> None:
         if message.topic != self._topics.images:
-            # not what we subscribed to: some brokers send everybody's retained messages to a client that connects
+            # some brokers send everybody's retained messages to a client that connects
+            self._pass_over("foreign", f"message on {shown(message.topic)}, to which nobody here has subscribed")
             connection.client.ack(message.mid, message.qos)
             return
+        if message.retain:
+            self._pass_over(
+                "retained", f"retained message on {message.topic}: old, and no sign of life; passed over"
+            )
+            connection.client.ack(message.mid, message.qos)
+            return
+        packet_id = message.mid if message.qos else 0
+        self._take(connection, bytes(message.payload), _user_properties(message.properties), packet_id, deliver)
+
+    def _pass_over(self, kind: str, line: str) -> None:
+        self.passed_over[kind] += 1
+        self._say_once(line)
+
+    def _take(
+        self,
+        connection: _Connection,
+        payload: bytes,
+        properties: Mapping[str, str],
+        packet_id: int,
+        deliver: Callable[[Delivery], None],
+        *,
+        malformed: bool = False,
+    ) -> None:
         if connection.discarding:
             return
-        payload = bytes(message.payload)
         delivery = Delivery(
             payload=payload,
-            properties=_user_properties(message.properties),
+            properties=properties,
             received_at=datetime.now(timezone.utc),
             monotonic=time.monotonic(),
-            packet_id=message.mid if message.qos else 0,
+            packet_id=packet_id,
             connection=connection.number,
+            malformed=malformed,
         )
         with self._lock:
             self._outstanding_frames += 1

@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -17,19 +17,21 @@ from paho.mqtt import client as paho
 from paho.mqtt.reasoncodes import ReasonCode
 
 from posture.camera.spool import Waiting
+from posture.camera.suspects import MOST_ENDED, Suspects
 from posture.errors import UserError
 from posture.runtime import Stop
 from posture.settings.table import Mqtt
 from posture.system.backoff import Backoff
 from posture.wire import mqtt
 from posture.wire.frame import Identity, stamp
+from posture.wire.malformed import Client
+from posture.wire.reconnecting import Reconnecting
 from posture.wire.topics import Topics
 
 log = logging.getLogger(__name__)
 
 WINDOW = 50
 """Frames in flight without a receipt; the others wait in the spool, which bounds how many are resent."""
-FIRST_RETRY_S, LAST_RETRY_S = 0.5, 10.0
 LAST_RESEND_S = 600.0
 NOBODY_SUBSCRIBES = 0x10
 """PUBACK reason code of MQTT 5: no matching subscribers."""
@@ -72,7 +74,8 @@ class Publisher:
         self._receipts, self._fail_fast = receipts, fail_fast
         self._broker = mqtt.parse_broker(settings.url)
         self._resend = Backoff(receipt_timeout_s, LAST_RESEND_S)
-        self._connect_at, self._retry = 0.0, Backoff(FIRST_RETRY_S, LAST_RETRY_S, jitter=0.2)
+        self._connect_at, self._reconnecting = 0.0, Reconnecting()
+        self._suspects = Suspects()
         self._deadline = math.inf
         self._topics = Topics(pi_id, settings.prefix)
         self._analyzer = ""
@@ -80,7 +83,7 @@ class Publisher:
         self._lock = threading.Lock()
         self._unsent = deque(waiting.ids())
         # state of the current connection
-        self._client: paho.Client | None = None
+        self._client: Client | None = None
         self._answer = mqtt.ConnectAnswer()
         self._sent_at: dict[str, float] = {}
         self._unacknowledged: dict[int, str] = {}
@@ -176,19 +179,33 @@ class Publisher:
             mqtt.turn(self._client, self._stop, timeout_s=seconds)
 
     def _on_lost(self, why: str) -> None:
-        if self._client is not None:
-            log.warning("connection to %s lost: %s", self._broker, why)
-            self._client = None
+        if self._client is None:
+            return
+        self._client = None
+        for frame_id in self._suspects.connection_ended(
+            set(self._unacknowledged.values()), steady=self._reconnecting.steady
+        ):
+            log.error("frame %s has ended the connection %d times; it is set aside", frame_id, MOST_ENDED)
+            self._waiting.put_aside(frame_id)
+        self._pause(f"connection lost: {why}")
+
+    def _pause(self, why: str) -> None:
+        pause_s = self._reconnecting.pause_s()
+        log.warning("broker %s: %s; next try in %.1f s", self._broker, why, pause_s)
+        self._connect_at = time.monotonic() + pause_s
 
     def _connect(self) -> None:
-        client: list[paho.Client] = []
+        client: list[Client] = []
 
         def attempt(protocol: str) -> mqtt.ConnectAnswer:
             client_id = f"camera-{self._topics.client_id_prefix}{self._pi_id}-{self.boot_id}"
             client[:] = [mqtt.make_client(client_id, protocol, self._settings, keep_session=False)]
             client[0].on_message = self._on_message
             client[0].on_publish = self._on_publish
-            client[0].on_disconnect = lambda *args: self._on_lost(str(args[3]))
+            client[0].on_disconnect = lambda *args: self._on_lost(
+                client[0].protocol_error or mqtt.reason_text(args[3], args[4])
+            )
+            client[0].on_subscribe = self._on_subscribe
             self._answer = mqtt.handshake(client[0], self._settings, session_expiry_s=0, give_up=self._given_up)
             return self._answer
 
@@ -199,23 +216,22 @@ class Publisher:
                 return
             if self._fail_fast:
                 raise UserError(f"broker {self._broker}: {mqtt.explain(error)}") from None
-            pause_s = self._retry.next_s()
-            log.warning("broker %s: %s; next try in %.1f s", self._broker, mqtt.explain(error), pause_s)
-            self._connect_at = time.monotonic() + pause_s
+            self._pause(mqtt.explain(error))
             return
-        self._retry.reset()
+        self._reconnecting.connected()
         log.info("connected to %s with MQTT %s", self._broker, protocol)
         if self._receipts:
-            topics = [self._topics.committed, self._topics.status]
-            client[0].subscribe([(topic, 1) for topic in topics])
+            client[0].subscribe([(topic, 1) for topic in self._receipt_topics])
         # frames and receipts of the old connection may be lost: send all waiting frames again
         with self._lock:
-            self._unsent = deque(self._waiting.ids())
-            self._sent_before.intersection_update(self._unsent)
+            waiting = self._waiting.ids()
+            self._suspects.forget_all_but(waiting)
+            self._unsent = deque(self._suspects.last(waiting))
+            self._sent_before.intersection_update(waiting)
         self._sent_at, self._unacknowledged, self._unheard, self._said = {}, {}, set(), set()
         self._client = client[0]
 
-    def _send(self, client: paho.Client) -> None:
+    def _send(self, client: Client) -> None:
         now = time.monotonic()
         # frames that the spool has dropped must not occupy the window
         self._sent_at = {name: at for name, at in self._sent_at.items() if name in self._waiting}
@@ -224,7 +240,8 @@ class Publisher:
             # they may be queued in the broker: resending at the same rate would fill it
             self._resend.next_s()
         self._send_again(overdue)
-        room = min(WINDOW - len(self._sent_at), self._answer.receive_maximum - len(self._unacknowledged))
+        window = 1 if self._suspects.cautious else self._answer.receive_maximum
+        room = min(WINDOW - len(self._sent_at), window - len(self._unacknowledged))
         while room > 0 and self._client is client:
             with self._lock:
                 if not self._unsent:
@@ -240,7 +257,7 @@ class Publisher:
         with self._lock:
             self._unsent.extendleft(reversed(names))
 
-    def _publish(self, client: paho.Client, frame_id: str) -> bool:
+    def _publish(self, client: Client, frame_id: str) -> bool:
         jpeg = self._waiting.read(frame_id)
         if jpeg is None:
             return False
@@ -262,6 +279,7 @@ class Publisher:
         frame_id = self._unacknowledged.pop(packet_id, None)
         if frame_id is None:
             return
+        self._suspects.answered(frame_id)
         if reason.is_failure:
             self._say_once(f"broker {self._broker} refuses frames for {self._topics.images}: {reason}")
             return
@@ -276,6 +294,16 @@ class Publisher:
         if line not in self._said:
             self._said.add(line)
             log.warning("%s", line)
+
+    @property
+    def _receipt_topics(self) -> list[str]:
+        return [self._topics.committed, self._topics.status]
+
+    def _on_subscribe(
+        self, _client: paho.Client, _data: object, _id: int, reasons: Sequence[ReasonCode], _properties: object
+    ) -> None:
+        for line in mqtt.refused_subscriptions(self._receipt_topics, reasons):
+            self._say_once(f"broker {self._broker} {line}: frames wait in the spool for receipts that won't come")
 
     def _on_message(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
         if not message.payload:  # a retained status that was cleared

@@ -15,7 +15,8 @@ from posture.errors import UserError
 from posture.system import files
 from posture.wire.frame import identify, safe_name
 
-SUFFIX, TEMPORARY = ".jpg", ".writing"
+SUFFIX, TEMPORARY, ASIDE = ".jpg", ".writing", ".set-aside"
+KEPT_ASIDE = 20
 HEAD_BYTES = 16_384
 """The JPEG comment with the frame's id is within these first bytes, so that a large spool is scanned quickly."""
 
@@ -37,7 +38,7 @@ class Waiting(ABC):
     """
 
     def __init__(self, max_bytes: int, max_age_s: float) -> None:
-        self.dropped = 0
+        self.dropped = self.set_aside = 0
         self._max_bytes, self._max_age_s = max_bytes, max_age_s
         self._lock = threading.RLock()
         self._bytes = 0
@@ -89,6 +90,14 @@ class Waiting(ABC):
     def drop(self, frame_id: str) -> None:
         """Remove a frame that has no receipt, and count it as dropped."""
         self.dropped += self.remove(frame_id)
+
+    def put_aside(self, frame_id: str) -> None:
+        """Remove a frame that the broker does not take, and count it; on disk it is kept to be looked at."""
+        with self._lock:
+            entry = self._frames.get(frame_id)
+            if entry is not None and isinstance(entry.place, Path):
+                _keep_aside(entry.place)
+        self.set_aside += self.remove(frame_id)
 
     def drop_old(self, room: int = 0) -> None:
         """Drop frames that are too old, then the oldest ones until ``room`` bytes are free."""
@@ -199,6 +208,13 @@ class Spool(Waiting):
             number = path.name.split("-", 1)[0]
             self._last_name = max(self._last_name, int(number) if number.isdecimal() else 0)
         self.drop_old()
+
+
+def _keep_aside(path: Path) -> None:
+    """Give a file a name under which it is not taken up again; only the last ones are kept."""
+    path.replace(path.with_name(f"{path.name}{ASIDE}"))
+    for old in sorted(path.parent.glob(f"*{ASIDE}"))[:-KEPT_ASIDE]:
+        old.unlink()
 
 
 def _id_of(path: Path) -> str:

@@ -6,7 +6,7 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,11 +20,16 @@ from paho.mqtt.reasoncodes import ReasonCode
 from posture.errors import UserError
 from posture.runtime import Stop
 from posture.settings.table import Mqtt
+from posture.system.untrusted import shown
+from posture.wire.malformed import Client
 
 ANSWER_S = 5.0
 """How long a broker may take to answer; one that is silent for longer is asked again with MQTT 3.1.1."""
 RECEIVE_MAXIMUM = 64
 """Frames the broker may send ahead of acknowledgements over MQTT 5."""
+FIRST_OF_MQTT_5 = 0x88
+"""Reason codes of a CONNACK from here on are none that a broker of MQTT 3.1.1 has."""
+RETAIN_NOT_SUPPORTED = 0x9A
 DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
@@ -55,7 +60,7 @@ def parse_broker(url: str) -> Broker:
     return Broker(parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme], parts.scheme == "mqtts")
 
 
-def make_client(client_id: str, protocol: str, settings: Mqtt, *, keep_session: bool) -> paho.Client:
+def make_client(client_id: str, protocol: str, settings: Mqtt, *, keep_session: bool) -> Client:
     """Return a client that is not yet connected.
 
     Args:
@@ -69,7 +74,7 @@ def make_client(client_id: str, protocol: str, settings: Mqtt, *, keep_session: 
     """
     version = MQTTProtocolVersion.MQTTv5 if protocol == "5" else MQTTProtocolVersion.MQTTv311
     clean = None if protocol == "5" else not keep_session
-    client = paho.Client(
+    client = Client(
         CallbackAPIVersion.VERSION2, client_id=client_id, protocol=version, clean_session=clean,
         reconnect_on_failure=False,
     )  # fmt: skip
@@ -168,10 +173,14 @@ class ConnectAnswer:
     """How many messages with QoS 1 it takes before it has acknowledged the first."""
     max_packet_bytes: int | None = None
     """The largest packet that it takes, if it says so (MQTT 5)."""
+    retains: bool = True
+    """It keeps retained messages; one that doesn't ends connections that send them."""
+    code: int = 0
+    """The reason code of its refusal; 0 if it gave none."""
 
 
 def handshake(
-    client: paho.Client, settings: Mqtt, *, session_expiry_s: int, give_up: Callable[[], bool]
+    client: Client, settings: Mqtt, *, session_expiry_s: int, give_up: Callable[[], bool]
 ) -> ConnectAnswer:
     """Connect and wait for the broker's answer.
 
@@ -193,8 +202,10 @@ def handshake(
         answer.session_present = bool(flags.session_present)
         answer.receive_maximum = getattr(properties, "ReceiveMaximum", answer.receive_maximum)
         answer.max_packet_bytes = getattr(properties, "MaximumPacketSize", None)
+        answer.retains = bool(getattr(properties, "RetainAvailable", True)) and reason.value != RETAIN_NOT_SUPPORTED
         if reason.is_failure:
-            answer.refused = str(reason)
+            answer.refused = reason_text(reason, properties)
+            answer.code = reason.value
             answer.credentials = reason.value in (0x86, 0x87)  # bad user name or password, not authorised
 
     client.on_connect = on_connect
@@ -204,7 +215,7 @@ def handshake(
         if time.monotonic() > deadline or give_up():
             answer.refused = "no answer to CONNECT"
         elif client.loop(timeout=0.1) is not MQTTErrorCode.MQTT_ERR_SUCCESS and not answer.refused:
-            answer.refused = "closed the connection"
+            answer.refused = client.protocol_error or "closed the connection"
     if not answer.accepted:
         abandon(client)
     return answer
@@ -227,12 +238,38 @@ def first_accepted(protocol: str, broker: Broker, attempt: Callable[[str], Conne
         answer = attempt(candidate)
         if answer.accepted:
             return candidate
+        if answer.code >= FIRST_OF_MQTT_5:
+            break  # it speaks MQTT 5, and gave its reason
         if answer.credentials:
             raise UserError(
                 f"broker {broker} refuses the credentials ({answer.refused}): check POSTURE_MQTT_USERNAME and "
                 "POSTURE_MQTT_PASSWORD (or POSTURE_MQTT_PASSWORD_FILE)"
             )
     raise ConnectionError(answer.refused)
+
+
+def reason_text(reason: ReasonCode, properties: Properties | None = None) -> str:
+    """Return why a broker refuses something, or ends a connection: its reason code, and what it adds to it."""
+    added = [
+        f"{words}{shown(getattr(properties, name))}"
+        for name, words in (("ReasonString", ""), ("ServerReference", "it names the server "))
+        if getattr(properties, name, None)
+    ]
+    return "; ".join([str(reason), *added])
+
+
+def refused_subscriptions(topics: Sequence[str], reasons: Sequence[ReasonCode]) -> list[str]:
+    """Return a line for each subscription that a broker refuses.
+
+    Args:
+        topics: what was subscribed to, in this order.
+        reasons: the broker's answer.
+    """
+    return [
+        f"refuses the subscription to {topic}: {reason} (may this user read it?)"
+        for topic, reason in zip(topics, reasons, strict=False)
+        if reason.is_failure
+    ]
 
 
 def explain(error: OSError) -> str:

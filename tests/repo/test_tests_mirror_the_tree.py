@@ -22,7 +22,6 @@ COVERED_BY = {
     "analyzer/calibration": "unit/analyzer/test_app.py",
     "analyzer/delivery": "unit/analyzer/test_commit.py",
     "analyzer/pipeline": "unit/analyzer/test_app.py",
-    "analyzer/subscriber": "unit/analyzer/test_loss.py",
     "balancer/loop": "cluster/test_balancer_on_cluster.py",
     "balancer/observer": "cluster/test_balancer_on_cluster.py",
     "demo/broker": LOCAL,

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from farm import noise_jpeg
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
+from raw_mqtt import EndingProxy, RawClient, publish, user_property
 from servers import Mosquitto, free_port
 
 from posture.camera.publisher import Publisher
-from posture.camera.spool import Memory
+from posture.camera.spool import Memory, Spool
 from posture.errors import UserError
 from posture.runtime import Stop
 from posture.settings.table import Mqtt
@@ -150,3 +152,65 @@ def test_a_broker_that_is_away_is_the_end_only_with_fail_fast_and_costs_no_frame
     waiting = Memory(10**6, 1000.0)
     assert not film(publisher(free_port(), waiting), iter(JPEGS), drain_s=0.2)
     assert len(waiting) == 5
+
+
+def test_a_frame_that_ends_connections_is_set_aside_and_the_frames_behind_it_arrive(
+    mosquitto: Mosquitto, analyzer: Confirming
+) -> None:
+    bad = noise_jpeg(99, 32, 24)
+    proxy = EndingProxy(mosquitto.port, lambda data: bad[40:] in data)
+    waiting = Memory(10**6, 1000.0)
+    camera = publisher(proxy.port, waiting)
+    assert film(camera, iter([bad, *JPEGS]), drain_s=60.0)
+    assert (camera.captured, camera.receipted, waiting.set_aside, len(waiting)) == (6, 5, 1, 0)
+    assert proxy.connections <= 6
+    assert camera.sent <= 20
+    proxy.close()
+
+
+def test_a_frame_that_is_too_large_for_a_broker_that_does_not_say_so_stops_no_other_frame(tmp_path: Path) -> None:
+    broker = Mosquitto(tmp_path / "small", max_packet_size="5000")
+    broker.start()
+    confirming = Confirming(broker.port)
+    waiting = Spool(tmp_path / "spool", 10**6, 1000.0)
+    settings = Mqtt(url=f"mqtt://127.0.0.1:{broker.port}", protocol="3.1.1")
+    camera = Publisher(settings, "pi1", waiting, Stop(), receipts=True, receipt_timeout_s=LONG_S, fail_fast=False)
+    large = noise_jpeg(7, 320, 240)
+    assert len(large) > 5000
+    try:
+        assert film(camera, iter([large, *JPEGS]), drain_s=60.0)
+    finally:
+        confirming.close()
+        broker.stop()
+        waiting.close()
+    assert (camera.receipted, waiting.set_aside) == (5, 1)
+    (kept,) = (tmp_path / "spool").glob("*.set-aside")
+    assert kept.stat().st_size >= len(large)
+    again = Spool(tmp_path / "spool", 10**6, 1000.0)
+    assert len(again) == 0, "what was set aside is not taken up again"
+    again.close()
+
+
+def test_a_retained_message_that_cannot_be_parsed_does_not_hold_up_a_frame(
+    mosquitto: Mosquitto, analyzer: Confirming
+) -> None:
+    raw = RawClient(mosquitto.port)
+    for topic in (b"status/pi1", b"committed/pi1"):
+        raw.send(publish(topic, b"{}", user_property(b"who", "\ufeff".encode()), retain=True))
+    raw.close()
+    camera = publisher(mosquitto.port, Memory(10**6, 1000.0))
+    assert film(camera, iter(JPEGS))
+    assert (camera.sent, camera.receipted) == (5, 5)
+
+
+def test_a_broker_that_ends_every_connection_is_not_sent_the_same_frame_again_and_again(
+    mosquitto: Mosquitto,
+) -> None:
+    proxy = EndingProxy(mosquitto.port, lambda data: b"images/pi1" in data)
+    waiting = Memory(10**6, 1000.0)
+    camera = publisher(proxy.port, waiting)
+    assert not film(camera, iter(JPEGS), drain_s=5.0)
+    assert (len(waiting), waiting.set_aside) == (5, 0)
+    assert proxy.connections <= 6
+    assert camera.sent <= 5 + 6
+    proxy.close()
