@@ -139,7 +139,8 @@ class Balancer:
             UserError: the account lacks rights.
         """
         try:
-            return self._run_once() if once else self._run_on()
+            with self._lease.kept():
+                return self._run_once() if once else self._run_on()
         finally:
             self._lease.release()
 

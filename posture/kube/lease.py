@@ -6,13 +6,15 @@ duration. Whoever holds it stops acting some time before the others would take i
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import logging
 import os
 import socket
+import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from posture.kube import errors, kinds, labels
 from posture.kube.client import KubeClient, Object
@@ -50,6 +52,7 @@ class Lease:
         self._farm = farm
         self._duration_s = duration_s
         self._clock = clock
+        self._lock = threading.Lock()
         self._renewed_at: float | None = None
         self._ours: Object | None = None
         self._seen: str | None = None
@@ -58,7 +61,32 @@ class Lease:
     @property
     def held(self) -> bool:
         """Say whether we may act now."""
-        return self._renewed_at is not None and self._clock() - self._renewed_at < self._duration_s * SAFE_SHARE
+        renewed_at = self._renewed_at
+        return renewed_at is not None and self._clock() - renewed_at < self._duration_s * SAFE_SHARE
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep the Lease while it is ours, from a thread of its own, however long other work takes meanwhile."""
+        ended = threading.Event()
+
+        def keep() -> None:
+            while not ended.wait(self._duration_s / 4):
+                with self._lock:
+                    # one that has expired is taken anew by who then has to look at the whole farm
+                    if not self.held:
+                        continue
+                    try:
+                        self._renew()
+                    except errors.KubeError as error:
+                        log.warning("the Lease %s was not renewed: %s", self.name, error)
+
+        thread = threading.Thread(target=keep, name="lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def renew(self) -> bool:
         """Take the Lease, or keep it; return whether we may act.
@@ -66,6 +94,10 @@ class Lease:
         Raises:
             KubeError: the API server did not answer; what :attr:`held` says still holds.
         """
+        with self._lock:
+            return self._renew()
+
+    def _renew(self) -> bool:
         asked_at = self._clock()
         try:
             if self._ours is None:
@@ -90,9 +122,10 @@ class Lease:
 
     def release(self) -> None:
         """Give the Lease back, so that another need not wait for it to expire; errors are only logged."""
-        if self._renewed_at is None:
-            return
-        self._renewed_at = None
+        with self._lock:
+            if self._renewed_at is None:
+                return
+            self._renewed_at = None
         try:
             lease = self._read()
             if lease is not None and lease["spec"].get("holderIdentity") == self.identity:

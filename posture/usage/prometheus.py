@@ -15,11 +15,15 @@ from posture.errors import UserError
 from posture.settings import table
 from posture.settings.paths import path_of
 from posture.settings.table import GpuQuery
+from posture.system.untrusted import shown
+from posture.usage.deadline import DeadlineSession
 from posture.usage.queries import batched_query, parse_answer
 from posture.usage.readings import Reader, Reading, SeriesByName, UsageUnknownError
 
 LEAST_LOOKBACK_S = 30.0
 """A query covers at least this range, so that a series that ended within it is reported as stale, not as absent."""
+MOST_BYTES = 16 << 20
+"""Of an answer; that of a thousand nodes has one."""
 CHUNK_BYTES = 1 << 16
 """An answer is read in chunks of at most this size."""
 TOLERANCE_S = 0.5
@@ -56,7 +60,9 @@ class Prometheus:
         max_age_s = settings.max_age_s or 2 * settings.scrape_interval_s
         self._reader = Reader(max_age_s, settings.freshness_metric)
         self._query = batched_query(queries, settings.freshness_metric, max(3 * max_age_s, LEAST_LOOKBACK_S))
-        self._session = requests.Session()
+        self._session = DeadlineSession()
+        # what is compressed may be a thousand times as large as it looks
+        self._session.headers["Accept-Encoding"] = "identity"
         # Always set: otherwise requests takes a user from ~/.netrc, and prefers a CA bundle from the environment.
         self._session.auth = _credentials(settings)
         self._verify: str | bool = True
@@ -89,22 +95,24 @@ class Prometheus:
     def _ask(self) -> tuple[float, SeriesByName]:
         """Return the time of the answer in seconds since the epoch, and the series by metric and instance."""
         settings = self._settings
-        deadline = time.monotonic() + settings.timeout_s
-        try:
-            with self._session.post(
-                f"{settings.url}/api/v1/query",
-                data={"query": self._query, "timeout": f"{round(settings.timeout_s * 1000)}ms"},
-                timeout=settings.timeout_s,
-                verify=self._verify,
-                allow_redirects=False,
-                stream=True,
-            ) as answer:
-                body = _body(answer, deadline)
-        # requests' own errors are OSErrors, too; another OSError is raised when ca_file has been deleted meanwhile
-        except (OSError, urllib3.exceptions.HTTPError) as error:
-            raise PrometheusUnavailableError(
-                f"Prometheus at {settings.url} can't be reached: {_root_cause(error)}"
-            ) from None
+        with self._session.within(settings.timeout_s) as late:
+            try:
+                with self._session.post(
+                    f"{settings.url}/api/v1/query",
+                    data={"query": self._query, "timeout": f"{round(settings.timeout_s * 1000)}ms"},
+                    timeout=settings.timeout_s,
+                    verify=self._verify,
+                    allow_redirects=False,
+                    stream=True,
+                ) as answer:
+                    body = self._body(answer)
+                if late.is_set():
+                    # a body of unknown length ends where the connection is cut
+                    raise requests.Timeout
+            # requests' own errors are OSErrors, too; another one is raised when ca_file has been deleted meanwhile
+            except (OSError, urllib3.exceptions.HTTPError) as error:
+                why = "it did not answer in time" if late.is_set() else _root_cause(error)
+                raise PrometheusUnavailableError(f"Prometheus at {settings.url} can't be reached: {why}") from None
         if not answer.ok or answer.is_redirect:
             raise PrometheusUnavailableError(f"Prometheus at {settings.url} {_refusal(answer, body)}")
         try:
@@ -113,6 +121,29 @@ class Prometheus:
             raise PrometheusUnavailableError(
                 f"{settings.url} is not Prometheus: its answer is none of /api/v1/query"
             ) from None
+
+    def _body(self, answer: requests.Response) -> bytes:
+        """Return the whole body of an answer.
+
+        Raises:
+            PrometheusUnavailableError: it is too large, or compressed although that was not asked for.
+            urllib3.exceptions.HTTPError: the connection broke, or was cut.
+        """
+        encoding = answer.headers.get("Content-Encoding", "identity")
+        if encoding != "identity":
+            raise PrometheusUnavailableError(
+                f"Prometheus at {self._settings.url} sends {shown(encoding, 40)}, which was not asked for"
+            )
+        chunks: list[bytes] = []
+        size = 0
+        while chunk := answer.raw.read1(CHUNK_BYTES):
+            size += len(chunk)
+            if size > MOST_BYTES:
+                raise PrometheusUnavailableError(
+                    f"Prometheus at {self._settings.url} answers with more than {MOST_BYTES} bytes"
+                )
+            chunks.append(chunk)
+        return b"".join(chunks)
 
     def _seconds_ahead(self, answer: requests.Response) -> float:
         """Return by how many seconds the server's clock is ahead of ours, so that ages don't depend on ours.
@@ -144,21 +175,6 @@ def _credentials(settings: table.Prometheus) -> AuthBase:
     return _Bearer(settings.token)
 
 
-def _body(answer: requests.Response, deadline: float) -> bytes:
-    """Return the whole body of an answer. requests' own time-out starts again with every chunk received.
-
-    Raises:
-        requests.Timeout: it is not complete at the deadline, by time.monotonic().
-        urllib3.exceptions.HTTPError: the connection broke, or the server sends nothing more.
-    """
-    chunks = []
-    while chunk := answer.raw.read1(CHUNK_BYTES, decode_content=True):
-        if time.monotonic() > deadline:
-            raise requests.Timeout
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
 def _root_cause(error: Exception) -> str:
     """Return why a server can't be reached: the innermost of the exceptions that the library has chained."""
     if isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError)):
@@ -166,7 +182,7 @@ def _root_cause(error: Exception) -> str:
     cause: BaseException = error
     while cause.__context__ is not None:
         cause = cause.__context__
-    return str(getattr(cause, "strerror", None) or cause)
+    return shown(getattr(cause, "strerror", None) or cause)
 
 
 def _refusal(answer: requests.Response, body: bytes) -> str:
@@ -180,4 +196,4 @@ def _refusal(answer: requests.Response, body: bytes) -> str:
         told = str(json.loads(body)["error"])
     except (KeyError, TypeError, ValueError, RecursionError):
         told = answer.reason
-    return f"answers {answer.status_code}: {told}{hints.get(answer.status_code, '')}"
+    return f"answers {answer.status_code}: {shown(told)}{hints.get(answer.status_code, '')}"

@@ -71,6 +71,7 @@ COVERED_BY = {
     "system/commands": UP,
     "system/probes": SCALER,
     "system/terminal": LOCAL,
+    "usage/deadline": "unit/usage/test_prometheus.py",
 }
 
 

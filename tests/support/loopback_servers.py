@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -58,7 +60,9 @@ class CountingProxy(LoopbackServer):
 class StrangeServer(LoopbackServer):
     """Answers every request alike, byte by byte if there is a pause between them, or never."""
 
-    def __init__(self, status: int, body: bytes, *, silent: bool = False, pause_s: float = 0.0) -> None:
+    def __init__(
+        self, status: int, body: bytes, *, silent: bool = False, pause_s: float = 0.0, encoding: str = ""
+    ) -> None:
         ended = threading.Event()
         self._ended = ended
 
@@ -71,6 +75,8 @@ class StrangeServer(LoopbackServer):
                     return
                 self.send_response(status)
                 self.send_header("Location", "http://127.0.0.1:9/")
+                if encoding:
+                    self.send_header("Content-Encoding", encoding)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 with contextlib.suppress(OSError):  # who asked has lost patience
@@ -87,3 +93,38 @@ class StrangeServer(LoopbackServer):
     def __exit__(self, *arguments: object) -> None:
         self._ended.set()
         super().__exit__(*arguments)
+
+
+class DrippingServer:
+    """Answers with the same bytes again and again, one at a time, and never comes to an end.
+
+    Args:
+        first: sent at once.
+        dripped: what follows.
+        pause_s: between two bytes.
+    """
+
+    def __init__(self, first: bytes, dripped: bytes, pause_s: float = 0.05) -> None:
+        self._first, self._dripped, self._pause_s = first, dripped, pause_s
+        self._ended = threading.Event()
+
+    def __enter__(self) -> DrippingServer:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            client, _ = self._listener.accept()
+            with client:
+                client.recv(1 << 16)
+                client.sendall(self._first)
+                for byte in itertools.cycle(self._dripped):
+                    if self._ended.wait(self._pause_s):
+                        return
+                    client.sendall(bytes([byte]))
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._listener.close()

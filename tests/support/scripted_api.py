@@ -6,7 +6,7 @@ import dataclasses
 import json
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,8 @@ class ScriptedServer:
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[Request] = []
         self.answers: list[Answer | None] = []
+        self.answer: Callable[[Request], Answer | None] | None = None
+        """Decides instead of ``answers``."""
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -70,8 +72,12 @@ class ScriptedServer:
         length = int(handler.headers.get("Content-Length") or 0)
         body = json.loads(handler.rfile.read(length)) if length else None
         query = {name: value for name, (value,) in parse_qs(parts.query).items()}
-        self.requests.append(Request(handler.command, parts.path, query, body, handler.headers))
-        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        request = Request(handler.command, parts.path, query, body, handler.headers)
+        self.requests.append(request)
+        if self.answer is not None:
+            answer = self.answer(request)
+        else:
+            answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if answer is None:
             handler.connection.close()
             return

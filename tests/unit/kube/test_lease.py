@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from scripted_api import Answer, PatientClient, ScriptedServer, status
+import itertools
+import threading
+
+from scripted_api import Answer, PatientClient, Request, ScriptedServer, status
 
 from posture.kube.lease import Lease
 
@@ -26,3 +29,51 @@ def test_a_laptop_that_was_closed_does_not_act_on_the_lease_that_it_held(
     assert not lease.renew()
     assert not lease.renew()
     assert lease.holder == "another"
+
+
+def test_a_lease_is_renewed_while_its_holder_is_busy_with_something_else(
+    server: ScriptedServer, farm: PatientClient
+) -> None:
+    lease = Lease(farm.client, "default", duration_s=0.4)
+    versions, renewed = itertools.count(), threading.Event()
+
+    def answer(request: Request) -> Answer:
+        if request.method == "GET":
+            return status(404, "not found")
+        version = next(versions)
+        if version >= 5:
+            renewed.set()
+        spec = {"holderIdentity": lease.identity, "leaseDurationSeconds": 1}
+        return Answer(200, {"metadata": {"resourceVersion": str(version)}, "spec": spec})
+
+    server.answer = answer
+    with lease.kept():
+        assert lease.renew()
+        assert renewed.wait(20), "nobody renewed it"
+        assert lease.held
+    seen = len(server.requests)
+    lease.release()
+    assert len(server.requests) > seen
+    assert not lease.held
+
+
+def test_a_lease_that_was_lost_is_not_taken_back_behind_its_former_holders_back(
+    server: ScriptedServer, farm: PatientClient
+) -> None:
+    lease = Lease(farm.client, "default", duration_s=0.2)
+    looked = threading.Event()
+
+    def answer(request: Request) -> Answer:
+        if request.method == "POST":
+            return Answer(200, {"metadata": {"resourceVersion": "1"}, "spec": {}})
+        if request.method == "PUT":
+            looked.set()
+            return status(409, "it has been changed")
+        return status(404, "not found")
+
+    server.answer = answer
+    with lease.kept():
+        assert lease.renew()
+        assert looked.wait(20)
+    assert [request.method for request in server.requests].count("PUT") == 1
+    assert not lease.held

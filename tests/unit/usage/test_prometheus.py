@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import gzip
+import json
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import trustme
 from gpu_exporter import METRIC, GpuExporter, gpu_queries
-from loopback_servers import CountingProxy, StrangeServer
+from loopback_servers import CountingProxy, DrippingServer, StrangeServer
 from measured_farm import INTERVAL_S, MeasuredFarm, sample, settings_for
 from servers import PrometheusServer, free_port
 
@@ -187,6 +190,48 @@ def test_a_server_whose_answer_never_ends_costs_no_more_than_the_time_out() -> N
         found = Prometheus(settings, gpu_queries("a")).sample()["a"]
     assert "did not answer in time" in str(found)
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("scheme", "first", "dripped"),
+    [
+        pytest.param("http", b"", b"HTTP/1.1 200 OK ", id="status line"),
+        pytest.param("http", b"HTTP/1.1 200 OK\r\n", b"X-Header: x\r\n", id="headers"),
+        pytest.param("http", b"HTTP/1.1 200 OK\r\n\r\n", b"x", id="body"),
+        pytest.param("https", b"", b"\x16\x03\x03\x3f\xff", id="TLS handshake"),
+    ],
+)
+def test_an_answer_that_drips_costs_no_more_than_the_time_out(scheme: str, first: bytes, dripped: bytes) -> None:
+    with DrippingServer(first, dripped) as server:
+        settings = dataclasses.replace(table.Prometheus(), url=f"{scheme}://127.0.0.1:{server.port}", timeout_s=0.5)
+        began = time.monotonic()
+        found = Prometheus(settings, gpu_queries("a")).sample()["a"]
+    assert "did not answer in time" in str(found)
+    assert time.monotonic() - began < 10
+
+
+def test_an_answer_of_any_size_costs_little_memory() -> None:
+    bomb = gzip.compress(bytes(1 << 28))
+    with StrangeServer(200, bomb, encoding="gzip") as packed, StrangeServer(200, b"x" * (40 << 20)) as large:
+        said = []
+        tracemalloc.start()
+        for server in (packed, large):
+            settings = dataclasses.replace(table.Prometheus(), url=server.url)
+            said.append(str(Prometheus(settings, gpu_queries("a")).sample()["a"]))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert "sends gzip, which was not asked for" in said[0]
+    assert "answers with more than 16777216 bytes" in said[1]
+    assert peak < 60 << 20
+
+
+def test_what_a_server_says_is_on_one_line_without_control_characters() -> None:
+    body = json.dumps({"error": "\x1b[2J\nERROR forged " + "x" * 10_000}).encode()
+    with StrangeServer(503, body) as server:
+        settings = dataclasses.replace(table.Prometheus(), url=server.url)
+        found = str(Prometheus(settings, gpu_queries("a")).sample()["a"])
+    assert found.isprintable()
+    assert len(found) < 400
 
 
 def test_nothing_is_asked_for_an_empty_map() -> None:
