@@ -119,13 +119,12 @@ class PoseEstimator:
             return None
         # In VIDEO mode the library smooths visibility over some ten frames, whoever is in them, but not
         # presence: a hip that has just left the picture would otherwise count as seen.
+        pose, world = found
         points = np.array(
-            [
-                (point.x * view.width, point.y * view.height, min(point.visibility, point.presence))
-                for point in found
-            ]
+            [(point.x * view.width, point.y * view.height, min(point.visibility, point.presence)) for point in pose]
         )
-        return Landmarks(points=points, width=view.width, height=view.height)
+        metres = np.array([(point.x, point.y, point.z) for point in world])
+        return Landmarks(points=points, width=view.width, height=view.height, world=metres)
 
     def close(self) -> None:
         """Free the model. A second call does nothing."""
@@ -175,13 +174,13 @@ class PoseEstimator:
             self._tracking = None
         return False
 
-    def _track(self, image: Any, step_ms: int) -> Any | None:
+    def _track(self, image: Any, step_ms: int) -> tuple[Any, Any] | None:
         if self._tracking is None:
             self._tracking = self._create("VIDEO", self.delegate)
         self._clock_ms += step_ms
         return _only_person(self._tracking.detect_for_video(image, self._clock_ms))
 
-    def _look_afresh(self, image: Any) -> Any | None:
+    def _look_afresh(self, image: Any) -> tuple[Any, Any] | None:
         if self._single is None:
             self._single = self._create("IMAGE", self.delegate)
         return _only_person(self._single.detect(image))
@@ -247,8 +246,9 @@ def import_libraries() -> tuple[Any, Any]:
     return mediapipe, cv2
 
 
-def _only_person(result: Any) -> Any | None:
-    return result.pose_landmarks[0] if result.pose_landmarks else None
+def _only_person(result: Any) -> tuple[Any, Any] | None:
+    """The landmarks of the one person who was asked for, in the picture and in metres; None: nobody is there."""
+    return (result.pose_landmarks[0], result.pose_world_landmarks[0]) if result.pose_landmarks else None
 
 
 @contextmanager
