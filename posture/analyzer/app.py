@@ -77,7 +77,8 @@ def analyse(settings: Settings, pi_id: str, stop: Stop, *, fail_fast: bool) -> i
     if store is None:
         return EXIT_OK
     topics = Topics(pi_id, settings.mqtt.prefix)
-    with PoseEstimator(path_of(options.model), options.delegate) as pose:
+    hides_others = options.pictures == "blurred_face" and options.keep != "none"
+    with PoseEstimator(path_of(options.model), options.delegate, all_in_every_frame=hides_others) as pose:
         about = {
             "host": socket.gethostname(),
             "pid": str(os.getpid()),

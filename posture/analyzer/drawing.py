@@ -1,9 +1,7 @@
 """Draws what the database row says: skeleton, measured lines, both angles, label, reason, time, stream.
 
-Privacy modes: ``photo`` draws on the picture, ``blurred_face`` makes the head of the measured person
-unrecognisable first (the whole picture where there is no trustworthy face), ``skeleton`` draws on a plain
-ground and lets no pixel of the camera through. ``blurred_face`` knows one person: where others may come into
-view, ``skeleton`` is the mode that hides them.
+Privacy modes: ``photo`` draws on the picture, ``blurred_face`` leaves the body of the measured person and makes
+heads and all the rest coarse first, ``skeleton`` draws on a plain ground and lets no pixel of the camera through.
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from posture.analyzer.hiding import hide_people
 from posture.verdict.rule_sets import MIN_VISIBILITY, SIDES, Landmarks, Verdict
 
 Picture = npt.NDArray[np.uint8]
@@ -32,7 +31,6 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 FONT_CAP = 22.0  # pixels that a capital is high at scale 1
 MIN_TEXT = 6  # pixels; smaller capitals can't be read
 
-FACE = tuple(range(11))
 BONES = (
     *((11, 12), (11, 23), (12, 24), (23, 24)),  # trunk
     *((11, 13), (13, 15), (12, 14), (14, 16)),  # arms
@@ -55,7 +53,8 @@ def annotate(
 
     Args:
         bgr: the camera's picture, shape (height, width, 3).
-        landmarks: in pixels of that picture, None when nobody was found.
+        landmarks: in pixels of that picture, None when nobody was found; with the others, for
+            ``blurred_face``.
         verdict: what the row says.
         pi_id: the stream's name.
         when: the picture was taken (aware; drawn in UTC).
@@ -77,7 +76,8 @@ def annotate(
     else:
         canvas = cv2.resize(bgr, size, interpolation=cv2.INTER_AREA) if scale < 1.0 else bgr.copy()
     if pictures == "blurred_face":
-        _hide_face(canvas, points)
+        others = () if landmarks is None else landmarks.others
+        hide_people(canvas, points, [other.points * (scale, scale, 1.0) for other in others])
     text_px = _text_height(canvas)
     if points is not None:
         _draw_skeleton(canvas, points)
@@ -85,38 +85,6 @@ def annotate(
     if points is not None and verdict.side in SIDES:
         _draw_measured(canvas, points, verdict, text_px, panel_top)
     return canvas
-
-
-def _hide_face(canvas: Picture, points: npt.NDArray[np.float64] | None) -> None:
-    """Make the head unrecognisable, or all of the picture where the head's place isn't known."""
-    height, width = canvas.shape[:2]
-    left, top, right, bottom = _head_box(points, width, height) or (0, 0, width, height)
-    region = canvas[top:bottom, left:right]
-    cells = 4 if region.shape[:2] != canvas.shape[:2] else 12
-    coarse = cv2.resize(region, (cells, cells), interpolation=cv2.INTER_AREA)
-    canvas[top:bottom, left:right] = cv2.resize(
-        coarse, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR
-    )
-
-
-def _head_box(points: npt.NDArray[np.float64] | None, width: int, height: int) -> tuple[int, int, int, int] | None:
-    """Left, top, right, bottom of the whole head with a margin; None when the face was not found with certainty."""
-    if points is None or not np.isfinite(points).all():
-        return None
-    face = points[list(FACE)]
-    if float(np.median(face[:, 2])) < MIN_VISIBILITY:
-        return None
-    # The face is only the front of the head.
-    centre = (face[:, :2].mean(axis=0) + points[[7, 8], :2].mean(axis=0)) / 2
-    spread = float(np.hypot(*(face[:, :2] - centre).T).max())
-    # A head that is turned away or bowed has a small face, but its neck is as long as ever.
-    neck = max(math.dist(points[ear, :2], points[shoulder, :2]) for ear, shoulder, _ in SIDES.values())
-    reach = max(2.5 * spread, 1.15 * neck, 0.03 * max(width, height))
-    left, top = (int(side) for side in np.floor(np.maximum(centre - reach, 0)))
-    right, bottom = (int(side) for side in np.ceil(np.minimum(centre + reach, (width, height))))
-    if right - left < 1 or bottom - top < 1:
-        return None
-    return left, top, right, bottom
 
 
 def _draw_skeleton(canvas: Picture, points: npt.NDArray[np.float64]) -> None:

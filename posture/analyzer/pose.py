@@ -1,4 +1,4 @@
-"""MediaPipe: picture -> the 33 landmarks of one person.
+"""MediaPipe: picture -> the 33 landmarks of the person who is measured, and who else is there.
 
 MediaPipe is imported when the first estimator is made, so that this module can be imported, and a missing
 system library be explained, without it.
@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,7 +21,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from posture.analyzer import people
 from posture.errors import UserError
+from posture.verdict.persons import Following, Person
 from posture.verdict.rule_sets import Landmarks
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,8 @@ APT_LINE = "sudo apt-get install --no-install-recommends libegl1 libgles2 libgl1
 
 _MAX_STEP_MS = 3_600_000  # a camera's clock may jump by years; the model's filters need no more than an hour
 _STALE_MS = 1_000  # a region tracked for longer than this without a look says nothing about where people are
+_LOOK_EVERY_MS = 2_000  # how long somebody who joins the measured person may go unseen
+_PEOPLE = 4  # looked for at once
 _THUMBNAIL = 16  # pixels a side
 _CUT = 30.0  # mean grey difference of thumbnails: a moving camera or person < 20, another scene > 40
 # Log lines of the native libraries to hide: they appear at every first detection and mean nothing to an operator.
@@ -55,20 +59,23 @@ class View:
 class PoseEstimator:
     """One stream's pose model: tracks one person from frame to frame.
 
-    A frame in which tracking found nobody is looked at once more on its own, because at low frame rates the
-    tracked region is stale. A frame that comes late or shows another scene is looked at on its own at once.
+    Every two seconds it looks for everybody else, too. So it does at once with a frame in which tracking found
+    nobody, or somebody who can't be the one of the last frame; at low frame rates, where the tracked region is
+    stale, with every frame; and with one that shows another scene.
 
     Use it as a context manager, or call close(): the model's own destructor fails when the interpreter
     exits. ``view`` may be called from any thread, all else from one at a time.
     """
 
-    def __init__(self, model: Path, delegate: str = "auto") -> None:
+    def __init__(self, model: Path, delegate: str = "auto", *, all_in_every_frame: bool = False) -> None:
         """Load the model and try it once.
 
         Args:
             model: a ``.task`` file of the pose landmarker: full (in ``models/``), lite or heavy.
             delegate: ``cpu``, ``gpu`` or ``auto`` (the GPU if it works). Without a working GPU both ``gpu``
                 and ``auto`` log a warning and use the CPU.
+            all_in_every_frame: look in every frame who is before or behind the measured person, for pictures that
+                must hide them, and not only every two seconds.
 
         Raises:
             UserError: no such model file, not a model, an unknown delegate, or a system library is missing.
@@ -82,10 +89,16 @@ class PoseEstimator:
             )
         self._mediapipe, self._cv2 = import_libraries()
         self._model = model
-        self._clock_ms = 0
+        self._clock_ms = 1
         self._last_timestamp_ms: int | None = None
         self._last_thumbnail: npt.NDArray[np.float32] | None = None
-        self._single: Any = None  # made when first needed: each landmarker takes more than 100 MB
+        self._single: Any = None  # made when first needed: it takes 77 MB
+        self._all_in_every_frame = all_in_every_frame
+        self._looked_ms = -_LOOK_EVERY_MS
+        self._following = Following()
+        self._person: Person | None = None  # of the last frame
+        self._others: tuple[Landmarks, ...] = ()  # at the last look
+        self._locked = False  # the tracker remembers somebody
         self.delegate = "cpu"
         self._tracking: Any = self._open_tracking(delegate)
 
@@ -100,31 +113,35 @@ class PoseEstimator:
         return View(self._image(bgr), self._thumbnail(bgr), width, height)
 
     def detect(self, view: View, timestamp_ms: int) -> Landmarks | None:
-        """Find the person.
+        """Find the person who is measured.
 
         Args:
             view: the picture.
             timestamp_ms: when it was taken, on any clock; a time that stands still or goes back is accepted.
 
         Returns:
-            Landmarks in pixels of this picture, or None when nobody is in it.
+            Landmarks in pixels of this picture, or None when nobody is in it. Its ``others`` are as old as the
+            last look, two seconds at most, or of this frame with ``all_in_every_frame``.
         """
         step_ms = self._step_ms(timestamp_ms)
-        found = None
-        if self._same_scene(view.thumbnail) and step_ms <= _STALE_MS:
-            found = self._track(view.image, step_ms)
-        if found is None:
-            found = self._look_afresh(view.image)
-        if found is None:
+        self._clock_ms += step_ms
+        if not self._same_scene(view.thumbnail):
+            self._following.forget()
+            self._person = None
+            self._release()
+        tracked = None
+        if self._person is not None and step_ms <= _STALE_MS:
+            tracked = self._track(view, self._person)
+        if tracked is None or self._clock_ms - self._looked_ms >= _LOOK_EVERY_MS:
+            self._person = self._look(view, tracked)
+        else:
+            self._person = tracked
+            if self._all_in_every_frame:
+                found = self._find(view, tracked, depth=0)
+                self._others = tuple(other.landmarks for other in found if other is not tracked)
+        if self._person is None:
             return None
-        # In VIDEO mode the library smooths visibility over some ten frames, whoever is in them, but not
-        # presence: a hip that has just left the picture would otherwise count as seen.
-        pose, world = found
-        points = np.array(
-            [(point.x * view.width, point.y * view.height, min(point.visibility, point.presence)) for point in pose]
-        )
-        metres = np.array([(point.x, point.y, point.z) for point in world])
-        return Landmarks(points=points, width=view.width, height=view.height, world=metres)
+        return replace(self._person.landmarks, others=self._others, contested=self._following.contested)
 
     def close(self) -> None:
         """Free the model. A second call does nothing."""
@@ -145,7 +162,9 @@ class PoseEstimator:
         self.close()
 
     def _image(self, bgr: npt.NDArray[np.uint8]) -> Any:
-        rgb = self._cv2.cvtColor(bgr, self._cv2.COLOR_BGR2RGB)
+        return self._wrap(self._cv2.cvtColor(bgr, self._cv2.COLOR_BGR2RGB))
+
+    def _wrap(self, rgb: npt.NDArray[np.uint8]) -> Any:
         return self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=rgb)
 
     def _step_ms(self, timestamp_ms: int) -> int:
@@ -167,23 +186,46 @@ class PoseEstimator:
         Its memory would make about ten frames of the new scene wrong (measured).
         """
         last, self._last_thumbnail = self._last_thumbnail, thumbnail
-        if last is None or float(np.abs(thumbnail - last).mean()) < _CUT:
-            return True
-        if self._tracking is not None:
-            self._tracking.close()
-            self._tracking = None
-        return False
+        return last is None or float(np.abs(thumbnail - last).mean()) < _CUT
 
-    def _track(self, image: Any, step_ms: int) -> tuple[Any, Any] | None:
+    def _track(self, view: View, last: Person) -> Person | None:
+        """Whom the tracker sees in this frame, if that is the one of the last frame."""
         if self._tracking is None:
             self._tracking = self._create("VIDEO", self.delegate)
-        self._clock_ms += step_ms
-        return _only_person(self._tracking.detect_for_video(image, self._clock_ms))
+        image = view.image
+        if not self._locked and self._others:
+            image = self._wrap(people.alone(image.numpy_view(), last))
+        found = people.persons_of(self._tracking.detect_for_video(image, self._clock_ms), view.width, view.height)
+        self._locked = bool(found)
+        if found and self._following.goes_on_as(found[0], self._clock_ms / 1000):
+            return found[0]
+        self._release()
+        return None
 
-    def _look_afresh(self, image: Any) -> tuple[Any, Any] | None:
+    def _look(self, view: View, tracked: Person | None) -> Person | None:
+        """Find everybody, and whom of them to follow; who is tracked stays as the tracker sees him."""
+        self._looked_ms = self._clock_ms
+        found = self._find(view, tracked, people.DEPTH)
+        person = self._following.choose(found, self._clock_ms / 1000)
+        self._others = tuple(other.landmarks for other in found if other is not person)
+        if person is not tracked:
+            self._release()
+        return person
+
+    def _find(self, view: View, tracked: Person | None, depth: int) -> list[Person]:
         if self._single is None:
             self._single = self._create("IMAGE", self.delegate)
-        return _only_person(self._single.detect(image))
+        found = people.everybody(view.image.numpy_view(), lambda rgb: self._single.detect(self._wrap(rgb)), depth)
+        if tracked is None:
+            return found
+        return [tracked, *(person for person in found if not person.is_found_again_as(tracked))]
+
+    def _release(self) -> None:
+        """Let the tracker find its person anew: what it remembers of another one would spoil some ten frames."""
+        if self._locked and self._tracking is not None:
+            self._tracking.close()
+            self._tracking = None
+        self._locked = False
 
     def _open_tracking(self, delegate: str) -> Any:
         if delegate != "cpu":
@@ -209,14 +251,15 @@ class PoseEstimator:
         options = tasks.vision.PoseLandmarkerOptions(
             base_options=base(model_asset_path=str(self._model), delegate=getattr(base.Delegate, delegate.upper())),
             running_mode=getattr(tasks.vision.RunningMode, mode),
-            num_poses=1,  # more than the people present would run the detector on every frame
+            # in VIDEO mode more than the people present would run the detector on every frame
+            num_poses=1 if mode == "VIDEO" else _PEOPLE,
         )
         blank = self._image(np.zeros((64, 64, 3), np.uint8))
         with _library_noise_to_debug():
             landmarker = tasks.vision.PoseLandmarker.create_from_options(options)
             try:
                 if mode == "VIDEO":
-                    landmarker.detect_for_video(blank, self._clock_ms)
+                    landmarker.detect_for_video(blank, self._clock_ms - 1)
                 else:
                     landmarker.detect(blank)
             except RuntimeError:
@@ -244,11 +287,6 @@ def import_libraries() -> tuple[Any, Any]:
             f"mediapipe can't be loaded ({error}); on Debian or Ubuntu install its libraries: {APT_LINE}"
         ) from error
     return mediapipe, cv2
-
-
-def _only_person(result: Any) -> tuple[Any, Any] | None:
-    """The landmarks of the one person who was asked for, in the picture and in metres; None: nobody is there."""
-    return (result.pose_landmarks[0], result.pose_world_landmarks[0]) if result.pose_landmarks else None
 
 
 @contextmanager

@@ -194,7 +194,7 @@ class Analyzer:
         "photo",
         parsers.choice("photo", "blurred_face", "skeleton", "none"),
         "photo, blurred_face, skeleton or none",
-        "privacy: what of the camera's picture reaches the disk",
+        "privacy: what of the camera's picture reaches the disk; photo stores faces as they are",
     )
     keep: str = _setting(
         "all",

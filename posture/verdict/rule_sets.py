@@ -37,7 +37,7 @@ ISO_HOLD_S = (240.0, 60.0)  # longest holding time at ISO_FREE_DEG and at ISO_MA
 ISO_RECOVERY_S = 3.0  # this long back under ISO_FREE_DEG ends a held posture; shorter is measuring noise
 ISO_GAP_S = 15.0  # unseen for longer than this, a held posture is no longer taken to be held
 
-NO_VERDICT = ("no_person", "partial_landmarks", "not_side_view", "upside_down")
+NO_VERDICT = ("no_person", "several_people", "partial_landmarks", "not_side_view", "upside_down")
 """Reasons for which judging gives Unknown."""
 
 NOSE = 0
@@ -53,14 +53,15 @@ class Landmarks:
         points: shape (33, 3), float: x and y in pixels (may lie outside the picture), visibility 0..1.
         width: of the picture, in pixels.
         height: of the picture, in pixels.
-        world: shape (33, 3), the same landmarks in metres from the middle of the hips by the camera's axes: x to
-            the right, y down, z away. None in rows of before version 2.
+        others: everybody else who was found.
+        contested: another person may as well be meant, see ``posture.verdict.persons``.
     """
 
     points: npt.NDArray[np.float64]
     width: int
     height: int
-    world: npt.NDArray[np.float64] | None = None
+    others: tuple[Landmarks, ...] = ()
+    contested: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ class Verdict:
     Attributes:
         status: Good, Bad or Unknown.
         reason: Bad: the limit that is passed, ``neck``, ``body`` or ``neck+body``. Unknown: why there is no
-            verdict: ``no_person``, ``partial_landmarks``, ``not_side_view``, ``upside_down``, or what the caller
-            found before there was a picture (``undecodable``). Good: empty.
+            verdict: ``no_person``, ``several_people``, ``partial_landmarks``, ``not_side_view``, ``upside_down``,
+            or what the caller found before there was a picture (``undecodable``). Good: empty.
         neck_angle: signed degrees, forward positive; None without a verdict.
         body_angle: likewise.
         side: of the body that was measured, ``left`` or ``right``; empty without a verdict.
@@ -227,6 +228,8 @@ class Judge:
         """
         if landmarks is None:
             return self._unknown("no_person")
+        if landmarks.contested:
+            return self._unknown("several_people")
         side = better_side(landmarks.points)
         if not _measurable(landmarks, side):
             return self._unknown("partial_landmarks")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -147,51 +146,6 @@ def test_skeleton_shows_no_pixel_of_the_camera() -> None:
     one = draw(picture(640, 480, "busy"), BAD, pictures="skeleton")
     other = draw(picture(640, 480, "white"), BAD, pictures="skeleton")
     assert np.array_equal(one, other)
-
-
-def head_detail(result: np.ndarray, bgr: np.ndarray, rows: slice, columns: slice) -> float:
-    """Largest correlation of the picture's fine detail with what is left of it, 1 for an untouched picture."""
-    left, whole = (
-        cv2.Laplacian(cv2.cvtColor(view[rows, columns], cv2.COLOR_BGR2GRAY), cv2.CV_64F).ravel()
-        for view in (result, bgr)
-    )
-    return float(np.corrcoef(left, whole)[0, 1])
-
-
-def test_blurred_face_leaves_nothing_of_the_head_and_all_of_the_rest() -> None:
-    bgr = picture(640, 480)
-    result = draw(bgr, NOBODY, pictures="blurred_face")
-    head = (slice(60, 150), slice(270, 350))
-    assert head_detail(draw(bgr, NOBODY), bgr, *head) > 0.9
-    assert abs(head_detail(result, bgr, *head)) < 0.35
-    assert np.array_equal(result[250:300, 20:150], bgr[250:300, 20:150])
-
-
-def test_blurred_face_of_a_real_portrait_hides_the_face() -> None:
-    bgr = cv2.imread(str(PICTURES / "astronaut.jpg"))
-    assert bgr is not None
-    face = (slice(60, 200), slice(160, 300))
-    points = np.zeros((33, 3))
-    recorded = [(0.436, 0.256), *[(0.45, 0.22)] * 6, (0.52, 0.243), (0.37, 0.21), (0.45, 0.29), (0.42, 0.29)]
-    points[:11, :2] = np.array(recorded) * 512
-    points[[11, 12], :2] = ((306, 256), (112, 240))
-    points[:13, 2] = 0.95
-    result = annotate(bgr, Landmarks(points, 512, 512), PARTIAL, pi_id="pi1", when=WHEN, pictures="blurred_face")
-    assert abs(head_detail(result, bgr, *face)) < 0.35
-    assert np.array_equal(result[350:400, 40:200], bgr[350:400, 40:200])
-
-
-@pytest.mark.parametrize("case", ["nobody found", "face not visible", "not a number"])
-def test_blurred_face_hides_everything_where_the_face_may_be_anywhere(case: str) -> None:
-    bgr = picture(640, 480)
-    landmarks = None
-    if case != "nobody found":
-        landmarks = person(640, 480, visibility=0.2 if case == "face not visible" else 0.9)
-    if landmarks is not None and case == "not a number":
-        landmarks.points[3] = np.nan
-    result = annotate(bgr, landmarks, PARTIAL, pi_id="pi1", when=WHEN, pictures="blurred_face")
-    for rows in (slice(0, 100), slice(150, 250), slice(300, 400)):
-        assert abs(head_detail(result, bgr, rows, slice(400, 640))) < 0.2
 
 
 def test_an_unknown_mode_is_refused_instead_of_showing_the_photo() -> None:
