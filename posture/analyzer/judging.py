@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import socket
@@ -17,14 +16,13 @@ from posture.analyzer.item import Item
 from posture.settings.table import Analyzer
 from posture.store.base import Row
 from posture.verdict.backlog import Lateness
-from posture.verdict.rule_sets import Baseline, Judge, Landmarks
+from posture.verdict.rule_sets import Baseline, Judge
 from posture.verdict.smoothing import StateTracker
+from posture.verdict.stored_landmarks import SCHEMA_VERSION, to_json
 from posture.wire import frame
 from posture.wire.topics import Topics
 
 log = logging.getLogger(__name__)
-
-SCHEMA_VERSION = 1
 
 
 class Judging:
@@ -103,7 +101,7 @@ class Judging:
             side=verdict.side,
             reason=verdict.reason,
             rule_set=self._options.rule_set,
-            landmarks=_landmarks_json(item.landmarks) if self._options.landmarks else None,
+            landmarks=to_json(item.landmarks) if self._options.landmarks else None,
             schema_version=SCHEMA_VERSION,
             seq=identity.seq,
             boot_id=identity.boot_id,
@@ -123,10 +121,3 @@ class Judging:
         if not encoded:
             raise RuntimeError(f"frame {item.identity.frame_id}: the annotated picture can't be encoded")
         return bytes(data)
-
-
-def _landmarks_json(landmarks: Landmarks | None) -> str | None:
-    if landmarks is None:
-        return None
-    rounded = [[round(float(x), 1), round(float(y), 1), round(float(v), 2)] for x, y, v in landmarks.points]
-    return json.dumps(rounded, separators=(",", ":"))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from posture.verdict.persons import Person
+from posture.verdict.persons import BODY, Person
 from posture.verdict.rule_sets import MIN_VISIBILITY, Landmarks
 
 Rgb = npt.NDArray[np.uint8]
@@ -41,8 +41,10 @@ def persons_of(result: Any, width: int, height: int, left: int = 0, whole_width:
         # In VIDEO mode the library smooths visibility over some ten frames, whoever is in them, but not
         # presence: a hip that has just left the picture would otherwise count as seen.
         points = np.array([(left + p.x * width, p.y * height, min(p.visibility, p.presence)) for p in pose])
-        metres = np.array([(p.x, p.y) for p in world])
-        found.append(Person(Landmarks(points, whole_width or width, height), _extent(points) / _extent(metres)))
+        metres = np.array([(p.x, p.y, p.z) for p in world])
+        found.append(
+            Person(Landmarks(points, whole_width or width, height, metres), _extent(points) / _extent(metres))
+        )
     return found
 
 
@@ -106,5 +108,5 @@ def alone(rgb: Rgb, person: Person) -> Rgb:
 
 def _extent(points: npt.NDArray[np.float64]) -> float:
     """How far the joints are from their middle, as a root mean square."""
-    joints = points[:25, :2]
+    joints = points[BODY, :2]
     return float(np.sqrt(((joints - joints.mean(axis=0)) ** 2).sum()))

@@ -56,7 +56,7 @@ class Row:
     reason: str
     rule_set: str
     landmarks: str | None
-    """JSON: 33 of [x, y, visibility], in pixels of the analysed picture."""
+    """JSON, see ``posture.verdict.stored_landmarks``."""
     schema_version: int
     seq: int | None
     boot_id: str | None

@@ -53,6 +53,8 @@ class Landmarks:
         points: shape (33, 3), float: x and y in pixels (may lie outside the picture), visibility 0..1.
         width: of the picture, in pixels.
         height: of the picture, in pixels.
+        world: shape (33, 3), the same landmarks in metres from the middle of the hips by the camera's axes: x to
+            the right, y down, z away. None in rows of before version 2.
         others: everybody else who was found.
         contested: another person may as well be meant, see ``posture.verdict.persons``.
     """
@@ -60,6 +62,7 @@ class Landmarks:
     points: npt.NDArray[np.float64]
     width: int
     height: int
+    world: npt.NDArray[np.float64] | None = None
     others: tuple[Landmarks, ...] = ()
     contested: bool = False
 

@@ -75,7 +75,7 @@ def test_a_row_says_which_frame_it_is_where_it_was_judged_and_what_was_seen(
     assert (row.posture_status, row.reason, row.side, row.rule_set) == ("Bad", "body", "left", "upright")
     assert (row.neck_angle, row.body_angle) == (pytest.approx(0, abs=1e-6), pytest.approx(45))
     assert row.landmarks_detected
-    assert (row.processed_by, row.schema_version) == ("node-a", 1)
+    assert (row.processed_by, row.schema_version) == ("node-a", 2)
     points = json.loads(row.landmarks or "")
     assert len(points) == 33
     assert points[23] == [160.0, 180.0, 0.9]

@@ -86,6 +86,23 @@ def test_landmarks_are_in_pixels_of_the_given_picture(camera: Camera, astronaut:
     assert wide.points[0, :2] / (3, 2) == pytest.approx(small.points[0, :2], abs=15)
 
 
+def test_the_landmarks_in_metres_turn_with_the_person_and_not_with_the_picture_s_size(
+    camera: Camera, astronaut: np.ndarray
+) -> None:
+    small = camera.look(astronaut)
+    large = camera.look(cv2.resize(astronaut, (1024, 1024)))
+    mirrored = camera.look(astronaut[:, ::-1].copy())
+    assert small is not None
+    assert small.world is not None
+    assert large is not None
+    assert large.world is not None
+    assert mirrored is not None
+    assert mirrored.world is not None
+    assert large.world == pytest.approx(small.world, abs=0.05)
+    assert mirrored.world[[12, 11], 0] == pytest.approx(-small.world[[11, 12], 0], abs=0.05)
+    assert 0.2 < float(np.linalg.norm(small.world[11] - small.world[12])) < 0.5
+
+
 def test_a_frontal_picture_without_hips_gets_no_verdict(camera: Camera, astronaut: np.ndarray) -> None:
     verdict = Judge().judge(camera.look(astronaut), 0.0)
     assert (verdict.status, verdict.reason) == ("Unknown", "partial_landmarks")
