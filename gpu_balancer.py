@@ -99,7 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if stays:
             stack.enter_context(recorded_processes.recorded("balancer", folder))
         if stays and settings.balancer.metrics_port:
-            Exposition("127.0.0.1", settings.balancer.metrics_port, registry, lambda: "", lambda: "")
+            host, port = settings.balancer.metrics_host, settings.balancer.metrics_port
+            Exposition(host, port, registry, lambda: "", lambda: "")
         return Balancer(
             settings,
             cluster,

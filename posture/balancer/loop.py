@@ -11,18 +11,19 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from random import Random
 
 from posture.balancer import last_node, plan_text
+from posture.balancer.health import Health
 from posture.balancer.metrics import BalancerMetrics
-from posture.balancer.moves import Mover, next_steps
+from posture.balancer.moves import Mover, MoveStep, Wait, next_steps
 from posture.balancer.observer import Observer
 from posture.balancer.open_move import OpenMove, open_move_text
 from posture.balancer.view import ClusterView
 from posture.errors import UserError
 from posture.kube import access, errors, events, kinds
-from posture.kube.annotations import HISTORY
+from posture.kube.annotations import HISTORY, STATE
 from posture.kube.client import KubeClient
 from posture.kube.errors import KubeError
 from posture.kube.lease import Lease
@@ -39,13 +40,20 @@ from posture.usage.window import Window
 
 log = logging.getLogger(__name__)
 
-READING = ((kinds.NODE, "list"), (kinds.SCALED_JOB, "list"), (kinds.POD, "list"), (kinds.JOB, "list"))
+READING = (
+    (kinds.NODE, "list"),
+    (kinds.SCALED_JOB, "list"),
+    (kinds.POD, "list"),
+    (kinds.JOB, "list"),
+    (kinds.EVENT, "list"),
+)
 """Rights that ``--dry-run`` needs."""
 ACTING = (
     (kinds.SCALED_JOB, "patch"),
     (kinds.JOB, "delete"),
     (kinds.POD, "delete"),
     (kinds.EVENT, "create"),
+    (kinds.EVENT, "list"),
     (kinds.LEASE, "get"),
     (kinds.LEASE, "create"),
     (kinds.LEASE, "update"),
@@ -117,6 +125,9 @@ class Balancer:
             after_ready_s=after_ready_s,
         )
         self._mover = Mover(cluster)
+        self._health = Health(self._settings.start_timeout_s)
+        self._hanging: set[str] = set()
+        """Ids of open moves of which it has been said that they hang."""
         self._lease = Lease(cluster, self._farm, self._settings.lease_s)
         self._last_node_file = path_of(self._settings.last_node_file)
         if (chosen := last_node.read(self._last_node_file)) is not None:
@@ -228,6 +239,10 @@ class Balancer:
             if self._unreachable:
                 log.info("the API server answers again")
             self._unreachable = ""
+        acting = self._dry_run or self._lease.held
+        self._metrics.acts(acting and not self._unreachable)
+        if not acting:
+            self._metrics.forget_farm()
 
     @contextlib.contextmanager
     def _alone(self, stream: str) -> Iterator[None]:
@@ -261,19 +276,35 @@ class Balancer:
             view = self._observer.read_all()
             snapshot = self._observer.snapshot(view, window, start_s)
             plan = plan_offloads(snapshot, self._rules, self._rng)
+            self._see_health(view)
             self._report(snapshot, plan)
             if not self._dry_run:
                 self._act(view, plan)
-                self._write_histories(view)
+                self._write_notes(view)
             return True
         return False
 
+    def _see_health(self, view: ClusterView) -> None:
+        """Note which streams run, and tell what is new of it."""
+        changes = self._health.see(view)
+        nodes = {stream: scaled_job.node or "" for stream, scaled_job in view.scaled_jobs.items()}
+        self._metrics.streams(nodes, self._health.down)
+        for change in changes:
+            if change.down is not None:
+                log.warning("%s does not run: %s", change.stream, change.down.trouble)
+            else:
+                log.info("%s runs again", change.stream)
+            if not self._dry_run and self._may_go_on():
+                reason = "StreamRuns" if change.down is None else "StreamDown"
+                told = "it runs again" if change.down is None else f"it does not run: {change.down.trouble}"
+                self._tell(view.scaled_jobs[change.stream], reason, told, warning=change.down is not None)
+
     def _report(self, snapshot: Snapshot, plan: Plan) -> None:
         self._metrics.planned(plan)
-        log.info("%s", plan_text.summary(snapshot, plan))
+        log.info("%s", "; ".join(filter(None, (plan_text.summary(snapshot, plan), self._health.summary()))))
         said = {(veto.reason, veto.node, veto.stream) for veto in plan.vetoes}
         if self._dry_run or self._show_all:
-            print("\n".join(plan_text.lines(snapshot, plan, self._rules)), flush=True)
+            print("\n".join(plan_text.lines(snapshot, plan, self._rules, self._health.down)), flush=True)
         elif said != self._logged_vetoes:
             for veto in plan.vetoes:
                 log.info("not moved: %s", veto)
@@ -310,14 +341,16 @@ class Balancer:
         if not self._observer.open or self._dry_run:
             return
         view = self._observer.read_open()
+        ages: dict[Move, float] = {}
         for stream in sorted(self._observer.open):
             scaled_job = view.scaled_jobs.get(stream)
             if scaled_job is None or open_move_text(scaled_job) is None:
                 self._observer.open.discard(stream)
             elif self._may_go_on():
-                self._advance_one(view, scaled_job)
+                self._advance_one(view, scaled_job, ages)
+        self._metrics.open_moves(ages)
 
-    def _advance_one(self, view: ClusterView, scaled_job: ScaledJob) -> None:
+    def _advance_one(self, view: ClusterView, scaled_job: ScaledJob, ages: dict[Move, float]) -> None:
         name = scaled_job.name
         steps = next_steps(
             scaled_job,
@@ -332,26 +365,47 @@ class Balancer:
                 closed = self._mover.take(scaled_job, steps, self._observer.history_text(scaled_job.stream))
             except errors.ConflictError as error:
                 log.info("%s; the next pass sees what it is now", error)
+        opened = OpenMove.from_text(open_move_text(scaled_job) or "")
+        age_s = view.taken_s - opened.began_s if opened else 0.0
         if closed:
             self._observer.open.discard(scaled_job.stream)
-            opened = OpenMove.from_text(open_move_text(scaled_job) or "")
-            took = f" in {view.taken_s - opened.began_s:.0f} s" if opened else ""
-            log.info("%s: has its Job on %s%s", scaled_job.stream, scaled_job.node, took)
-            self._tell(scaled_job, "MoveFinished", f"its Job is on {scaled_job.node}{took}")
+            took = f" in {age_s:.0f} s" if opened else ""
+            log.info("%s: runs on %s%s", scaled_job.stream, scaled_job.node, took)
+            self._tell(scaled_job, "MoveFinished", f"it runs on {scaled_job.node}{took}")
+        elif opened is not None:
+            ages[opened.move] = age_s
+            if age_s > self._settings.start_timeout_s and opened.id not in self._hanging:
+                self._hanging.add(opened.id)
+                self._tell_that_it_hangs(view, scaled_job, opened, steps)
 
-    def _write_histories(self, view: ClusterView) -> None:
-        """Write what was learned about streams that have no open move to their annotations."""
+    def _tell_that_it_hangs(
+        self, view: ClusterView, scaled_job: ScaledJob, opened: OpenMove, steps: Sequence[MoveStep]
+    ) -> None:
+        waits = next((f"; it waits for {step.what}" for step in steps if isinstance(step, Wait)), "")
+        trouble = view.trouble(scaled_job)
+        why = f"; {trouble}" if trouble is not None else ""
+        move, age_s = opened.move, view.taken_s - opened.began_s
+        told = f"{move.kind.value} from {move.source} to {move.destination} is open for {age_s:.0f} s{waits}{why}"
+        log.warning("%s: the move hangs: %s", scaled_job.stream, told)
+        self._tell(scaled_job, "MoveHangs", told, warning=True)
+
+    def _write_notes(self, view: ClusterView) -> None:
+        """Write what was learned about streams, and whether they run, to their annotations."""
         nothing = json.dumps(history_to_json(StreamHistory()))
         for stream, scaled_job in view.scaled_jobs.items():
-            text = self._observer.history_text(stream)
-            stored = (scaled_job.annotations or {}).get(HISTORY, nothing)
-            if text != stored and stream not in self._observer.open and self._may_go_on():
+            stored = scaled_job.annotations or {}
+            notes = {STATE: self._health.state_text(scaled_job)}
+            if stream not in self._observer.open:
+                notes[HISTORY] = self._observer.history_text(stream)
+            absent = {STATE: "", HISTORY: nothing}
+            new = {name: text for name, text in notes.items() if text != stored.get(name, absent[name])}
+            if new and self._may_go_on():
                 with self._alone(stream), contextlib.suppress(errors.ConflictError):
-                    self._mover.remember(scaled_job, text)
+                    self._mover.annotate(scaled_job, new)
 
-    def _tell(self, scaled_job: ScaledJob, reason: str, message: str) -> None:
+    def _tell(self, scaled_job: ScaledJob, reason: str, message: str, *, warning: bool = False) -> None:
         """Create an Event for the ScaledJob; a move does not depend on it."""
         try:
-            events.create(self._cluster, scaled_job, reason, message)
+            events.create(self._cluster, scaled_job, reason, message, warning=warning)
         except KubeError as error:
             log.warning("%s", error)

@@ -1,26 +1,45 @@
-"""The balancer's Prometheus metrics: loops, moves, and vetoes by reason."""
+"""The balancer's Prometheus metrics: what it plans, what it doesn't and why, open moves, and which streams run."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from posture.planning.model import Plan
+from posture.balancer.health import Down
+from posture.planning.model import Move, Plan
 
 
 class BalancerMetrics:
-    """The figures of one balancer.
+    """The figures of one balancer. Those of nodes and streams are there only while it acts.
 
     Args:
         registry: where they are registered.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        def gauge(name: str, about: str) -> Gauge:
+            return Gauge(f"posture_{name}", about, registry=registry)
+
+        def family(name: str, about: str, *labels: str) -> _Family:
+            return _Family(Gauge(f"posture_{name}", about, labels, registry=registry))
+
         self._loops = Counter("posture_balancer_loops", "Loops planned.", registry=registry)
         self._moves = Counter("posture_balancer_moves", "Moves planned.", ["kind"], registry=registry)
         self._vetoes = Counter("posture_balancer_vetoes", "Vetoes.", ["reason"], registry=registry)
-        self._overloaded = Gauge(
-            "posture_balancer_overloaded_nodes", "Nodes over the threshold in the last window.", registry=registry
-        )
+        self._acting = gauge("balancer_acting", "1 while it acts: it has the Lease, and the API server answers.")
+        self._overloaded = gauge("balancer_overloaded_nodes", "Nodes over the threshold in the last window.")
+        self._over = family("balancer_node_overloaded", "1 for each node over the threshold.", "node")
+        self._veto = family(
+            "balancer_veto", "1 for each veto of the last loop, of a stream, a node or the farm.",
+            "reason", "node", "stream",
+        )  # fmt: skip
+        self._open = family(
+            "balancer_move_open_seconds", "Since a move began that is not finished.",
+            "stream", "source", "destination",
+        )  # fmt: skip
+        self._running = family("stream_running", "1 while a stream runs as it should, else 0.", "stream", "node")
+        self._trouble = family("stream_trouble", "1: why a stream does not run.", "stream", "node", "reason")
 
     def planned(self, plan: Plan) -> None:
         """Count one loop's plan."""
@@ -29,4 +48,45 @@ class BalancerMetrics:
             self._moves.labels(move.kind.value).inc()
         for veto in plan.vetoes:
             self._vetoes.labels(veto.reason.value).inc()
+        self._veto.show({(veto.reason.value, veto.node, veto.stream): 1.0 for veto in plan.vetoes})
         self._overloaded.set(len(plan.overloaded))
+        self._over.show({(node,): 1.0 for node in plan.overloaded})
+
+    def streams(self, nodes: Mapping[str, str], down: Mapping[str, Down]) -> None:
+        """Show which streams run.
+
+        Args:
+            nodes: stream -> where it should run; empty where that is not said.
+            down: those that don't run.
+        """
+        self._running.show({(stream, node): float(stream not in down) for stream, node in nodes.items()})
+        self._trouble.show({(stream, nodes[stream], one.trouble.reason): 1.0 for stream, one in down.items()})
+
+    def open_moves(self, moves: Mapping[Move, float]) -> None:
+        """Show the moves that are not finished, each with its age in seconds."""
+        self._open.show({(move.stream, move.source, move.destination): age_s for move, age_s in moves.items()})
+
+    def acts(self, acting: bool) -> None:
+        """Show whether this balancer acts."""
+        self._acting.set(acting)
+
+    def forget_farm(self) -> None:
+        """Say nothing of nodes and streams any more: another balancer does."""
+        self._overloaded.set(0)
+        for one in (self._over, self._veto, self._open, self._running, self._trouble):
+            one.show({})
+
+
+class _Family:
+    """A gauge whose series come and go; one that stays is never absent in between, even for one scrape."""
+
+    def __init__(self, gauge: Gauge) -> None:
+        self._gauge = gauge
+        self._shown: set[tuple[str, ...]] = set()
+
+    def show(self, values: Mapping[tuple[str, ...], float]) -> None:
+        for labels, value in values.items():
+            self._gauge.labels(*labels).set(value)
+        for labels in self._shown - values.keys():
+            self._gauge.remove(*labels)
+        self._shown = set(values)

@@ -4,7 +4,7 @@
    the move in an annotation. From here on a new Job can only land on the new node.
 2. :func:`next_steps`, for as long as the annotation is there: delete the unfinished Jobs that the old affinity
    made; wait until they and their pods are gone; delete leftover pods; when exactly one unfinished Job with the
-   new affinity is there, take the annotation off.
+   new affinity is there and its pod is Ready, take the annotation off.
 
 The next steps are derived from the cluster alone in each pass, so that after a crash any balancer can go on.
 Deleting before patching would be a race: KEDA, polling in between, would make a new Job on the old node.
@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from posture.balancer import past_moves
 from posture.balancer.open_move import OpenMove, open_move_text
 from posture.kube import kinds
 from posture.kube.affinity import with_node
-from posture.kube.annotations import HISTORY, MOVE, path_of, remove_operation, same_object, set_operations
+from posture.kube.annotations import HISTORY, MOVE, MOVES, path_of, remove_operation, same_object, set_operations
 from posture.kube.client import KubeClient, Propagation
 from posture.kube.objects import Job, Pod, ScaledJob
 from posture.planning.model import Move
@@ -92,7 +93,11 @@ def next_steps(
     steps += _leftovers(pods, {job.uid for job in jobs}, is_dead)
     if steps:
         return steps
-    return [Close()] if new else [Wait("KEDA to make the new Job at its next poll")]
+    if not new:
+        return [Wait("KEDA to make the new Job at its next poll")]
+    if any(pod.job_uid == new[0].uid and pod.ready_since_s is not None for pod in pods):
+        return [Close()]
+    return [Wait(f"the pod of Job {new[0].name} to be Ready")]
 
 
 def _is_on_dead_node(job: Job, pods: Iterable[Pod], is_dead: Callable[[str], bool]) -> bool:
@@ -141,7 +146,14 @@ class Mover:
             same_object(scaled_job.uid),
             {"op": "test", "path": "/metadata/generation", "value": scaled_job.generation},
             {"op": "add", "path": "/spec/jobTargetRef/template/spec/affinity", "value": affinity},
-            *set_operations(scaled_job.annotations, {HISTORY: history, MOVE: opened.to_text()}),
+            *set_operations(
+                scaled_job.annotations,
+                {
+                    HISTORY: history,
+                    MOVE: opened.to_text(),
+                    MOVES: past_moves.with_begun(_moves_text(scaled_job), opened),
+                },
+            ),
         ]
         self._cluster.patch(kinds.SCALED_JOB, scaled_job.name, operations)
         return opened
@@ -179,15 +191,25 @@ class Mover:
             same_object(scaled_job.uid),
             {"op": "test", "path": path_of(MOVE), "value": open_move_text(scaled_job)},
             remove_operation(MOVE),
-            *set_operations(scaled_job.annotations, {HISTORY: history}),
+            *set_operations(
+                scaled_job.annotations,
+                {
+                    HISTORY: history,
+                    MOVES: past_moves.with_ended(_moves_text(scaled_job), self._cluster.now()),
+                },
+            ),
         ]
         self._cluster.patch(kinds.SCALED_JOB, scaled_job.name, operations)
 
-    def remember(self, scaled_job: ScaledJob, history: str) -> None:
-        """Write what is remembered of a stream that has no open move.
+    def annotate(self, scaled_job: ScaledJob, texts: Mapping[str, str]) -> None:
+        """Write annotations of ours, name -> text, such as what is remembered of a stream that has no open move.
 
         Raises:
             KubeError: the API server did not do it.
         """
-        operations = [same_object(scaled_job.uid), *set_operations(scaled_job.annotations, {HISTORY: history})]
+        operations = [same_object(scaled_job.uid), *set_operations(scaled_job.annotations, texts)]
         self._cluster.patch(kinds.SCALED_JOB, scaled_job.name, operations)
+
+
+def _moves_text(scaled_job: ScaledJob) -> str:
+    return (scaled_job.annotations or {}).get(MOVES, "")

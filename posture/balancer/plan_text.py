@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
+from posture.balancer.health import Down
 from posture.planning.model import NodeState, Plan, Rules, Snapshot
 
 
@@ -19,8 +21,8 @@ def summary(snapshot: Snapshot, plan: Plan) -> str:
     return "; ".join(parts)
 
 
-def lines(snapshot: Snapshot, plan: Plan, rules: Rules) -> list[str]:
-    """Return the whole plan, a line for each node, move and veto."""
+def lines(snapshot: Snapshot, plan: Plan, rules: Rules, down: Mapping[str, Down]) -> list[str]:
+    """Return the whole plan, a line for each node, move, veto, and stream that does not run."""
     streams = Counter(job.node for job in snapshot.jobs)
     told = [f"policy {rules.policy.value}, threshold {rules.threshold:g} %"]
     told += [
@@ -32,7 +34,8 @@ def lines(snapshot: Snapshot, plan: Plan, rules: Rules) -> list[str]:
             f"-{move.relief:.1f} there, +{move.cost:.1f} here; {move.why})"
         )
     told += [f"veto {veto}" for veto in plan.vetoes]
-    if plan.stable:
+    told += [f"stream {stream} does not run: {down[stream].trouble}" for stream in sorted(down)]
+    if plan.stable and not down:
         told.append("stable")
     return told
 

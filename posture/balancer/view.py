@@ -1,4 +1,4 @@
-"""One reading of the cluster: four paged lists, however many streams there are."""
+"""One reading of the cluster: four paged lists, however many streams there are; a fifth where a Job has no pod."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import logging
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from posture.kube import kinds, labels
+from posture.kube import events, kinds, labels
 from posture.kube.client import KubeClient
 from posture.kube.objects import Job, Node, Pod, ScaledJob
+from posture.kube.troubles import Trouble, trouble_of
 from posture.planning.model import Keda
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,15 @@ class ClusterView:
     """The Jobs of each ScaledJob, by its name."""
     pods: Mapping[str, Sequence[Pod]]
     """The pods of each ScaledJob, by its name."""
+    complaints: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Reason and message of the newest warning about a Job, by its uid; read only where a Job has no pod."""
+
+    def trouble(self, scaled_job: ScaledJob) -> Trouble | None:
+        """Return why a stream does not run as it should, None if it does."""
+        name = scaled_job.name
+        return trouble_of(
+            scaled_job, self.jobs.get(name, ()), self.pods.get(name, ()), self.complaints, self.taken_s
+        )
 
     def current_pods(self, scaled_job: ScaledJob) -> list[Pod]:
         """Return the pods that are not going away, of Jobs that belong on the ScaledJob's node."""
@@ -84,7 +94,10 @@ def read_view(cluster: KubeClient, farm: str, streams: Collection[str] | None = 
     # pods before Jobs: a pod without a Job in this later list has outlived its Job, and is not newer than the list
     pods = _by_owner(map(Pod.read, cluster.list(kinds.POD, owned)), names)
     jobs = _by_owner(map(Job.read, cluster.list(kinds.JOB, owned)), names)
-    return ClusterView(cluster.now(), nodes, scaled_jobs, jobs, pods)
+    with_pods = {pod.job_uid for found in pods.values() for pod in found}
+    lacking = any(not job.finished and job.uid not in with_pods for found in jobs.values() for job in found)
+    complaints = events.complaints_about_jobs(cluster) if lacking else {}
+    return ClusterView(cluster.now(), nodes, scaled_jobs, jobs, pods, complaints)
 
 
 def _by_stream(scaled_jobs: Iterable[ScaledJob]) -> dict[str, ScaledJob]:

@@ -14,6 +14,12 @@ MOVE = "posture-farm/move"
 HISTORY = "posture-farm/history"
 """The balancer's: what it has to remember of the stream after a restart, as JSON."""
 
+MOVES = "posture-farm/moves"
+"""The balancer's, for people: the stream's last moves with their reasons, as JSON."""
+
+STATE = "posture-farm/state"
+"""The balancer's, for people: whether the stream runs, or why not."""
+
 PINNED = "posture-farm/pinned"
 """The operator's; ``"true"``: the stream is never moved."""
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import email.utils
 import json
 import logging
+import re
 import ssl
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -30,7 +31,14 @@ from lightkube.config import client_adapter, models
 from posture.errors import UserError
 from posture.kube import kubeconfig
 from posture.kube.credentials import Credentials, CredentialsError
-from posture.kube.errors import ConflictError, KubeError, NotFoundError, RefusedError, UnreachableError
+from posture.kube.errors import (
+    ConflictError,
+    KubeError,
+    NotAdmittedError,
+    NotFoundError,
+    RefusedError,
+    UnreachableError,
+)
 from posture.kube.kinds import Kind
 from posture.kube.kubeconfig import Target
 from posture.system.backoff import Backoff
@@ -47,6 +55,9 @@ ATTEMPTS = 4
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 """A Retry-After beyond this is reported instead of waited for."""
+
+NOT_ADMITTED = re.compile(r'is forbidden: (?!User "[^"]*" cannot )|^admission webhook ')
+"""A 403 of an admission check, not of the role: in each the API server words differently what is forbidden."""
 
 FIELD_MANAGER = "posture-farm"
 
@@ -156,6 +167,7 @@ class KubeClient:
         kind: Kind,
         labels: Mapping[str, str | Collection[str] | None] | None = None,
         namespace: str | None = None,
+        fields: Mapping[str, str] | None = None,
     ) -> list[Object]:
         """Return all objects with exactly these labels, page by page.
 
@@ -163,10 +175,13 @@ class KubeClient:
             kind: their kind.
             labels: label -> its value, several of which any will do, or None if it only has to be there.
             namespace: where they live, if not in ours.
+            fields: field -> its value, of those by which the API can select this kind.
         """
         selector = ",".join(_requirement(label, value) for label, value in (labels or {}).items())
         found: list[Object] = []
         query = {"limit": str(PAGE)} | ({"labelSelector": selector} if selector else {})
+        if fields:
+            query["fieldSelector"] = ",".join(f"{name}={value}" for name, value in fields.items())
         while True:
             page = self._ask("list", "GET", kind, query=query, namespace=namespace)
             found += page.get("items") or []
@@ -311,6 +326,8 @@ class KubeClient:
         message = _message(response)
         if response.status_code == 401:
             raise RefusedError(f"{what}: the credentials are not accepted (401)")
+        if response.status_code == 403 and NOT_ADMITTED.search(message):
+            raise NotAdmittedError(f"{what}: {message}")
         if response.status_code == 403:
             raise RefusedError(f"{what}: the role lacks verb {verb!r} on resource {str(kind)!r} (403: {message})")
         if response.status_code == 404:

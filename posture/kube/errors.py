@@ -15,6 +15,10 @@ class RefusedError(KubeError):
     """401: the credentials are not accepted. 403: the role lacks a verb, which the message names."""
 
 
+class NotAdmittedError(KubeError):
+    """403 although the role would do: a quota, PodSecurity, a LimitRange, a policy or a webhook says no."""
+
+
 class ConflictError(KubeError):
     """409, or a JSON Patch whose ``test`` failed (422): somebody else was there first."""
 

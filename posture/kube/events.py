@@ -1,4 +1,4 @@
-"""Kubernetes Events on a ScaledJob: ``kubectl describe scaledjob`` shows its moves."""
+"""Kubernetes Events: ours, which ``kubectl describe scaledjob`` shows, and others' warnings about Jobs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from posture.kube.objects import ScaledJob
 COMPONENT = "posture-balancer"
 
 
-def create(cluster: KubeClient, scaled_job: ScaledJob, reason: str, message: str) -> None:
+LONGEST_MESSAGE = 1024
+"""The API server refuses a longer one."""
+
+
+def create(cluster: KubeClient, scaled_job: ScaledJob, reason: str, message: str, *, warning: bool = False) -> None:
     """Create an Event.
 
     Args:
@@ -20,6 +24,7 @@ def create(cluster: KubeClient, scaled_job: ScaledJob, reason: str, message: str
         scaled_job: what it is about.
         reason: a word in CamelCase.
         message: for people.
+        warning: something is wrong.
 
     Raises:
         KubeError: the API server did not take it.
@@ -42,8 +47,8 @@ def create(cluster: KubeClient, scaled_job: ScaledJob, reason: str, message: str
             "uid": scaled_job.uid,
         },
         "reason": reason,
-        "message": message,
-        "type": "Normal",
+        "message": message[:LONGEST_MESSAGE],
+        "type": "Warning" if warning else "Normal",
         "firstTimestamp": now,
         "lastTimestamp": now,
         "count": 1,
@@ -51,3 +56,31 @@ def create(cluster: KubeClient, scaled_job: ScaledJob, reason: str, message: str
         "reportingComponent": COMPONENT,
     }
     cluster.create(kinds.EVENT, body)
+
+
+def complaints_about_jobs(cluster: KubeClient) -> dict[str, tuple[str, str]]:
+    """Return uid of a Job -> reason and message of the newest warning about it, such as why it gets no pod.
+
+    Raises:
+        KubeError: the API server did not answer.
+    """
+    about_jobs = {"involvedObject.kind": kinds.JOB.name, "type": "Warning"}
+    found = sorted(cluster.list(kinds.EVENT, fields=about_jobs), key=_last_seen)
+    return {
+        event["involvedObject"].get("uid", ""): (
+            str(event.get("reason") or "Warning"),
+            " ".join(str(event.get("message") or "").split()),
+        )
+        for event in found
+    }
+
+
+def _last_seen(event: Object) -> str:
+    """Return when an Event last happened, as a text that sorts by time."""
+    series = event.get("series") or {}
+    return str(
+        event.get("lastTimestamp")
+        or series.get("lastObservedTime")
+        or event.get("eventTime")
+        or event["metadata"]["creationTimestamp"]
+    )

@@ -29,6 +29,9 @@ CANNOT_START = frozenset(
 )
 """Reasons of a waiting container after which kubelet only tries again."""
 
+NOT_FOREIGN = frozenset({"foregroundDeletion", "orphan"})
+"""Finalizers of a Job by which Kubernetes itself does what its deletion asked for."""
+
 PULLING = frozenset({"ContainerCreating", "PodInitializing"})
 """Troubles that pass when the image has arrived."""
 
@@ -59,6 +62,11 @@ def _holds(conditions: Mapping[str, Mapping[str, Any]], name: str) -> bool:
     return conditions.get(name, {}).get("status") == "True"
 
 
+def _against(condition: Mapping[str, Any]) -> str:
+    """Return the message of a condition that doesn't hold."""
+    return " ".join(str(condition.get("message") or "").split()) if condition.get("status") == "False" else ""
+
+
 @dataclass(frozen=True)
 class ScaledJob:
     """One stream's ScaledJob: where it should run, and what KEDA says about it."""
@@ -77,6 +85,8 @@ class ScaledJob:
     active: bool = False
     paused: bool = False
     last_active_s: float | None = None
+    complaint: str = ""
+    """What KEDA has against it, while it is not Ready."""
 
     @classmethod
     def read(cls, body: Mapping[str, Any]) -> ScaledJob:
@@ -100,6 +110,7 @@ class ScaledJob:
             active=_holds(conditions, "Active"),
             paused=paused,
             last_active_s=seconds((body.get("status") or {}).get("lastActiveTime")),
+            complaint=_against(conditions.get("Ready", {})),
         )
 
     @property
@@ -121,6 +132,10 @@ class Job:
     finished: bool = False
     """Complete or Failed; KEDA counts any other as running, also one that is being deleted."""
     deleting: bool = False
+    suspended: bool = False
+    """No pods are made for it."""
+    held_by: tuple[str, ...] = ()
+    """Finalizers of others: a deleted Job stays until they let it go."""
 
     @classmethod
     def read(cls, body: Mapping[str, Any]) -> Job:
@@ -135,6 +150,8 @@ class Job:
             node=node_of(body["spec"]["template"]["spec"].get("affinity")),
             finished=_holds(conditions, "Complete") or _holds(conditions, "Failed"),
             deleting="deletionTimestamp" in metadata,
+            suspended=bool(body["spec"].get("suspend")),
+            held_by=tuple(name for name in metadata.get("finalizers") or [] if name not in NOT_FOREIGN),
         )
 
 
@@ -156,6 +173,11 @@ class Pod:
     trouble_since_s: float = 0.0
     pulling: bool = False
     """Bound to a node, and no container has run yet: its image may be on the way."""
+    created_s: float = 0.0
+    why: str = ""
+    """Kubernetes' own words about the trouble, where it has some."""
+    status: int | None = None
+    """The exit status of a container that has ended: the first that is not 0."""
 
     @classmethod
     def read(cls, body: Mapping[str, Any]) -> Pod:
@@ -165,6 +187,7 @@ class Pod:
         deleting = "deletionTimestamp" in metadata
         ready = _holds(conditions, "Ready") and not deleting
         trouble, since_s = _trouble(status, conditions)
+        created_s = seconds(metadata["creationTimestamp"]) or 0.0
         return cls(
             name=metadata["name"],
             uid=metadata["uid"],
@@ -176,8 +199,11 @@ class Pod:
             deleting=deleting,
             trouble=trouble,
             # a node's own clock may be wrong: nothing has happened to a pod before it was there
-            trouble_since_s=max(since_s or 0.0, seconds(metadata["creationTimestamp"]) or 0.0),
+            trouble_since_s=max(since_s or 0.0, created_s),
             pulling=trouble in PULLING,
+            created_s=created_s,
+            why=_words(status, conditions),
+            status=_exit_status(status),
         )
 
 
@@ -211,6 +237,22 @@ def _trouble(status: Mapping[str, Any], conditions: Mapping[str, Mapping[str, An
     if phase == "Running" and starts and not _holds(conditions, "Ready") and not _was_ready(starts, conditions):
         return "NotReady", max(starts)
     return "", None
+
+
+def _words(status: Mapping[str, Any], conditions: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return what Kubernetes says of a pod that doesn't run."""
+    scheduled = conditions.get("PodScheduled", {})
+    unscheduled = [str(scheduled.get("message", ""))] if scheduled.get("status") == "False" else []
+    states = [container.get("state") or {} for container in _containers(status)]
+    details = [state.get("waiting") or state.get("terminated") or {} for state in states]
+    told = [str(status.get("message") or ""), *unscheduled, *(str(one.get("message") or "") for one in details)]
+    return next((" ".join(text.split()) for text in told if text), "")
+
+
+def _exit_status(status: Mapping[str, Any]) -> int | None:
+    states = [container.get("state") or {} for container in status.get("containerStatuses") or []]
+    codes = [int(state["terminated"].get("exitCode", 0)) for state in states if "terminated" in state]
+    return next((code for code in codes if code), codes[0] if codes else None)
 
 
 def _ended_s(container: Mapping[str, Any]) -> float | None:

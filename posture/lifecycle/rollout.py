@@ -9,14 +9,15 @@ import copy
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from posture.errors import FailedError
-from posture.kube import errors, kinds, labels, ownership
+from posture.kube import errors, events, kinds, labels, ownership
 from posture.kube.client import KubeClient, Object
 from posture.kube.objects import Job, Pod, ScaledJob, name_of
 from posture.kube.pausing import is_paused, set_paused
+from posture.kube.troubles import trouble_of
 from posture.runtime import Stop
 
 REVISION = "posture-farm/revision"
@@ -105,8 +106,8 @@ class Rollout:
             KubeError: the API server did not do it.
             FailedError: the successor does not become Ready.
         """
-        scaled_job, jobs, _ = self._look()[stream]
-        outdated = [job for job in jobs if is_unfinished(job) and not is_current(job, scaled_job)]
+        seen = self._look()[stream]
+        outdated = [job for job in seen.jobs if is_unfinished(job) and not is_current(job, seen.scaled_job)]
         # one that is already being deleted is a move's, and its successor will be of the present revision
         for job in outdated:
             if "deletionTimestamp" not in job["metadata"]:
@@ -125,7 +126,7 @@ class Rollout:
         deadline = time.monotonic() + self.timeout_s
         while True:
             found = self._look()
-            states = [state_of(stream, *found[stream]) if stream in found else StreamState(stream, "-")
+            states = [state_of(stream, found[stream]) if stream in found else StreamState(stream, "-")
                       for stream in streams]  # fmt: skip
             self.show(table(states))
             late = [state for state in states if not state.runs]
@@ -143,53 +144,73 @@ class Rollout:
                 )
             self.stop.wait(LOOK_EVERY_S)
 
-    def _look(self) -> dict[str, tuple[Object, list[Object], list[Object]]]:
-        """Return each stream's ScaledJob with its Jobs and pods: those that it owns, by exact name and uid."""
+    def _look(self) -> dict[str, Seen]:
+        """Return what there is of each stream: what its ScaledJob owns, by exact name and uid."""
         selector = labels.of_streams(self.farm)
         scaled_jobs = self.cluster.list(kinds.SCALED_JOB, labels.of_farm(self.farm))
         jobs, pods = self.cluster.list(kinds.JOB, selector), self.cluster.list(kinds.POD, selector)
+        lacking = any(is_unfinished(job) and not any(is_owned_by(pod, job) for pod in pods) for job in jobs)
+        complaints = events.complaints_about_jobs(self.cluster) if lacking else {}
         found = {}
         for scaled_job in scaled_jobs:
             own = [job for job in jobs if is_owned_by(job, scaled_job)]
             theirs = [pod for pod in pods if any(is_owned_by(pod, job) for job in own)]
-            found[ScaledJob.read(scaled_job).stream] = (scaled_job, own, theirs)
+            seen = Seen(scaled_job, own, theirs, complaints, self.cluster.now())
+            found[ScaledJob.read(scaled_job).stream] = seen
         return found
 
 
-def state_of(stream: str, scaled_job: Object, jobs: Sequence[Object], pods: Sequence[Object]) -> StreamState:
+@dataclass(frozen=True)
+class Seen:
+    """What there is of a stream in the cluster.
+
+    Attributes:
+        scaled_job: its ScaledJob.
+        jobs: that ScaledJob's Jobs.
+        pods: those Jobs' pods.
+        complaints: uid of a Job -> reason and message of the newest warning about it.
+        now_s: when, by the API server's clock, in seconds since 1970.
+    """
+
+    scaled_job: Object
+    jobs: Sequence[Object]
+    pods: Sequence[Object]
+    complaints: Mapping[str, tuple[str, str]]
+    now_s: float
+
+
+def state_of(stream: str, seen: Seen) -> StreamState:
     """Say how far a stream is. Pure."""
+    scaled_job, jobs = seen.scaled_job, seen.jobs
     read = ScaledJob.read(scaled_job)
     node = read.node or "any"
     if read.paused:
         return StreamState(stream, node, words="paused")
-    current = [job for job in jobs if is_unfinished(job) and is_current(job, scaled_job)]
-    if not current:
-        old = any(is_unfinished(job) for job in jobs)
-        waiting = "the old Job is finishing its frames" if old else "waiting for KEDA's Job"
-        words = waiting if read.active or old else f"KEDA does not call it active{_complaint(scaled_job)}"
-        return StreamState(stream, node, read.active, words=words)
-    (*_, job) = sorted(current, key=lambda item: Job.read(item).created_s)
-    own = [Pod.read(pod) for pod in pods if is_owned_by(pod, job)]
-    ready = any(pod.ready_since_s is not None for pod in own)
-    on_place = Job.read(job).node == read.node
-    words = _pod_words(own) if on_place else f"being moved to {node}"
-    return StreamState(stream, node, read.active, True, ready and on_place, words)
+    current = [job for job in jobs if is_current(job, scaled_job)]
+    unfinished = [Job.read(job) for job in current if is_unfinished(job)]
+    if not unfinished:
+        return StreamState(stream, node, read.active, words=_words_without_job(read, seen))
+    owners = {job["metadata"]["uid"] for job in current}
+    pods = [pod for pod in map(Pod.read, seen.pods) if pod.job_uid in owners]
+    trouble = trouble_of(read, unfinished, pods, seen.complaints, seen.now_s)
+    if max(unfinished, key=lambda job: job.created_s).node != read.node:
+        return StreamState(stream, node, read.active, True, words=f"being moved to {node}")
+    if trouble is not None:
+        return StreamState(stream, node, read.active, True, words=str(trouble))
+    (host,) = (pod.host for pod in pods if pod.ready_since_s is not None)
+    return StreamState(stream, node, read.active, True, True, f"Ready on {host}")
 
 
-def _pod_words(pods: Sequence[Pod]) -> str:
-    if not pods:
-        return "its Job has no pod yet"
-    pod = max(pods, key=lambda one: one.ready_since_s or 0)
-    if pod.ready_since_s is not None:
-        return f"Ready on {pod.host}"
-    return f"{pod.phase}{f': {pod.trouble}' if pod.trouble else ''}{f' on {pod.host}' if pod.host else ''}"
-
-
-def _complaint(scaled_job: Object) -> str:
-    """Return what KEDA has against a ScaledJob, if it says so."""
-    conditions = (scaled_job.get("status") or {}).get("conditions") or []
-    refused = [item for item in conditions if item["type"] == "Ready" and item["status"] == "False"]
-    return "".join(f": {item['message']}" for item in refused if item.get("message"))
+def _words_without_job(read: ScaledJob, seen: Seen) -> str:
+    """Return why a stream has no unfinished Job of its present revision."""
+    old = [Job.read(job) for job in seen.jobs if is_unfinished(job)]
+    if old:
+        trouble = trouble_of(read, old, [Pod.read(pod) for pod in seen.pods], seen.complaints, seen.now_s)
+        held = trouble is not None and not trouble.passing
+        return "the old Job is finishing its frames" + (f": {trouble}" if held else "")
+    if read.active:
+        return "waiting for KEDA's Job"
+    return "KEDA does not call it active" + (f": {read.complaint}" if read.complaint else "")
 
 
 def table(states: Sequence[StreamState]) -> list[str]:

@@ -348,7 +348,10 @@ class Balancer:
         0,
         parsers.number(0, 65_535, whole=True),
         "0 to 65535",
-        "/metrics of the balancer, on this machine only; 0: none",
+        "/metrics of the balancer; 0: none",
+    )
+    metrics_host: str = _setting(
+        "127.0.0.1", parsers.text, "an address of this machine; empty: all of them", "where metrics_port listens"
     )
     last_node_file: str = _file("last_node.txt", "remembers the last destination and when it was chosen")
 

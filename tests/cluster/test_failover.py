@@ -35,7 +35,7 @@ def test_the_streams_of_a_lost_node_run_elsewhere_within_the_bound_while_their_o
         assert old.metadata.deletionTimestamp is not None
     where = [node for node in others for stream in streams if node.name in farm.hosts(stream)]
     assert len(where) == len(set(where)) == 3, "they are spread"
-    balancer.wait_for("has its Job on", count=3)
+    balancer.wait_for("runs on", count=3)
     assert not any(MOVE in annotations(farm.scaled_job(stream)) for stream in streams)
     lost.revive()
     for stream in streams:
@@ -71,7 +71,7 @@ def test_a_stream_that_cannot_start_at_its_destination_goes_back_to_where_it_cam
     )
     farm.until_moved("pi1", busy)
     assert f"it has failed to start on {broken.name}" in said
-    balancer.wait_for(f"has its Job on {busy.name}")
+    balancer.wait_for(f"runs on {busy.name}")
     history = json.loads(annotations(farm.scaled_job("pi1"))[HISTORY])
     assert broken.name in history["closed"]
 

@@ -177,7 +177,7 @@ def test_a_stream_whose_source_dies_while_its_job_is_being_deleted_starts_on_the
     proxy.before("DELETE", "jobs", busy.die)
     balancer = farm.balancer(kubeconfig=proxy.kubeconfig, node_grace_s=3.0)
     farm.until_ready("pi1", idle)
-    balancer.wait_for("(Foreground)", "(Background)", f"pi1: has its Job on {idle.name}")
+    balancer.wait_for("(Foreground)", "(Background)", f"pi1: runs on {idle.name}")
     proxy.close()
     assert {pod.spec.nodeName for pod in farm.pods("pi1")} == {busy.name, idle.name}  # one hangs in Terminating
     busy.revive()

@@ -15,8 +15,10 @@ import pytest
 import requests
 import yaml
 from kustomize_tool import render
+from prometheus_client import CollectorRegistry, generate_latest
 from servers import find_program, free_port
 
+from posture.balancer.metrics import BalancerMetrics
 from posture.kube import labels, taints
 from posture.kube.client import KubeClient
 from posture.lifecycle.scaler_in_cluster import InCluster
@@ -192,6 +194,14 @@ def test_each_alert_comes_when_it_must_and_not_before(tmp_path: Path) -> None:
         "PostureNodeUnknown": ('posture_node_valid{node="agx"}', "1 0 0 0 0", 4),
         "PostureUsageStale": ("posture_scaler_snapshot_age_seconds", "5 61 121 181", 3),
         "PostureFarmFull": ("posture_scaler_active", "1 0x12", 12),
+        "PostureStreamDown": ('posture_stream_trouble{stream="pi1",node="agx",reason="FailedCreate"}', "_ 1x8", 7),
+        "PostureMoveHangs": (
+            'posture_balancer_move_open_seconds{stream="pi1",source="agx",destination="nano"}',
+            "60x2 301",
+            3,
+        ),
+        "PostureNodeStaysOverloaded": ('posture_balancer_node_overloaded{node="agx"}', "_ 1x17", 17),
+        "PostureBalancerIdle": ("posture_balancer_acting", "1 0 0 0 0", 4),
     }
     rules = yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]
     assert {rule["alert"] for rule in rules} == set(series)
@@ -250,5 +260,7 @@ def exported(tmp_path: Path) -> Iterator[str]:
 def test_every_figure_that_an_alert_looks_at_is_exported(exported: str) -> None:
     asked = set(re.findall(r"posture_\w+", "\n".join(re.findall(r"expr: (.*)", ALERTS.read_text()))))
     assert len(asked) >= 6
-    offered = set(re.findall(r"^# TYPE (\w+)", exported, re.M))
+    registry = CollectorRegistry()
+    BalancerMetrics(registry)
+    offered = set(re.findall(r"^# TYPE (\w+)", exported + generate_latest(registry).decode(), re.M))
     assert asked <= offered | {f"{name}_total" for name in offered}

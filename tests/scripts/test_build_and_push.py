@@ -462,6 +462,8 @@ def pod(of: str = "j", waiting: str = "") -> dict[str, Any]:
 
 
 NOW, OLD = scaled_job(), scaled_job(revision="0")
+NOW_S = 1_767_225_700.0
+QUOTA = ("FailedCreate", "exceeded quota: small")
 
 
 @pytest.mark.parametrize(
@@ -470,11 +472,10 @@ NOW, OLD = scaled_job(), scaled_job(revision="0")
         pytest.param(NOW, [], [], False, "waiting for KEDA's Job", id="no Job yet"),
         pytest.param(scaled_job(active=False), [], [], False, "KEDA does not call it active", id="inactive"),
         pytest.param(NOW, [job(NOW)], [], False, "no pod yet", id="no pod yet"),
-        pytest.param(
-            NOW, [job(NOW)], [pod("j", "ContainerCreating")], False, "ContainerCreating on a", id="starting"
-        ),
+        pytest.param(NOW, [job(NOW)], [pod("j", "ContainerCreating")], False, "ContainerCreating", id="starting"),
         pytest.param(NOW, [job(NOW)], [pod("j", "ErrImagePull")], False, "ErrImagePull", id="no image"),
         pytest.param(NOW, [job(NOW)], [pod()], True, "Ready on a", id="running"),
+        pytest.param(NOW, [job(NOW, "told")], [], False, "FailedCreate: exceeded quota: small", id="no quota"),
         pytest.param(NOW, [job(OLD)], [pod()], False, "the old Job is finishing", id="an old one runs"),
         pytest.param(NOW, [job(OLD, "o"), job(NOW)], [pod("o")], False, "no pod yet", id="the old one's pod"),
         pytest.param(NOW, [job(NOW, finished=True)], [pod()], False, "waiting for KEDA's Job", id="it has ended"),
@@ -484,7 +485,7 @@ NOW, OLD = scaled_job(), scaled_job(revision="0")
 def test_how_far_a_stream_is(
     wanted: dict[str, Any], jobs: list[Any], pods: list[Any], runs: bool, words: str
 ) -> None:
-    state = rollout.state_of("pi1", wanted, jobs, pods)
+    state = rollout.state_of("pi1", rollout.Seen(wanted, jobs, pods, {"told": QUOTA}, NOW_S))
     assert state.runs == runs
     assert words in state.words
 

@@ -130,7 +130,8 @@ def _check_node(settings: Settings, node: Node) -> Iterator[Finding]:
 RIGHTS: Mapping[Kind, str] = {
     kinds.SCALED_JOB: "get list create patch delete",
     kinds.JOB: "list delete",
-    kinds.POD: "list delete",
+    kinds.POD: "list create delete",
+    kinds.EVENT: "list",
     kinds.NODE: "get list",
     kinds.DEPLOYMENT: "list",
     kinds.LEASE: "list delete",

@@ -210,6 +210,38 @@ def check_manifests(intent: Intent, trial: KubeClient) -> Iterator[Finding]:
             yield Finding(f"the cluster does not take scaledjob {name}: {error}", "correct its posture-job-*.yaml")
 
 
+def check_admission(intent: Intent, trial: KubeClient, survey: Survey) -> Iterator[Finding]:
+    """The cluster admits the analyzers' pods: no quota, PodSecurity level, LimitRange or webhook is against them.
+
+    Without this it would show only after the farm's start, in the Events of a Job that gets no pod.
+    """
+    told: set[str] = set()
+    namespace = intent.settings.kubernetes.namespace
+    mend = f"kubectl -n {namespace} describe quota,limits; kubectl get namespace {namespace} --show-labels"
+    for stream, manifest in intent.manifests.items():
+        try:
+            trial.create(kinds.POD, _pod_of(manifest))
+        except (errors.NotFoundError, errors.RefusedError):
+            return  # the namespace or the right is missing, which another finding says
+        except errors.KubeError as error:
+            if (said := str(error)) in told:
+                continue
+            told.add(said)
+            # of a stream that runs, it may be the pod that is to be replaced which fills the quota
+            runs = stream in survey.scaled_jobs and isinstance(error, errors.NotAdmittedError)
+            untried = "does not support dry run" in said
+            yield Finding(f"the cluster admits no pod of stream {stream}: {said}", mend, warning=runs or untried)
+
+
+def _pod_of(manifest: Object) -> Object:
+    """Return a pod as a Job would make it."""
+    template = manifest["spec"]["jobTargetRef"]["template"]
+    given = template.get("metadata") or {}
+    metadata = {key: given[key] for key in ("labels", "annotations") if key in given}
+    metadata["generateName"] = f"{manifest['metadata']['name']}-"
+    return {"apiVersion": kinds.POD.api, "kind": kinds.POD.name, "metadata": metadata, "spec": template["spec"]}
+
+
 def check_gpu(intent: Intent) -> Iterator[Finding]:
     """Pods that reach a GPU: otherwise moving them changes nothing in what is balanced."""
     without = [stream for stream, manifest in intent.manifests.items() if not _asks_for_gpu(pod_spec(manifest))]

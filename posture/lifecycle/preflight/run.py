@@ -6,7 +6,7 @@ from posture.kube.client import KubeClient
 from posture.lifecycle.preflight.cluster import check_cluster, check_metrics, check_places
 from posture.lifecycle.preflight.findings import Finding, Intent, Survey, pod_spec
 from posture.lifecycle.preflight.machine import check_docker, check_registry, check_scaler
-from posture.lifecycle.preflight.pods import check_gpu, check_manifests
+from posture.lifecycle.preflight.pods import check_admission, check_gpu, check_manifests
 
 
 def check(intent: Intent, cluster: KubeClient, trial: KubeClient) -> tuple[list[Finding], Survey]:
@@ -24,6 +24,7 @@ def check(intent: Intent, cluster: KubeClient, trial: KubeClient) -> tuple[list[
     findings = [*check_here(intent), *check_cluster(intent, cluster, survey)]
     if survey.reached:
         findings += check_manifests(intent, trial)
+        findings += check_admission(intent, trial, survey)
     findings += check_metrics(intent, survey)
     findings += check_places(intent, survey)
     return findings, survey

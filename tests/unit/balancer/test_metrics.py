@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 
+from posture.balancer.health import Down
 from posture.balancer.metrics import BalancerMetrics
+from posture.kube.troubles import Trouble
 from posture.planning.model import Move, MoveKind, Plan, Veto, VetoReason
 
 
@@ -19,3 +21,46 @@ def test_each_loop_move_and_veto_is_counted_and_overloaded_nodes_are_those_of_th
     assert registry.get_sample_value("posture_balancer_moves_total", {"kind": "offload"}) == 2
     assert registry.get_sample_value("posture_balancer_vetoes_total", {"reason": "pinned"}) == 2
     assert registry.get_sample_value("posture_balancer_overloaded_nodes") == 1
+
+
+def test_vetoes_and_overloaded_nodes_are_named_until_they_are_gone() -> None:
+    registry = CollectorRegistry()
+    metrics = BalancerMetrics(registry)
+    pinned, full = Veto(VetoReason.PINNED, "agx", "pi2"), Veto(VetoReason.ALL_OVERLOADED)
+    metrics.planned(Plan((), (pinned, full), ("agx",)))
+    veto = {"reason": "pinned", "node": "agx", "stream": "pi2"}
+    assert registry.get_sample_value("posture_balancer_veto", veto) == 1
+    assert registry.get_sample_value("posture_balancer_node_overloaded", {"node": "agx"}) == 1
+    metrics.planned(Plan())
+    assert registry.get_sample_value("posture_balancer_veto", veto) is None
+    assert registry.get_sample_value("posture_balancer_node_overloaded", {"node": "agx"}) is None
+
+
+def test_streams_that_do_not_run_have_their_reason_and_open_moves_their_age() -> None:
+    registry = CollectorRegistry()
+    metrics = BalancerMetrics(registry)
+    down = {"pi1": Down(Trouble("FailedCreate", "exceeded quota"), 0.0, lasts=True)}
+    metrics.streams({"pi1": "agx", "pi2": "nano"}, down)
+    metrics.open_moves({Move(MoveKind.OFFLOAD, "pi1", "agx", "nano", 1.0, 1.0, None, None, "why"): 130.0})
+    running = "posture_stream_running"
+    assert registry.get_sample_value(running, {"stream": "pi1", "node": "agx"}) == 0
+    assert registry.get_sample_value(running, {"stream": "pi2", "node": "nano"}) == 1
+    why = {"stream": "pi1", "node": "agx", "reason": "FailedCreate"}
+    assert registry.get_sample_value("posture_stream_trouble", why) == 1
+    move = {"stream": "pi1", "source": "agx", "destination": "nano"}
+    assert registry.get_sample_value("posture_balancer_move_open_seconds", move) == 130
+    metrics.streams({"pi1": "agx", "pi2": "nano"}, {})
+    assert registry.get_sample_value(running, {"stream": "pi1", "node": "agx"}) == 1
+    assert registry.get_sample_value("posture_stream_trouble", why) is None
+
+
+def test_a_balancer_that_waits_for_the_lease_says_nothing_of_nodes_and_streams() -> None:
+    registry = CollectorRegistry()
+    metrics = BalancerMetrics(registry)
+    metrics.planned(Plan((), (Veto(VetoReason.PINNED, "agx", "pi2"),), ("agx",)))
+    metrics.streams({"pi1": "agx"}, {})
+    metrics.acts(False)
+    metrics.forget_farm()
+    text = generate_latest(registry).decode()
+    assert "agx" not in text
+    assert "posture_balancer_acting 0.0" in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import pytest
 from farm_objects import EXAMPLES, job, pod, scaled_job
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -58,8 +59,8 @@ def test_a_pod_that_has_outlived_its_job_is_deleted_and_never_one_whose_job_is_t
 
 
 def test_pods_of_a_dead_node_are_left_to_it() -> None:
-    steps = next_steps(scaled_job(), [job("new", "nano")], [pod("gone", deleting=True)], dead, True)
-    assert steps == [Close()]
+    gone, ready = pod("gone", deleting=True), pod("new", "nano", ready_since_s=1.0)
+    assert next_steps(scaled_job(), [job("new", "nano")], [gone, ready], dead, True) == [Close()]
 
 
 def test_of_two_new_jobs_the_oldest_stays() -> None:
@@ -67,9 +68,24 @@ def test_of_two_new_jobs_the_oldest_stays() -> None:
     assert next_steps(scaled_job(), [second, first], [], alive, True) == [DeleteJob(second, "Foreground")]
 
 
-def test_a_move_is_closed_when_one_unfinished_job_with_the_new_affinity_is_there() -> None:
+def test_a_move_is_closed_when_the_pod_of_one_unfinished_job_with_the_new_affinity_is_ready() -> None:
     jobs = [job("new", "nano"), job("done", "agx", finished=True), job("crashed", "nano", finished=True)]
-    assert next_steps(scaled_job(), jobs, [pod("done"), pod("new", "nano")], alive, True) == [Close()]
+    pods = [pod("done"), pod("new", "nano", ready_since_s=1.0)]
+    assert next_steps(scaled_job(), jobs, pods, alive, True) == [Close()]
+
+
+@pytest.mark.parametrize(
+    "pods",
+    [
+        pytest.param([], id="no pod"),
+        pytest.param([pod("new", "nano", phase="Pending")], id="Pending"),
+        pytest.param([pod("new", "nano")], id="Running, not Ready"),
+        pytest.param([pod("crashed", "nano", phase="Failed"), pod("new", "nano")], id="another Job's"),
+    ],
+)
+def test_a_move_is_not_finished_before_its_pod_is_ready(pods: list[Pod]) -> None:
+    jobs = [job("new", "nano"), job("crashed", "nano", finished=True)]
+    assert next_steps(scaled_job(), jobs, pods, alive, True) == [Wait("the pod of Job new to be Ready")]
 
 
 def test_without_a_new_job_the_move_waits_for_keda() -> None:
@@ -98,7 +114,7 @@ class Cluster:
         self.made += 1
         new = job(f"made-{self.made}", str(self.scaled_job.node), float(self.made))
         self.jobs[new.uid] = new
-        self.pods[f"uid-pod-{new.name}"] = pod(new.name, str(self.scaled_job.node))
+        self.pods[f"uid-pod-{new.name}"] = pod(new.name, str(self.scaled_job.node), ready_since_s=1.0)
 
     def let_go(self) -> None:
         """Pods that are deleted end; then Jobs that were deleted in the foreground are gone."""

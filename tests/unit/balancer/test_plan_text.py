@@ -7,8 +7,10 @@ import random
 from farm_objects import NOW_S, job, make, pod, scaled_job, view
 
 from posture.balancer import plan_text
+from posture.balancer.health import Down
 from posture.balancer.snapshot import SnapshotMaker
 from posture.balancer.watch import Watch
+from posture.kube.troubles import Trouble
 from posture.planning.ledger import Ledger
 from posture.planning.model import Rules
 from posture.planning.offloads import plan_offloads
@@ -19,10 +21,20 @@ def test_the_plan_in_words_has_every_number() -> None:
     seen = view(scaled_job("agx"), [job("j", "agx")], [pod("j", ready_since_s=NOW_S)])
     snapshot = make(seen, agx=80.0, nano=5.0)
     plan = plan_offloads(snapshot, Rules(), random.Random(1))
-    text = "\n".join(plan_text.lines(snapshot, plan, Rules()))
+    text = "\n".join(plan_text.lines(snapshot, plan, Rules(), {}))
     assert "node agx: 80.0 %, 1 streams" in text
     assert "veto agx: unplaceable (usage 80, smallest_job 80)" in text
     assert "1 overloaded; 0 to move; vetoes: unplaceable 1" in plan_text.summary(snapshot, plan)
+
+
+def test_a_farm_is_not_called_stable_while_a_stream_does_not_run() -> None:
+    snapshot = make(view(scaled_job("agx"), [job("j", "agx")], []), agx=10.0, nano=5.0)
+    plan = plan_offloads(snapshot, Rules(), random.Random(1))
+    down = {"pi1": Down(Trouble("FailedCreate", "exceeded quota: small"), NOW_S, lasts=True)}
+    told = plan_text.lines(snapshot, plan, Rules(), down)
+    assert "stream pi1 does not run: FailedCreate: exceeded quota: small" in told
+    assert "stable" not in told
+    assert "stable" in plan_text.lines(snapshot, plan, Rules(), {})
 
 
 def test_a_missing_metric_is_explained() -> None:

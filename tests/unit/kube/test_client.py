@@ -15,7 +15,14 @@ from servers import free_port
 
 from posture.kube import kinds
 from posture.kube.client import ATTEMPTS, Object, connect
-from posture.kube.errors import ConflictError, KubeError, NotFoundError, RefusedError, UnreachableError
+from posture.kube.errors import (
+    ConflictError,
+    KubeError,
+    NotAdmittedError,
+    NotFoundError,
+    RefusedError,
+    UnreachableError,
+)
 from posture.settings import table
 
 
@@ -68,6 +75,32 @@ def test_a_missing_right_is_named_by_verb_and_resource(server: ScriptedServer, f
     with pytest.raises(RefusedError, match=r"lacks verb 'list' on resource 'nodes'"):
         farm.client.list(kinds.NODE)
     assert farm.pauses == []
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        'pods "a" is forbidden: exceeded quota: small, requested: pods=1, used: pods=1, limited: pods=1',
+        'pods "a" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true',
+        "scaledjobs.keda.sh \"a\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no",
+        'admission webhook "pods.example.com" denied the request: not on a Friday',
+    ],
+)
+def test_a_403_of_an_admission_check_is_not_taken_for_a_missing_right(
+    server: ScriptedServer, farm: PatientClient, message: str
+) -> None:
+    server.answers = [status(403, message)]
+    with pytest.raises(NotAdmittedError) as refused:
+        farm.client.create(kinds.POD, {})
+    assert str(refused.value) == f"create pods: {message}"
+
+
+def test_a_403_of_the_role_is_a_missing_right_also_in_the_servers_own_words(
+    server: ScriptedServer, farm: PatientClient
+) -> None:
+    server.answers = [status(403, 'pods is forbidden: User "a" cannot create resource "pods" in API group ""')]
+    with pytest.raises(RefusedError, match="lacks verb 'create' on resource 'pods'"):
+        farm.client.create(kinds.POD, {})
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,28 @@ from posture.kube import events
 from posture.kube.objects import ScaledJob
 
 
+def test_the_newest_warning_about_each_job_is_read_and_only_those_are_asked_for(
+    server: ScriptedServer, farm: PatientClient
+) -> None:
+    def warning(job: str, reason: str, message: str, **when: object) -> dict[str, object]:
+        metadata = {"creationTimestamp": "2026-01-01T00:00:00Z"}
+        return {"metadata": metadata, "involvedObject": {"uid": job}, "reason": reason, "message": message, **when}
+
+    newest = 'Error creating: pods "j-1" is forbidden:\n exceeded quota: small'
+    items = [
+        warning("a", "FailedCreate", newest, lastTimestamp="2026-01-01T00:09:00Z"),
+        warning("a", "FailedCreate", "older", lastTimestamp="2026-01-01T00:01:00Z"),
+        warning("b", "FailedCreate", "by the newer API", eventTime="2026-01-01T00:01:00.000000Z"),
+    ]
+    server.answers = [Answer(200, {"items": items, "metadata": {}})]
+    assert events.complaints_about_jobs(farm.client) == {
+        "a": ("FailedCreate", 'Error creating: pods "j-1" is forbidden: exceeded quota: small'),
+        "b": ("FailedCreate", "by the newer API"),
+    }
+    (request,) = server.requests
+    assert request.query["fieldSelector"] == "involvedObject.kind=Job,type=Warning"
+
+
 def test_an_event_names_the_scaledjob_by_uid_and_has_one_time(server: ScriptedServer, farm: PatientClient) -> None:
     server.answers = [Answer(201, {})]
     body = {

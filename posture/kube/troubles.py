@@ -1,0 +1,111 @@
+"""Why a stream does not run as it should, in Kubernetes' own words where it has some. Pure.
+
+A ScaledJob that is Ready and Active says only that KEDA would make a Job. Whether the stream runs is in its Jobs
+and pods, and why a Job gets no pod only in the Events about it.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from posture.kube.objects import Job, Pod, ScaledJob
+
+STEADY_S = 60.0
+"""An analyzer that was started twice within so many seconds, since it ended, does not run steadily."""
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why a stream does not run as it should."""
+
+    reason: str
+    """A word in CamelCase: Kubernetes' own where it has one."""
+    message: str
+    """The same for people, in one line."""
+    passing: bool = False
+    """It belongs to every start, and passes by itself; if it stays it is a trouble all the same."""
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.message}"
+
+
+def trouble_of(
+    scaled_job: ScaledJob,
+    jobs: Sequence[Job],
+    pods: Sequence[Pod],
+    complaints: Mapping[str, tuple[str, str]],
+    now_s: float,
+) -> Trouble | None:
+    """Return what is wrong with a stream; None if one pod of it is Ready, and stays.
+
+    Args:
+        scaled_job: the stream's.
+        jobs: its Jobs.
+        pods: its pods.
+        complaints: uid of a Job -> reason and message of the newest warning about it.
+        now_s: by the API server's clock, in seconds since 1970.
+    """
+    alive = [pod for pod in pods if pod.phase in {"Pending", "Running"} and not pod.deleting]
+    ready = [pod for pod in alive if pod.ready_since_s is not None]
+    if len(alive) > 1:
+        names = ", ".join(sorted(pod.name for pod in alive))
+        return Trouble("TooManyPods", f"{len(alive)} pods at once, of which one takes the other's frames: {names}")
+    if ready:
+        return _unsteady(ready[0], pods, now_s)
+    unfinished = [job for job in jobs if not job.finished]
+    if not unfinished:
+        return _without_job(scaled_job)
+    return _of_job(max(unfinished, key=lambda one: (not one.deleting, one.created_s)), alive, complaints)
+
+
+def _of_job(job: Job, alive: Sequence[Pod], complaints: Mapping[str, tuple[str, str]]) -> Trouble:
+    """Return what is wrong with a Job that has no pod that is Ready."""
+    if job.deleting and job.held_by:
+        return Trouble("JobHeld", f"Job {job.name} is deleted, and held by the finalizer {', '.join(job.held_by)}")
+    if job.deleting:
+        return Trouble("JobEnding", f"Job {job.name} is going", passing=True)
+    if job.suspended:
+        return Trouble("JobSuspended", f"Job {job.name} is suspended")
+    if alive:
+        return _of_pod(alive[0])
+    if job.uid in complaints:
+        return Trouble(*complaints[job.uid])
+    return Trouble("NoPod", f"Job {job.name} has no pod yet", passing=True)
+
+
+def _without_job(scaled_job: ScaledJob) -> Trouble:
+    if scaled_job.paused:
+        return Trouble("Paused", "KEDA has been told to make no Job")
+    if not scaled_job.ready:
+        return Trouble(
+            "NotReady", f"KEDA does not accept the ScaledJob: {scaled_job.complaint or 'it gives no reason'}"
+        )
+    if not scaled_job.active:
+        return Trouble("NotActive", "KEDA makes no Job: the scaler says that every node is full, or is not reached")
+    return Trouble("NoJob", "KEDA makes a Job at its next poll", passing=True)
+
+
+def _of_pod(pod: Pod) -> Trouble:
+    place = f"on {pod.host}" if pod.host else "nowhere yet"
+    words = f"pod {pod.name} is {pod.phase} {place}" + (f": {pod.why}" if pod.why else "")
+    return Trouble(pod.trouble or "PodNotReady", words, passing=pod.pulling or not pod.trouble)
+
+
+def _unsteady(current: Pod, pods: Sequence[Pod], now_s: float) -> Trouble | None:
+    """Return that a stream's analyzer keeps ending, if it does.
+
+    Pods are compared by their creation, all by the API server's clock; ends are by the clocks of nodes.
+    """
+    ended = [pod for pod in pods if pod.phase in {"Succeeded", "Failed"} and pod.created_s < current.created_s]
+    if not ended or now_s - current.created_s > STEADY_S:
+        return None
+    last = max(ended, key=operator.attrgetter("created_s"))
+    if current.created_s - last.created_s > STEADY_S:
+        return None
+    status = "" if last.status is None else f" with status {last.status}"
+    after_s = current.created_s - last.created_s
+    return Trouble(
+        "KeepsEnding", f"pod {last.name} has ended{status}, and {after_s:.0f} s after its start came the next"
+    )

@@ -1,0 +1,78 @@
+"""build_and_push.py where the cluster admits no pods: found before the start, and shown while it waits."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from control_plane import Cluster
+from life import Checkout, everything
+from lightkube.codecs import from_dict
+from lightkube.resources.batch_v1 import Job
+from lightkube.resources.core_v1 import Namespace
+
+UP = ("build_and_push.py", "--skip-build")
+
+
+def quota(pods: int) -> dict[str, Any]:
+    return {"kind": "ResourceQuota", "metadata": {"name": "small"}, "spec": {"hard": {"pods": str(pods)}}}
+
+
+LIMITS: dict[str, Any] = {
+    "kind": "LimitRange",
+    "metadata": {"name": "tiny"},
+    "spec": {"limits": [{"type": "Container", "max": {"memory": "1Mi"}}]},
+}
+
+
+@pytest.mark.parametrize(
+    ("obstacle", "words"),
+    [
+        pytest.param(quota(0), "exceeded quota: small", id="quota"),
+        pytest.param(LIMITS, "maximum memory usage per Container is 1Mi", id="LimitRange"),
+        pytest.param("restricted", 'violates PodSecurity "restricted:latest"', id="PodSecurity"),
+    ],
+)
+def test_what_admits_no_pod_is_found_before_anything_is_changed(
+    checkout: Checkout, cluster: Cluster, namespace: str, obstacle: Any, words: str
+) -> None:
+    if isinstance(obstacle, str):
+        labels = {"pod-security.kubernetes.io/enforce": obstacle}
+        cluster.client.patch(Namespace, namespace, {"metadata": {"labels": labels}})
+    else:
+        cluster.client.create(from_dict({"apiVersion": "v1", **obstacle}), namespace=namespace)
+    before = everything(cluster)
+    said = checkout.run(*UP, status=2)
+    assert "error: the cluster admits no pod of stream pi1: create pods: " in said
+    assert words in said
+    assert "lacks verb" not in said
+    assert everything(cluster) == before
+
+
+def test_the_waiting_line_shows_within_seconds_why_a_stream_gets_no_pod(
+    checkout: Checkout, cluster: Cluster, namespace: str
+) -> None:
+    # each single pod is admitted; together they are too many
+    cluster.client.create(from_dict({"apiVersion": "v1", **quota(1)}), namespace=namespace)
+    began = time.monotonic()
+    running = checkout.start(*UP)
+    running.until_it_says("FailedCreate: Error creating: pods", timeout_s=45)
+    assert "exceeded quota: small" in running.said
+    print(f"told after {time.monotonic() - began:.1f} s, of which the start takes most")
+    running.interrupt()
+    assert running.wait() != 0
+
+
+def test_a_stream_whose_job_somebody_has_suspended_is_not_waited_for_in_silence(
+    checkout: Checkout, cluster: Cluster, namespace: str
+) -> None:
+    running = checkout.start(*UP, "--no-wait")
+    running.close_stdin()
+    assert running.wait() == 0, running.said
+    jobs = cluster.until(Job, namespace, lambda found: len(found) == 2)
+    cluster.client.patch(Job, jobs[0].metadata.name, {"spec": {"suspend": True}}, namespace=namespace)
+    again = checkout.start(*UP)
+    again.until_it_says(f"JobSuspended: Job {jobs[0].metadata.name} is suspended", timeout_s=45)
+    again.interrupt()
+    again.wait()
