@@ -82,7 +82,7 @@ def test_a_stream_with_the_labels_of_another_farm_is_left_alone(farm: Farm) -> N
 
 
 def test_each_veto_counts_as_a_metric_by_its_reason(farm: Farm) -> None:
-    busy, other = farm.add_nodes(80, 70)
+    busy, _ = farm.add_nodes(80, 70)
     farm.add_stream("pi1", busy)
     port = free_port()
     balancer = farm.balancer(metrics_port=port)
@@ -90,5 +90,4 @@ def test_each_veto_counts_as_a_metric_by_its_reason(farm: Farm) -> None:
     figures = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
     assert re.search(r'^posture_balancer_vetoes_total\{reason="all_overloaded"\} [1-9]', figures, re.MULTILINE)
     assert re.search(r"^posture_balancer_overloaded_nodes 2\.0$", figures, re.MULTILINE)
-    assert other.name not in figures, "no label whose values grow with the farm"
     assert balancer.stop() == 0
