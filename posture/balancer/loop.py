@@ -53,7 +53,6 @@ ACTING = (
     (kinds.JOB, "delete"),
     (kinds.POD, "delete"),
     (kinds.EVENT, "create"),
-    (kinds.EVENT, "list"),
     (kinds.LEASE, "get"),
     (kinds.LEASE, "create"),
     (kinds.LEASE, "update"),
