@@ -38,7 +38,7 @@ def calibrate(settings: Settings, pi_id: str, stop: Stop) -> int:
     with PoseEstimator(path_of(options.model), options.delegate) as pose:
         for index, payload in enumerate(pictures):
             try:
-                picture = frame.decode(frame.unwrap(payload), limits, options.picture_max_width)
+                picture = frame.decode(frame.unwrap(payload, options.image_key), limits, options.picture_max_width)
             except frame.UndecodableError as error:
                 log.warning("a frame was passed over: %s", error.reason)
                 continue

@@ -109,6 +109,7 @@ class Committer:
             self._stream.publish(self._topics.committed, {"ids": [item.identity.frame_id for item in batch]})
         for item in batch:
             self._account.duplicate += item.again
+            self._account.ignored.update(item.identity.ignored)
             for topic, payload, retain in item.messages:
                 self._stream.publish(topic, payload, retain=retain)
             self._stream.settled(item.delivery)

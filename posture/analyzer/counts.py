@@ -26,6 +26,8 @@ class Account:
     """Of these, messages that the MQTT library could not parse."""
     passed_over: Counter[str] = field(default_factory=Counter)
     """Kind -> messages that are no frames: retained, malformed on other topics, of foreign topics."""
+    ignored: Counter[str] = field(default_factory=Counter)
+    """Fields of frames that held what no camera says, by name."""
     duplicate: int = 0
     rows: int = 0
     analyzed: int = 0
@@ -93,6 +95,7 @@ class Account:
             "received": self.received,
             "malformed": self.malformed,
             "passed_over": dict(self.passed_over),
+            "ignored": dict(self.ignored),
             "duplicate": self.duplicate,
             "rows": self.rows,
             "analyzed": self.analyzed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +12,14 @@ import numpy.typing as npt
 from posture.analyzer.delivery import Delivery
 from posture.analyzer.pose import View
 from posture.store.base import Row
+from posture.system.untrusted import shown
 from posture.verdict.rule_sets import Landmarks, Verdict
 from posture.wire import frame
+
+log = logging.getLogger(__name__)
+
+TRACEBACKS = 20
+"""Of frames that are given up; a flood of them is not to fill the log."""
 
 
 @dataclass
@@ -22,6 +29,7 @@ class Item:
     Attributes:
         delivery: the message as it came.
         identity: the frame's id, time, sequence number and boot.
+        digest: SHA-256 of the camera's picture as it was encoded, in hex.
         again: this process has seen the frame before; it only has to be acknowledged and confirmed, in its turn.
         picture: decoded, BGR, height x width x 3; released once it is drawn.
         view: the same for the landmarker.
@@ -35,6 +43,7 @@ class Item:
 
     delivery: Delivery
     identity: frame.Identity
+    digest: str = ""
     again: bool = False
     picture: npt.NDArray[np.uint8] | None = None
     view: View | None = None
@@ -56,8 +65,36 @@ class Item:
 
     def give_up(self, rule_set: str) -> None:
         """Let the frame pass without a verdict, and keep its payload in quarantine."""
-        self.verdict = unknown("analysis_failed", rule_set)
-        self.quarantine, self.picture = self.delivery.payload, None
+        self.view, self.verdict = None, unknown("analysis_failed", rule_set)
+        self.quarantine, self.picture, self.landmarks = self.delivery.payload, None, None
+
+
+class Failures:
+    """Gives up frames over which a stage met an exception: each process that gets them would end the same way.
+
+    Args:
+        rule_set: for their rows.
+    """
+
+    def __init__(self, rule_set: str) -> None:
+        self._rule_set = rule_set
+        self._count = 0
+
+    def give_up(self, item: Item, what: str) -> None:
+        """Log the exception that is being handled, and let the frame pass without a verdict.
+
+        Args:
+            item: the frame.
+            what: could not be done with it.
+        """
+        self._count += 1
+        log.error(
+            "frame %s can't be %s; it is given up",
+            shown(item.identity.frame_id),
+            what,
+            exc_info=self._count <= TRACEBACKS,
+        )
+        item.give_up(self._rule_set)
 
 
 def unknown(reason: str, rule_set: str = "") -> Verdict:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import dataclasses
 import os
 import socket
 from datetime import datetime, timezone
@@ -21,8 +21,6 @@ from posture.verdict.smoothing import StateTracker
 from posture.verdict.stored_landmarks import SCHEMA_VERSION, to_json
 from posture.wire import frame
 from posture.wire.topics import Topics
-
-log = logging.getLogger(__name__)
 
 
 class Judging:
@@ -56,14 +54,15 @@ class Judging:
             item.jpeg = self._draw(item, item.picture)
         item.picture = None
 
+    def pass_over(self, item: Item) -> None:
+        """Give a frame that could not be judged a row that says so, and holds nothing that could fail again."""
+        item.identity = dataclasses.replace(item.identity, captured_at=None)
+        item.row, item.jpeg, item.picture, item.messages = self._row(item, picture_kept=False), None, None, []
+
     def _decide(self, item: Item) -> None:
         at, clock_id = item.stream_time()
         if item.picture is not None:
-            try:
-                item.verdict = self._judge.judge(item.landmarks, at)
-            except (RuntimeError, ValueError) as error:
-                log.error("frame %s can't be judged: %s", item.identity.frame_id, error)
-                item.give_up(self._options.rule_set)
+            item.verdict = self._judge.judge(item.landmarks, at)
         captured = item.identity.captured_at
         live = self._lateness.is_live(
             item.identity.boot_id or "",

@@ -6,6 +6,7 @@ GIL, so the stages overlap. The landmarker sets the pace, so its stage does noth
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import queue
@@ -13,19 +14,20 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
-import cv2
-
+from posture.analyzer.attempts import Attempts
 from posture.analyzer.commit import Committer
 from posture.analyzer.counts import Account
 from posture.analyzer.delivery import Acknowledger, Delivery
 from posture.analyzer.intake import Intake
-from posture.analyzer.item import Item
+from posture.analyzer.item import Failures, Item
 from posture.analyzer.judging import Judging
 from posture.analyzer.pose import PoseEstimator
 from posture.analyzer.progress import Progress
 from posture.runtime import EXIT_FAILED
+from posture.settings.paths import path_of
 from posture.settings.table import Settings
-from posture.store.base import Store
+from posture.store.base import Store, StoreRefusedError
+from posture.wire.frame import Identity
 from posture.wire.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -64,13 +66,14 @@ class Pipeline:
     ) -> None:
         options = settings.for_stream(topics.pi_id)
         self.account = Account(passed_over=stream.passed_over)
-        self._rule_set = options.rule_set
         self._pose = pose
         self._stream = stream
         self._progress = progress
         self._wake = wake
         self._draining = threading.Event()
-        self._intake = Intake(options, pose, stream)
+        self._attempts = Attempts(path_of(options.quarantine_dir) / f"attempts_of_{topics.pi_id}")
+        self._failures = Failures(options.rule_set)
+        self._intake = Intake(options, pose, stream, self._failures, self._attempts)
         self._judging = Judging(options, topics)
         self._committer = Committer(
             options, settings.database, topics, store, stream, self.account, pose.delegate, self._draining
@@ -89,9 +92,19 @@ class Pipeline:
         self._start(self._committer.run, drawn)
 
     def _start(self, stage: Callable[..., None], *queues: queue.Queue[Item | None]) -> None:
-        future = self._pool.submit(stage, *queues)
+        future = self._pool.submit(self._run, stage, *queues)
         future.add_done_callback(lambda _: self._wake())
         self._stages.append(future)
+
+    def _run(self, stage: Callable[..., None], *queues: queue.Queue[Item | None]) -> None:
+        """Run a stage; what ends it is in the log at once, whatever becomes of the other stages."""
+        try:
+            stage(*queues)
+        except StoreRefusedError:  # one line at the end of the process says it
+            raise
+        except Exception:
+            log.exception("stage %s has ended; so does the process", stage.__name__.strip("_"))
+            raise
 
     def deliver(self, delivery: Delivery) -> None:
         """Take a frame from the stream."""
@@ -119,19 +132,28 @@ class Pipeline:
     def close(self) -> None:
         """End the stages. If one of them does not end, the process does: its frames are left to the broker."""
         self.drain()
+        self._attempts.release()
         done, _ = wait(self._stages, timeout=CLOSE_S)
         if len(done) == len(self._stages):
             self._pool.shutdown()
+            self._attempts.close()
             return
         log.error("a stage did not end within %g s; what it had in hand is left to the broker", CLOSE_S)
         logging.shutdown()
         os._exit(EXIT_FAILED)
 
-    # The stages. None at the end of a queue says that nothing follows.
+    # The stages. None at the end of a queue says that nothing follows. An exception over one
+    # frame gives up that frame: it would come again, and end each process that gets it.
 
     def _decode(self, decoded: queue.Queue[Item | None]) -> None:
         while (delivery := self._arrived.get()) is not None and not self._draining.is_set():
-            decoded.put(self._intake.take(delivery))
+            try:
+                item = self._intake.take(delivery)
+            except Exception:  # noqa: BLE001 - as said above
+                digest = hashlib.sha256(delivery.payload).hexdigest()
+                item = Item(delivery, Identity(digest), digest)
+                self._failures.give_up(item, "opened")
+            decoded.put(item)
         decoded.put(None)
 
     def _find_landmarks(self, decoded: queue.Queue[Item | None], seen: queue.Queue[Item | None]) -> None:
@@ -139,16 +161,19 @@ class Pipeline:
             if item.view is not None:
                 try:
                     item.landmarks = self._pose.detect(item.view, int(item.stream_time()[0] * 1000))
-                except (RuntimeError, ValueError, cv2.error) as error:
-                    # one frame that the model can't take must not stop the stream for ever
-                    log.error("frame %s can't be analyzed: %s", item.identity.frame_id, error)
-                    item.give_up(self._rule_set)
+                except Exception:  # noqa: BLE001 - as said above
+                    self._failures.give_up(item, "analyzed")
             item.view = None
             seen.put(item)
         seen.put(None)
 
     def _judge(self, seen: queue.Queue[Item | None], drawn: queue.Queue[Item | None]) -> None:
         while (item := seen.get()) is not None:
-            self._judging.judge(item)
+            try:
+                self._judging.judge(item)
+            except Exception:  # noqa: BLE001 - as said above
+                self._failures.give_up(item, "judged")
+                self._judging.pass_over(item)
+            self._attempts.end(item.digest)
             drawn.put(item)
         drawn.put(None)

@@ -212,7 +212,10 @@ class Analyzer:
     )
     jpeg_quality: int = _setting(85, parsers.number(30, 100, whole=True), "30 to 100", "of annotated pictures")
     quarantine: bool = _setting(
-        True, parsers.boolean, "true or false", "keep the bytes of frames that can't be decoded"
+        True,
+        parsers.boolean,
+        "true or false",
+        "keep the bytes of frames that can't be decoded, if pictures is photo",
     )
     quarantine_dir: str = _file("quarantine", "where those bytes go, one folder a stream")
     quarantine_max_count: int = _count(100, "oldest go first", 1)
@@ -231,6 +234,9 @@ class Analyzer:
     buffer_bytes: int = _bytes(64_000_000, "bytes held in memory that are not yet committed")
     max_payload_bytes: int = _bytes(20_000_000, "a larger payload is rejected")
     max_pixels: int = _count(50_000_000, "a larger picture is rejected by its header, before it is decoded", 1)
+    image_key: str = _setting(
+        "", parsers.text, "text", "key of the picture in frames that are JSON, where it is neither image nor data"
+    )
     expire_after_s: float = _seconds(
         0.0, "a frame that waited longer than this in the analyzer is not analysed; 0: never"
     )

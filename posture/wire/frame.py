@@ -7,14 +7,12 @@ leaves is ``UndecodableError``.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import json
 import re
 import struct
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
@@ -22,29 +20,22 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-BASE64_HEADS = (b"/9j/", b"iVBORw0KGgo", b"UklGR")
-"""JPEG, PNG and RIFF (WebP) in base64."""
-COM, SOS, EOI = 0xFE, 0xDA, 0xD9
-STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
-"""Markers without a length: decoders step over them."""
-NOT_BEFORE_SCAN = frozenset({0x00, 0xD8, EOI})
-"""A stuffed zero, a second start, an end: a file that has one of these before its scan is broken."""
-MARKER_IN_SCAN = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
-"""What ends a scan's data: no stuffed zero, no restart, no fill byte."""
-SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-"""Start-of-frame markers: they carry the picture's size."""
+from posture.wire import jpeg as jpeg_file
+from posture.wire.errors import UndecodableError
+from posture.wire.payload import unwrap
+
+__all__ = [
+    "JPEG", "PNG", "Identity", "Limits", "UndecodableError", "decode", "identify", "safe_name", "stamp", "unwrap",
+]  # fmt: skip
+
+JPEG, PNG = jpeg_file.START, b"\x89PNG\r\n\x1a\n"
 MAX_ID, MAX_COMMENT, MAX_SEQ = 200, 8192, 2**53
-MAX_SEGMENTS, MAX_SCANS = 1000, 100
-"""A progressive JPEG has about ten scans; the thousands that fit in 20 MB would keep the decoder busy for hours."""
-
-
-class UndecodableError(Exception):
-    """The payload is not a picture that is accepted. ``reason`` is a short snake_case word for the row."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=timezone.utc), datetime(2200, 1, 1, tzinfo=timezone.utc)
+"""A camera's clock says something between them, right or wrong; near the ends of time nobody can count."""
+SCANS_OF_THE_LARGEST = 10
+"""A picture of ``max_pixels`` may have so many scans, a smaller one more: each is a pass over all pixels."""
+FULL_SCALE_SHARE = 0.5
+"""Share of ``max_pixels`` that a PNG or WebP may have: only a JPEG can be decoded small from the start."""
 
 
 @dataclass(frozen=True)
@@ -67,17 +58,8 @@ class Identity:
     boot_id: str | None = None
     source: str = "hash"
     """``comment``, ``properties`` or ``hash``."""
-
-
-def unwrap(payload: bytes) -> bytes:
-    """Return the picture's bytes: the payload itself, or what it holds in base64."""
-    if not payload.lstrip()[:16].startswith(BASE64_HEADS):
-        return payload
-    compact = b"".join(payload.split())
-    try:
-        return base64.b64decode(compact + b"=" * (-len(compact) % 4), validate=True)
-    except binascii.Error:
-        return payload
+    ignored: tuple[str, ...] = field(default=(), compare=False)
+    """Fields that were there, and held what no camera says: a date in the year 9999, a number beyond MAX_SEQ."""
 
 
 def identify(picture: bytes, properties: Mapping[str, str]) -> Identity:
@@ -110,9 +92,9 @@ def stamp(jpeg: bytes, identity: Identity) -> bytes:
         fields["boot_id"] = identity.boot_id
     data = json.dumps(fields, separators=(",", ":")).encode()
     # ours goes first, so that a spool can read it without reading the whole picture
-    parts, kept = [jpeg[:2], bytes((0xFF, COM)), struct.pack(">H", len(data) + 2), data], 2
-    for marker, start, end in _segments(jpeg):
-        if marker == COM and _identity(_parse(jpeg[start:end]), "comment") is not None:
+    parts, kept = [jpeg[:2], bytes((0xFF, jpeg_file.COM)), struct.pack(">H", len(data) + 2), data], 2
+    for marker, start, end in jpeg_file.segments(jpeg):
+        if marker == jpeg_file.COM and _identity(_parse(jpeg[start:end]), "comment") is not None:
             parts.append(jpeg[kept : start - 4])
             kept = end
     return b"".join((*parts, jpeg[kept:]))
@@ -146,49 +128,47 @@ def decode(picture: bytes, limits: Limits, max_side: int) -> npt.NDArray[np.uint
         raise UndecodableError("empty")
     if len(picture) > limits.max_bytes:
         raise UndecodableError("too_many_bytes")
-    width, height = _size(picture)
-    if width == 0 or height == 0:
-        raise UndecodableError("zero_area")
-    if width * height > limits.max_pixels:
-        raise UndecodableError("too_many_pixels")
-    _check_complete(picture)
-    try:
-        decoded = cv2.imdecode(np.frombuffer(picture, np.uint8), _scale_flag(picture, max(width, height), max_side))
-    except cv2.error:
-        decoded = None
-    if decoded is None:
-        raise UndecodableError("undecodable")
+    if picture.startswith(JPEG):
+        declared = jpeg_file.header(picture)
+        pixels = _checked(declared.width, declared.height, limits.max_pixels)
+        jpeg_file.check_scans(picture, declared, SCANS_OF_THE_LARGEST * limits.max_pixels // pixels)
+        decoded = jpeg_file.decode(picture, declared, max_side)
+    else:
+        _checked(*_size(picture), int(limits.max_pixels * FULL_SCALE_SHARE))
+        _check_complete(picture)
+        decoded = _decode_at_full_scale(picture)
     side = max(decoded.shape[:2])
     if side > max_side:
         scale = max_side / side
         size = (max(1, round(decoded.shape[1] * scale)), max(1, round(decoded.shape[0] * scale)))
         # a JPEG is less than twice too large by now, and there linear is as good as area at a quarter of its cost
         reduced = cv2.INTER_LINEAR if 2 * max_side > side else cv2.INTER_AREA
-        decoded = cv2.resize(decoded, size, interpolation=reduced)
+        decoded = np.asarray(cv2.resize(decoded, size, interpolation=reduced), np.uint8)
+    return decoded
+
+
+def _checked(width: int, height: int, max_pixels: int) -> int:
+    """Return the number of pixels of a declared size."""
+    if width == 0 or height == 0:
+        raise UndecodableError("zero_area")
+    if width * height > max_pixels:
+        raise UndecodableError("too_many_pixels")
+    return width * height
+
+
+def _decode_at_full_scale(picture: bytes) -> npt.NDArray[np.uint8]:
+    """Decode a PNG or WebP; the decoders refuse one of which only a part is there."""
+    try:
+        decoded = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        decoded = None
+    if decoded is None:
+        raise UndecodableError("undecodable")
     return np.asarray(decoded, np.uint8)
 
 
-def _scale_flag(picture: bytes, side: int, max_side: int) -> int:
-    """Return imread's flag for the smallest scale that is not under ``max_side``; only JPEG has faster ones."""
-    if picture.startswith(JPEG):
-        for divisor, flag in (
-            (8, cv2.IMREAD_REDUCED_COLOR_8),
-            (4, cv2.IMREAD_REDUCED_COLOR_4),
-            (2, cv2.IMREAD_REDUCED_COLOR_2),
-        ):
-            if side // divisor >= max_side:
-                return int(flag)
-    return int(cv2.IMREAD_COLOR)
-
-
 def _size(picture: bytes) -> tuple[int, int]:
-    """Return (width, height) as the header declares them."""
-    if picture.startswith(JPEG):
-        for marker, start, _end in _segments(picture):
-            if marker in SIZE_MARKERS and len(picture) >= start + 5:
-                height, width = struct.unpack(">HH", picture[start + 1 : start + 5])
-                return width, height
-        raise UndecodableError("truncated")
+    """Return (width, height) as the header of a PNG or WebP declares them."""
     if picture.startswith(PNG):
         if len(picture) < 24:
             raise UndecodableError("truncated")
@@ -202,35 +182,13 @@ def _size(picture: bytes) -> tuple[int, int]:
 
 
 def _check_complete(picture: bytes) -> None:
-    """Refuse truncated data, which the decoder would fill with grey. Cameras may append data after the end."""
-    if picture.startswith(JPEG):
-        complete = _has_end(picture)
-    elif picture.startswith(PNG):
+    """Refuse a PNG or WebP that ends before its end."""
+    if picture.startswith(PNG):
         complete = b"IEND" in picture
     else:
         complete = len(picture) >= 8 + int.from_bytes(picture[4:8], "little")
     if not complete:
         raise UndecodableError("truncated")
-
-
-def _has_end(jpeg: bytes) -> bool:
-    """Return whether the last scan ends with the end marker; a thumbnail's, before the scan, does not count."""
-    at = next((end for marker, _start, end in _segments(jpeg) if marker == SOS), len(jpeg))
-    scans = 1
-    for _ in range(MAX_SEGMENTS):
-        found = MARKER_IN_SCAN.search(jpeg, at)
-        if found is None:
-            return False
-        marker, at = found[1][0], found.end()
-        if marker == EOI:
-            return True
-        if marker in STANDALONE:
-            continue
-        scans += marker == SOS
-        if scans > MAX_SCANS:
-            raise UndecodableError("too_many_scans")
-        at += int.from_bytes(jpeg[at : at + 2], "big")
-    return False
 
 
 def _webp_size(picture: bytes) -> tuple[int, int]:
@@ -248,36 +206,11 @@ def _webp_size(picture: bytes) -> tuple[int, int]:
     raise UndecodableError("not_a_picture")
 
 
-def _segments(jpeg: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield (marker, start, end) of the data of each segment, the first scan's header last; stops at invalid data.
-
-    It has to read just what the decoder reads: what only one of them steps over could hide another size.
-    """
-    at = 2
-    for _ in range(MAX_SEGMENTS):
-        if at + 4 > len(jpeg) or jpeg[at] != 0xFF:
-            return
-        marker = jpeg[at + 1]
-        if marker == 0xFF:  # a fill byte
-            at += 1
-            continue
-        if marker in STANDALONE:
-            at += 2
-            continue
-        length = int.from_bytes(jpeg[at + 2 : at + 4], "big")
-        if length < 2 or at + 2 + length > len(jpeg) or marker in NOT_BEFORE_SCAN:
-            return
-        yield marker, at + 4, at + 2 + length
-        if marker == SOS:
-            return
-        at += 2 + length
-
-
 def _comment(picture: bytes) -> Mapping[str, Any]:
     """Return the fields of our comment, or nothing."""
     if picture.startswith(JPEG):
-        for marker, start, end in _segments(picture):
-            if marker == COM and end - start <= MAX_COMMENT:
+        for marker, start, end in jpeg_file.segments(picture):
+            if marker == jpeg_file.COM and end - start <= MAX_COMMENT:
                 fields = _parse(picture[start:end])
                 if "id" in fields:
                     return fields
@@ -296,10 +229,15 @@ def _identity(fields: Mapping[str, Any], source: str) -> Identity | None:
     frame_id = fields.get("id")
     if not isinstance(frame_id, str) or not 0 < len(frame_id) <= MAX_ID or not frame_id.isprintable():
         return None
-    boot_id = fields.get("boot_id")
-    if not isinstance(boot_id, str) or not 0 < len(boot_id) <= MAX_ID or not boot_id.isprintable():
-        boot_id = None
-    return Identity(frame_id, _captured_at(fields.get("captured_at")), _seq(fields.get("seq")), boot_id, source)
+    captured_at, seq = _captured_at(fields.get("captured_at")), _seq(fields.get("seq"))
+    boot_id = _boot_id(fields.get("boot_id"))
+    read = {"captured_at": captured_at, "seq": seq, "boot_id": boot_id}
+    ignored = tuple(name for name, value in read.items() if value is None and fields.get(name) is not None)
+    return Identity(frame_id, captured_at, seq, boot_id, source, ignored)
+
+
+def _boot_id(value: object) -> str | None:
+    return value if isinstance(value, str) and 0 < len(value) <= MAX_ID and value.isprintable() else None
 
 
 def _captured_at(value: object) -> datetime | None:
@@ -308,9 +246,10 @@ def _captured_at(value: object) -> datetime | None:
     try:
         # Python 3.10 doesn't read the Z
         at = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", value))
-        return (at if at.tzinfo else at.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
+        at = (at if at.tzinfo else at.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
     except (ValueError, OverflowError):
         return None
+    return at if EARLIEST <= at < LATEST else None
 
 
 def _seq(value: object) -> int | None:

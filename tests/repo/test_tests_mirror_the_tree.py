@@ -72,6 +72,7 @@ COVERED_BY = {
     "system/probes": SCALER,
     "system/terminal": LOCAL,
     "usage/deadline": "unit/usage/test_prometheus.py",
+    "wire/errors": "unit/wire/test_frame.py",
 }
 
 

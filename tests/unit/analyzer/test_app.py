@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from farm import Analyzer, Camera, Watcher, clip_jpegs, ended, noise_jpeg
-from hostile import encoded, hostile_payloads
+from hostile import encoded, hostile_payloads, with_segment
 from PIL import Image
 from servers import Mosquitto
 
@@ -51,6 +52,99 @@ def test_two_thousand_hostile_payloads_are_each_accounted_for_in_bounded_memory(
     assert {"empty", "truncated", "too_many_pixels", "not_a_picture", "zero_area"} <= set(account["rejected"])
     assert len(list(analyzer.quarantine.iterdir())) <= 100
     assert grown < 120_000_000, f"memory grew by {grown / 1e6:.0f} MB"
+    camera.close()
+    watcher.close()
+
+
+CRASHING = """
+import ctypes
+import simplejpeg
+decode_jpeg = simplejpeg.decode_jpeg
+def crash(data, *args, **flags):
+    if b"crash here" in data:
+        ctypes.string_at(0)
+    if b"fail here" in data:
+        raise KeyError("nobody expects this")
+    return decode_jpeg(data, *args, **flags)
+simplejpeg.decode_jpeg = crash
+"""
+"""Read by Python at its start: a native decoder with a fault, such as they have had."""
+
+
+def test_a_frame_that_crashes_the_process_twice_is_not_opened_a_third_time_and_those_behind_it_arrive(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(CRASHING)
+    watcher, camera = Watcher(mosquitto.port), Camera(mosquitto.port)
+    analyzer = Analyzer(tmp_path, mosquitto.port, PYTHONPATH=str(tmp_path))
+    jpegs = clip_jpegs(9)
+    jpegs[2] += b"fail here"
+    jpegs[4] += b"crash here"
+    with ended(analyzer):
+        analyzer.start().wait_online(watcher)
+        assert analyzer.stop() == 0
+        for jpeg in jpegs:
+            camera.publish_now(jpeg)
+        for _ in range(2):
+            analyzer.start()
+            assert analyzer.process is not None
+            assert analyzer.process.wait(60) == -signal.SIGSEGV
+        analyzer.start()
+        watcher.wait_for(lambda w: w.receipts >= set(camera.published))
+        assert analyzer.stop() == 0
+    rows = {row["frame_id"]: row for row in analyzer.rows()}
+    assert len(rows) == len(jpegs)
+    assert [rows[name]["reason"] for name in camera.published if not rows[name]["filename"]] == [
+        "analysis_failed", "ended_the_process",
+    ]  # fmt: skip
+    kept = {path.read_bytes() for path in analyzer.quarantine.iterdir()}
+    assert {payload[-10:] for payload in kept} == {b"\xd9fail here", b"crash here"}
+    log = analyzer.log.read_text()
+    assert "nobody expects this" in log, "with its traceback"
+    assert "Segmentation fault" in log
+    camera.close()
+    watcher.close()
+
+
+def test_dates_and_numbers_beyond_reason_cost_that_field_and_are_named_and_counted(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    watcher, camera = Watcher(mosquitto.port), Camera(mosquitto.port, stamped=False)
+    analyzer = Analyzer(tmp_path, mosquitto.port)
+    odd = {
+        "last": '"captured_at": "9999-12-31T23:59:59.999999Z"', "first": '"captured_at": "0001-01-01T00:00:00Z"',
+        "number": '"seq": 9007199254740992', "boot": '"boot_id": ' + "[" * 500 + "]" * 500,
+    }  # fmt: skip
+    with ended(analyzer):
+        analyzer.start().wait_online(watcher)
+        for name, field in odd.items():
+            camera.publish(with_segment(clip_jpegs(1)[0], 0xFE, f'{{"id": "{name}", {field}}}'.encode()))
+        for jpeg in clip_jpegs(3):
+            camera.publish(jpeg)
+        watcher.wait_for(lambda w: (w.retained.get("account/pi1") or {}).get("rows") == 7)
+        assert analyzer.stop() == 0
+    assert watcher.retained["account/pi1"]["ignored"] == {"captured_at": 2, "seq": 1, "boot_id": 1}
+    assert "is nothing that a camera says" in analyzer.log.read_text()
+    camera.close()
+    watcher.close()
+
+
+def test_payloads_that_are_rejected_leave_one_line_for_each_reason_with_their_first_bytes(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    watcher, camera = Watcher(mosquitto.port), Camera(mosquitto.port, stamped=False)
+    analyzer = Analyzer(tmp_path, mosquitto.port)
+    with ended(analyzer):
+        analyzer.start().wait_online(watcher)
+        for number in range(15):
+            camera.publish(b"GIF89a" + bytes([number]))
+            camera.publish(clip_jpegs(1)[0][: 2000 + number])
+        watcher.wait_for(lambda w: (w.retained.get("account/pi1") or {}).get("rows") == 30)
+        assert analyzer.stop() == 0
+    lines = [line for line in analyzer.log.read_text().splitlines() if "rejected as" in line]
+    assert len(lines) == 2
+    assert "not_a_picture; the first has 7 bytes and begins with 47 49 46 38 39 61 00" in lines[0]
+    assert "truncated" in lines[1]
     camera.close()
     watcher.close()
 

@@ -132,6 +132,9 @@ def test_the_comment_counts_before_properties_and_properties_before_the_hash() -
         pytest.param({"captured_at": "2026-11-24T12:00:00.125"}, {"captured_at": NOON}, id="naive-is-utc"),
         pytest.param({"captured_at": "2026-11-24T12:00:00.125Z"}, {"captured_at": NOON}, id="Z"),
         pytest.param({"captured_at": "0001-01-01T00:00:00+23:59"}, {"captured_at": None}, id="before-all-time"),
+        pytest.param({"captured_at": "9999-12-31T23:59:59.999999Z"}, {"captured_at": None}, id="last-of-all-time"),
+        pytest.param({"captured_at": "0001-01-01T00:00:00Z"}, {"captured_at": None}, id="first-of-all-time"),
+        pytest.param({"captured_at": "1970-01-01T00:00:09Z"}, {"ignored": ()}, id="a-clock-that-begins-with-1970"),
         pytest.param({"captured_at": "yesterday"}, {"captured_at": None}, id="no-time"),
         pytest.param({"captured_at": 5}, {"captured_at": None}, id="time-of-wrong-type"),
         pytest.param({"seq": 2**53 - 1}, {"seq": 2**53 - 1}, id="largest-seq"),
@@ -150,6 +153,7 @@ def test_nonsense_in_one_field_costs_that_field_alone(fields: dict, expected: di
     assert identity.frame_id == "one"
     for name, value in expected.items():
         assert getattr(identity, name) == value
+        assert (name in identity.ignored) == (value is None)
 
 
 @pytest.mark.parametrize(
