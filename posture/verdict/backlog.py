@@ -1,8 +1,8 @@
 """Whether a frame is live or from a backlog, without trusting any clock for long.
 
 A frame's age by the camera's clock is off by an unknown amount, which changes when a clock is set, and creeps when
-it runs fast or slow. So a frame is compared with how old frames of its boot usually are of late: it is from a backlog
-if it is much older than that, or while ages fall from frame to frame, as they do while a backlog is worked off.
+it runs fast or slow. So a frame is compared with how old frames of its boot usually are of late: it is from a
+backlog if it is much older than that, or while ages fall from frame to frame, as they do while one is worked off.
 """
 
 from __future__ import annotations

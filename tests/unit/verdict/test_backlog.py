@@ -63,8 +63,8 @@ def test_a_frame_that_comes_late_in_a_live_stream_is_no_live_frame() -> None:
     assert lateness.is_live("boot", 16.0, 16.3)
 
 
-@pytest.mark.parametrize("fps", [5.0, 15.0, 30.0])
-@pytest.mark.parametrize("away_s", [20.0, 600.0, 7200.0])
+@pytest.mark.parametrize("fps", [5.0, 15.0])
+@pytest.mark.parametrize("away_s", [20.0, 900.0])
 def test_a_backlog_in_mid_stream_is_not_live_and_what_comes_after_it_is(fps: float, away_s: float) -> None:
     stream = Stream(fps)
     assert stream.runs_well()
