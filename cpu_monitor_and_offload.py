@@ -47,6 +47,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     setting("--tls-cert", "tls_cert", "FILE", "our certificate")
     setting("--tls-key", "tls_key", "FILE", "its private key")
     setting("--client-ca", "client_ca", "FILE", "only clients with a certificate of this authority are answered")
+    setting("--client-name", "client_name", "NAME", "what its certificate must name (keda-operator)")
+    add_setting_flag(parser, "--reflection", "scaler.reflection", "answer grpcurl's question which calls there are")
     add_setting_flag(parser, "--insecure", "scaler.insecure", "plaintext beyond this machine")
     setting("--metrics-port", "metrics_port", "PORT", "/metrics, /healthz and /readyz; 0: none")
     setting("--interval", "refresh_s", "S", "how often the usage is read")

@@ -1,4 +1,4 @@
-"""The gRPC server around KEDA's questions: address, TLS, health, reflection."""
+"""The gRPC server around KEDA's questions: address, TLS, bounds, health, reflection."""
 
 from __future__ import annotations
 
@@ -13,13 +13,24 @@ from grpc_reflection.v1alpha import reflection
 import externalscaler_pb2 as wire
 import externalscaler_pb2_grpc as wire_grpc
 from posture.errors import UserError
+from posture.scaler.clients import OnlyOneClient
 from posture.scaler.tls import credentials
 from posture.settings.table import Scaler
 from posture.system.addresses import is_loopback, split_listen
 
 SERVICE = wire.DESCRIPTOR.services_by_name["ExternalScaler"].full_name
 
+MOST_CALLS = 4000
+"""At a time; more are refused. One that waits costs 14 kB, and the pod's memory has a limit."""
+MOST_CONNECTIONS = 100
+"""At a time; KEDA has one."""
+HANDSHAKE_S = 10
+"""TLS and HTTP/2 may take so long to be spoken."""
+
 OPTIONS = [
+    ("grpc.max_allowed_incoming_connections", MOST_CONNECTIONS),
+    ("grpc.max_concurrent_streams", MOST_CALLS),
+    ("grpc.server_handshake_timeout_ms", 1000 * HANDSHAKE_S),
     ("grpc.so_reuseport", 0),  # a second scaler on one port shall fail, not share it
     ("grpc.max_receive_message_length", 256 * 1024),  # a ScaledJob's whole metadata is a few hundred bytes
     # whatever keepalive a client of KEDA's kind is set to, it is never sent away for it
@@ -35,7 +46,7 @@ _log = logging.getLogger(__name__)
 
 
 class ScalerServer:
-    """A gRPC server with KEDA's service, the standard health service and reflection.
+    """A gRPC server with KEDA's service, the standard health service and, where it is asked for, reflection.
 
     Args:
         settings: address and TLS.
@@ -47,13 +58,19 @@ class ScalerServer:
 
     def __init__(self, settings: Scaler, servicer: Any) -> None:
         self._listen = settings.listen
-        self._server = grpc.aio.server(options=OPTIONS)
+        only_one = settings.client_ca and settings.client_name
+        self._server = grpc.aio.server(
+            interceptors=[OnlyOneClient(SERVICE, settings.client_name)] if only_one else [],
+            options=OPTIONS,
+            maximum_concurrent_rpcs=MOST_CALLS,
+        )
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the type stubs are older
         self._credentials = credentials(settings)
         wire_grpc.add_ExternalScalerServicer_to_server(servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        if settings.reflection:
+            names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._server)
 
     async def start(self) -> None:
         """Listen.

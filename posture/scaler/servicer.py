@@ -7,6 +7,7 @@ at :class:`Answers`, which somebody else renews; it never waits for Prometheus o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -23,6 +24,9 @@ TARGET = 1
 
 LONGEST_NAME = 253
 """Of a Kubernetes object."""
+
+MOST_STREAMS = 2000
+"""Open at a time. KEDA opens one for each ScaledJob with an external-push trigger, and ours are external."""
 
 LATENCY_BUCKETS_S = (2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
@@ -146,6 +150,7 @@ class ExternalScaler:
         self._answers = answers
         self._calls = calls
         self._max_rpc_s = max_rpc_s
+        self._streams = 0
 
     async def IsActive(self, request: wire.ScaledObjectRef, context: Context) -> wire.IsActiveResponse:  # noqa: N802
         """Whether the farm has room, debounced."""
@@ -177,19 +182,31 @@ class ExternalScaler:
         self, request: wire.ScaledObjectRef, context: Context
     ) -> AsyncIterator[wire.IsActiveResponse]:
         """The same as IsActive, now and at every change."""
-        await self._check("StreamIsActive", request, context)
-        self._calls.seen(request)
-        async for _ in self._answers.changes(self._max_rpc_s):
-            yield self._answers.is_active
+        async with self._stream("StreamIsActive", request, context):
+            async for _ in self._answers.changes(self._max_rpc_s):
+                yield self._answers.is_active
 
     async def StreamMetricSpec(  # noqa: N802
         self, request: wire.ScaledObjectRef, context: Context
     ) -> AsyncIterator[wire.GetMetricSpecResponse]:
         """The same as GetMetricSpec. It never changes; it is sent again at every change of Active."""
-        await self._check("StreamMetricSpec", request, context)
-        self._calls.seen(request)
-        async for _ in self._answers.changes(self._max_rpc_s):
-            yield self._answers.metric_spec
+        async with self._stream("StreamMetricSpec", request, context):
+            async for _ in self._answers.changes(self._max_rpc_s):
+                yield self._answers.metric_spec
+
+    @contextlib.asynccontextmanager
+    async def _stream(self, method: str, ref: wire.ScaledObjectRef, context: Context) -> AsyncIterator[None]:
+        """Let a stream of answers begin, if there are not too many: no other call is to wait for one to end."""
+        await self._check(method, ref, context)
+        if self._streams >= MOST_STREAMS:
+            problem = f"{MOST_STREAMS} streams are open already"
+            await self._refuse(method, context, grpc.StatusCode.RESOURCE_EXHAUSTED, problem)
+        self._calls.seen(ref)
+        self._streams += 1
+        try:
+            yield
+        finally:
+            self._streams -= 1
 
     async def _check(self, method: str, ref: wire.ScaledObjectRef, context: Context) -> None:
         if 0 < len(ref.name) <= LONGEST_NAME and len(ref.namespace) <= LONGEST_NAME:

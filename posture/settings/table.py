@@ -384,8 +384,17 @@ class Scaler:
     tls_cert: str = _optional_file("our certificate, with what signed it; re-read when it changes")
     tls_key: str = _optional_file("its private key")
     client_ca: str = _optional_file("only clients with a certificate of this authority are answered")
+    client_name: str = _setting(
+        "keda-operator",
+        parsers.text,
+        "a name in the client's certificate, or empty",
+        "with client_ca: who else has a certificate of that authority is refused; empty: everybody who has one",
+    )
     insecure: bool = _setting(
         False, parsers.boolean, "true or false", "plaintext beyond this machine; in a cluster it needs no asking"
+    )
+    reflection: bool = _setting(
+        False, parsers.boolean, "true or false", "let clients such as grpcurl ask which calls there are"
     )
     refresh_s: float = _seconds(5.0, "how often the usage is read; calls are answered from memory", 0.1)
     stabilize_s: float = _seconds(120.0, "Active holds for so long after the last time a node had room", 1)

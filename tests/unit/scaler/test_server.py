@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import select
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
-from scaler_process import ANSWER_S
-from scaler_server import RunningServer
+from scaler_process import ANSWER_S, poll, ref, wire_grpc
+from scaler_server import RunningServer, code_of
 
 from posture.errors import UserError
-from posture.scaler.server import ScalerServer, check_exposure
+from posture.scaler import servicer
+from posture.scaler.server import MOST_CONNECTIONS, ScalerServer, check_exposure
 from posture.scaler.servicer import ExternalScaler
 from posture.settings.table import Scaler
 
@@ -83,12 +87,63 @@ def test_the_standard_health_service_says_serving_until_the_end(server: RunningS
         assert next(watching).status == health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-def test_reflection_shows_the_services(server: RunningServer) -> None:
-    with grpc.insecure_channel(server.address) as channel:
+def test_reflection_shows_the_services_where_it_is_asked_for(
+    server: RunningServer, serve: Callable[..., RunningServer]
+) -> None:
+    with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as refused:
+        ProtoReflectionDescriptorDatabase(channel).get_services()
+    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    with grpc.insecure_channel(serve(reflection=True).address) as channel:
         shown = ProtoReflectionDescriptorDatabase(channel)
         assert set(shown.get_services()) >= {"externalscaler.ExternalScaler", "grpc.health.v1.Health"}
         found = shown.FindFileContainingSymbol("externalscaler.ExternalScaler")
         assert [method.name for method in found.service[0].method][:2] == ["IsActive", "StreamIsActive"]
+
+
+def test_a_flood_of_connections_is_bounded_and_ends(server: RunningServer) -> None:
+    host, port = server.address.split(":")
+    address = (host, int(port))
+    opened = [socket.create_connection(address, timeout=ANSWER_S) for _ in range(3 * MOST_CONNECTIONS)]
+    # those beyond the limit are closed at once, without a byte
+    deadline, closed = time.monotonic() + ANSWER_S, 0
+    while closed < 2 * MOST_CONNECTIONS - 1 and time.monotonic() < deadline:
+        readable, _, _ = select.select(opened, [], [], 0.5)
+        closed = sum(connection.recv(1, socket.MSG_PEEK) == b"" for connection in readable)
+    assert closed >= 2 * MOST_CONNECTIONS - 1
+    for connection in opened:
+        connection.close()
+    with grpc.insecure_channel(server.address) as channel:
+        stub = wire_grpc.ExternalScalerStub(channel)
+        assert stub.IsActive(ref(), timeout=ANSWER_S, wait_for_ready=True).result
+
+
+def test_streams_that_are_held_open_are_bounded_and_keep_no_other_call_waiting(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servicer, "MOST_STREAMS", 5)
+    with grpc.insecure_channel(server.address) as channel:
+        stub = wire_grpc.ExternalScalerStub(channel)
+        held = [stub.StreamIsActive(ref(), timeout=ANSWER_S) for _ in range(5)]
+        assert all(next(stream).result for stream in held)
+        for more in (stub.StreamIsActive, stub.StreamMetricSpec):
+            assert (
+                code_of(lambda more=more: next(more(ref(), timeout=ANSWER_S))) is grpc.StatusCode.RESOURCE_EXHAUSTED
+            )
+        assert poll(stub, ref()) == (True, 1.0)
+        held.pop().cancel()
+
+        def one_more() -> bool:
+            more = stub.StreamIsActive(ref(), timeout=ANSWER_S)
+            held.append(more)
+            with contextlib.suppress(grpc.RpcError):
+                return bool(next(more).result)
+            return False
+
+        deadline = time.monotonic() + ANSWER_S
+        while not one_more():
+            assert time.monotonic() < deadline, "one that has ended makes room"
+        for stream in held:
+            stream.cancel()
 
 
 def test_an_address_that_another_program_has_is_refused(server: RunningServer) -> None:

@@ -83,7 +83,7 @@ def test_no_handler_can_start_a_process_ask_kubernetes_or_query_prometheus() -> 
                 imported |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 imported.add(str(node.module))
-    allowed = {"__future__", "asyncio", "collections.abc", "dataclasses", "time", "typing"}
+    allowed = {"__future__", "asyncio", "contextlib", "collections.abc", "dataclasses", "time", "typing"}
     allowed |= {"externalscaler_pb2", "grpc", "prometheus_client", "posture.scaler.debounce"}
     assert imported <= allowed
 
