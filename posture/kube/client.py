@@ -42,6 +42,7 @@ from posture.kube.errors import (
 from posture.kube.kinds import Kind
 from posture.kube.kubeconfig import Target
 from posture.system.backoff import Backoff
+from posture.system.untrusted import shown
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,8 @@ LONGEST_PAUSE_S = 30.0
 
 NOT_ADMITTED = re.compile(r'is forbidden: (?!User "[^"]*" cannot )|^admission webhook ')
 """A 403 of an admission check, not of the role: in each the API server words differently what is forbidden."""
+LONGEST_MESSAGE = 1000
+"""Characters of what the server says; an invalid object has long ones."""
 
 FIELD_MANAGER = "posture-farm"
 
@@ -358,11 +361,9 @@ def _requirement(label: str, value: str | Collection[str] | None) -> str:
 def _message(response: httpx2.Response) -> str:
     """Return what the server says about an error, on one line."""
     try:
-        status = response.json()
-        text = str(status["message"])
-    except (ValueError, KeyError, TypeError):
-        text = response.text[:200]
-    return " ".join(text.split())
+        return shown(response.json()["message"], LONGEST_MESSAGE)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return shown(response.text)
 
 
 def _is_failed_test(response: httpx2.Response) -> bool:

@@ -32,6 +32,7 @@ MADE, EVERYTHING, ONLY_SETTINGS = "posture-farm/made", "everything", "settings"
 """Annotation of what we have made, and its values."""
 CONFIG_HASH = "posture-farm/config"
 RBAC = "rbac.authorization.k8s.io/v1"
+ADMISSION = "admissionregistration.k8s.io/v1"
 CONFIG_MAP = Kind("ConfigMap", "v1", "configmaps")
 KINDS = {
     kind.name: kind
@@ -45,6 +46,8 @@ KINDS = {
         Kind("ClusterRole", RBAC, "clusterroles", namespaced=False),
         Kind("ClusterRoleBinding", RBAC, "clusterrolebindings", namespaced=False),
         Kind("NetworkPolicy", "networking.k8s.io/v1", "networkpolicies"),
+        Kind("ValidatingAdmissionPolicy", ADMISSION, "validatingadmissionpolicies", namespaced=False),
+        Kind("ValidatingAdmissionPolicyBinding", ADMISSION, "validatingadmissionpolicybindings", namespaced=False),
     )
 }
 LOOK_EVERY_S = 1.0
@@ -111,6 +114,8 @@ class InCluster:
         for subject in item.get("subjects") or []:
             subject["name"] = ownership.named_for(subject["name"], self.farm)
             subject["namespace"] = self.cluster.namespace
+        if "policyName" in item.get("spec", {}):
+            item["spec"]["policyName"] = item["metadata"]["name"]
         if item["kind"] == "Service":
             item["spec"]["selector"][labels.FARM] = self.farm
         item["metadata"].setdefault("labels", {}).update({labels.PART_OF: labels.OURS, labels.FARM: self.farm})

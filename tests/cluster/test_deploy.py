@@ -16,6 +16,10 @@ from balancing import Farm
 from control_plane import Cluster
 from deployed import BASE, REVIEWS, ROOT, WITH_TLS, account, granted, objects_of, send
 from kustomize_tool import render
+from lightkube.resources.admissionregistration_v1 import (
+    ValidatingAdmissionPolicy,
+    ValidatingAdmissionPolicyBinding,
+)
 from lightkube.resources.apps_v1 import Deployment
 from lightkube.resources.core_v1 import Namespace
 from lightkube.resources.rbac_authorization_v1 import ClusterRole, ClusterRoleBinding
@@ -27,7 +31,10 @@ FILES = [
     WITH_TLS / "trigger-authentication.yaml",
     *sorted(ROOT.glob("posture-job-*.yaml")),
 ]
-CLUSTERWIDE = {"ClusterRole": ClusterRole, "ClusterRoleBinding": ClusterRoleBinding}
+CLUSTERWIDE = {
+    kind.__name__: kind
+    for kind in (ClusterRole, ClusterRoleBinding, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding)
+}
 
 
 @pytest.fixture

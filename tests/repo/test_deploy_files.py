@@ -49,7 +49,7 @@ def test_every_object_is_known_as_the_farms() -> None:
     for path, item in objects():
         if path != WITH_TLS / "scaler.yaml":  # a patch
             assert item["metadata"]["labels"][labels.PART_OF] == labels.OURS, (path, item["kind"])
-        clusterwide = item["kind"] in {"Namespace", "ClusterRole", "ClusterRoleBinding"}
+        clusterwide = item["kind"] == "Namespace" or item["kind"].startswith(("Cluster", "ValidatingAdmission"))
         assert item["metadata"].get("namespace") == (None if clusterwide else table.Kubernetes().namespace)
     deployment = find("Deployment", BASE / "scaler.yaml")
     farm = {name: value for name, value in labels.of_farm(table.Kubernetes().farm).items() if value}
