@@ -22,7 +22,7 @@ from posture.camera.publisher import Publisher
 from posture.camera.sources import open_source
 from posture.camera.spool import Memory, Spool, Waiting
 from posture.errors import UserError
-from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, run_script, setup_logging
+from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, keep_files_private, run_script, setup_logging
 from posture.settings import parsers
 from posture.settings.flags import (
     add_config_flag,
@@ -99,6 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Publish until the source ends, the limit is reached, or a signal comes."""
     flags = parse(argv)
     setup_logging(flags.debug)
+    keep_files_private()
     if not parsers.PI_ID.fullmatch(flags.pi_id):
         raise UserError(f"--pi-id {flags.pi_id!r} is no stream's name; accepted: a-z, 0-9 and -, up to 32")
     settings = settings_with_flags(flags).mqtt

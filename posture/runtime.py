@@ -47,6 +47,11 @@ def run_script(main: Callable[[Sequence[str] | None], int]) -> None:
     sys.exit(status)
 
 
+def keep_files_private() -> None:
+    """Let what this process writes from now on be for its user and group alone: it is about people."""
+    os.umask(0o027)
+
+
 def setup_logging(debug: bool = False) -> None:
     """Log to standard error, one line an event, times in UTC."""
     formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%SZ")

@@ -18,7 +18,7 @@ from posture.analyzer.pose import PoseEstimator
 from posture.analyzer.progress import Progress
 from posture.analyzer.subscriber import Stream
 from posture.errors import UserError
-from posture.runtime import EXIT_OK, Stop, setup_logging
+from posture.runtime import EXIT_OK, Stop, keep_files_private, setup_logging
 from posture.settings.flags import add_config_flag, settings_with_flags
 from posture.settings.paths import path_of
 from posture.settings.table import Database, Settings
@@ -50,6 +50,7 @@ def main(pi_id: str, argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--debug", action="store_true", help="log more")
     flags = parser.parse_args(argv)
     setup_logging(flags.debug)
+    keep_files_private()
     sys.setswitchinterval(SWITCH_S)
     if hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(M_ARENA_MAX, ARENAS)

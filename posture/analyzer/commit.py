@@ -205,5 +205,6 @@ def quarantine_folder(options: Analyzer, pi_id: str) -> Quarantine:
         path_of(options.quarantine_dir) / f"quarantine_from_{pi_id}",
         options.quarantine_max_count,
         options.quarantine_max_bytes,
-        options.quarantine,
+        # a setting that keeps the camera's pixels from the disk keeps those of a damaged frame from it, too
+        options.quarantine and options.pictures == "photo",
     )

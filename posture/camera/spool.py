@@ -17,6 +17,8 @@ from posture.wire.frame import identify, safe_name
 
 SUFFIX, TEMPORARY, ASIDE = ".jpg", ".writing", ".set-aside"
 KEPT_ASIDE = 20
+FOLDER_MODE, FILE_MODE = 0o700, 0o600
+"""These are the camera's own pictures of people, as they were taken: for nobody else on the machine."""
 HEAD_BYTES = 16_384
 """The JPEG comment with the frame's id is within these first bytes, so that a large spool is scanned quickly."""
 
@@ -160,7 +162,7 @@ class Spool(Waiting):
         super().__init__(max_bytes, max_age_s)
         self._folder, self._sync, self._last_name = folder, sync, 0
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
             self._handle = os.open(folder, os.O_RDONLY)
             try:
                 fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -191,7 +193,7 @@ class Spool(Waiting):
         # names sort in order of arrival, even if the clock is set back
         self._last_name = max(self._last_name + 1, time.time_ns())
         path = self._folder / f"{self._last_name:020d}-{safe_name(frame_id)}{SUFFIX}"
-        files.replace(path, jpeg, temporary=path.with_name(path.name + TEMPORARY), sync=self._sync)
+        files.replace(path, jpeg, temporary=path.with_name(path.name + TEMPORARY), sync=self._sync, mode=FILE_MODE)
         return path
 
     def _take_up(self) -> None:
@@ -203,6 +205,7 @@ class Spool(Waiting):
                 path.unlink()
                 self.dropped += 1
                 continue
+            path.chmod(FILE_MODE)  # those of an earlier version were for everybody
             age = max(0.0, time.time() - status.st_mtime)
             self._remember(_id_of(path), _Entry(path, status.st_size, time.monotonic() - age))
             number = path.name.split("-", 1)[0]

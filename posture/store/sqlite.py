@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -32,6 +33,8 @@ TYPES = {
 }
 """Every other column is TEXT."""
 PRUNE_ROWS = 5_000
+FILE_MODE = 0o640
+"""Rows are about people: for the owner and the group."""
 RETRY_S = 0.01
 
 INSERT = f"""
@@ -69,6 +72,7 @@ class SqliteStore:
     def _open(self) -> tuple[sqlite3.Connection, tuple[int, int] | None]:
         with self._errors():
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            _make_private(self._path)
             db = sqlite3.connect(self._path, timeout=self._timeout_s, check_same_thread=False, isolation_level=None)
             try:
                 _use_wal(db, self._timeout_s)
@@ -149,6 +153,15 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def _make_private(path: Path) -> None:
+    """Make the file if it is not there, and shut others out; SQLite gives its journals the same permissions."""
+    if not path.exists():
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE))
+    status = path.stat()
+    if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_mode & stat.S_IRWXO:
+        path.chmod(stat.S_IMODE(status.st_mode) & FILE_MODE)
 
 
 def _use_wal(db: sqlite3.Connection, timeout_s: float) -> None:

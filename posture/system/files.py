@@ -9,8 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+ANYBODY = 0o666
+"""Permissions as Python gives them; the umask takes some of them away."""
 
-def replace(path: Path, data: bytes, *, temporary: Path | None = None, sync: bool = True) -> None:
+
+def replace(
+    path: Path, data: bytes, *, temporary: Path | None = None, sync: bool = True, mode: int = ANYBODY
+) -> None:
     """Replace a file as a whole, or create it.
 
     Args:
@@ -18,11 +23,12 @@ def replace(path: Path, data: bytes, *, temporary: Path | None = None, sync: boo
         data: its new content.
         temporary: written first and then renamed, in the same folder; None: a hidden name with our process id.
         sync: return only when the disk has content and name, so that a power cut does not take them back.
+        mode: permissions of the file, less the umask.
 
     Raises:
         OSError: the file can't be written; it is as it was.
     """
-    _replace_all({path: (temporary or _temporary_for(path), data)}, sync=sync)
+    _replace_all({path: (temporary or _temporary_for(path), data)}, sync=sync, mode=mode)
 
 
 def replace_all(files: Mapping[Path, bytes]) -> None:
@@ -41,10 +47,10 @@ def _temporary_for(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}")
 
 
-def _replace_all(files: Mapping[Path, tuple[Path, bytes]], *, sync: bool) -> None:
+def _replace_all(files: Mapping[Path, tuple[Path, bytes]], *, sync: bool, mode: int = ANYBODY) -> None:
     try:
         for temporary, data in files.values():
-            with temporary.open("wb") as file:
+            with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
                 write(file, data, sync=sync)
         for path, (temporary, _) in files.items():
             os.replace(temporary, path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import threading
 from pathlib import Path
 
@@ -85,3 +87,19 @@ def test_a_spool_that_cannot_be_made_names_its_path(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="file"):
         Spool(tmp_path / "file" / "spool", 10**6, 10**6)
+
+
+def test_frames_in_a_spool_are_for_their_user_alone_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        spool = Spool(tmp_path / "spool", 1_000_000, 60)
+        spool.add("frame", bytes(100))
+        spool.close()
+        (frame,) = (tmp_path / "spool").iterdir()
+        assert stat.S_IMODE(frame.parent.stat().st_mode) == 0o700
+        assert stat.S_IMODE(frame.stat().st_mode) == 0o600
+        frame.chmod(0o644)  # as an earlier version left it
+        Spool(tmp_path / "spool", 1_000_000, 60).close()
+        assert stat.S_IMODE(frame.stat().st_mode) == 0o600
+    finally:
+        os.umask(before)

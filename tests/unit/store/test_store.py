@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 import time
@@ -880,3 +881,19 @@ def test_a_pooler_between_may_change_the_connection_at_any_time(database: str) -
     assert session.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (0,)
     assert session.execute("SHOW statement_timeout").fetchone() == ("0",)
     store.close()
+
+
+def test_an_sqlite_file_is_not_for_others_on_the_machine_even_if_it_was(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        path = tmp_path / "posture.db"
+        for _ in range(2):
+            store = open_store(f"sqlite:///{path}")
+            store.write([a_row()])
+            files = list(tmp_path.iterdir())
+            assert len(files) > 1, "with its journal"
+            assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o640}
+            store.close()
+            path.chmod(0o644)  # as an earlier version left it
+    finally:
+        os.umask(before)
