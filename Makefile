@@ -14,15 +14,15 @@ CONTAINERS := docker.io iptables mmdebstrap docker-compose docker-registry
 NODES := containerd runc containernetworking-plugins iproute2 faketime
 E2E_MINUTES ?= 15
 
-.PHONY: run test test-fast e2e lint libraries servers containers nodes go cluster kustomize clean
+.PHONY: run test test-fast e2e lint libraries servers containers nodes go cluster kustomize rtsp clean
 
 run: $(VENV)/local.done libraries
 	$(VENV)/bin/python run_local.py --duration 30
 
-test: $(VENV)/dev.done libraries servers cluster kustomize
+test: $(VENV)/dev.done libraries servers cluster kustomize rtsp
 	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup
 
-test-fast: $(VENV)/dev.done libraries servers kustomize
+test-fast: $(VENV)/dev.done libraries servers kustomize rtsp
 	@echo "leaving out tests/cluster, the real control plane with KEDA: make test has it"
 	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup --ignore=tests/cluster
 
@@ -52,12 +52,15 @@ nodes:
 go: $(VENV)/dev.done
 	-@$(VENV)/bin/python packages.py go
 
-# without these two the tests that need them are skipped with the reason, and fail in CI
+# without these the tests that need them are skipped with the reason, and fail in CI
 cluster: go
 	-@$(VENV)/bin/python tests/cluster/binaries.py
 
 kustomize: go
 	-@$(VENV)/bin/python tests/support/kustomize_tool.py
+
+rtsp: go
+	-@$(VENV)/bin/python tests/support/rtsp_server.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed, this is " + sys.version.split()[0] \

@@ -3,6 +3,7 @@
 
     python3 publish_images.py --pi-id pi1 --source 0 --broker mqtt://192.0.2.10:1883
     python3 publish_images.py --pi-id pi1 --source picamera --fps 5
+    python3 publish_images.py --pi-id pi1 --source rtsp://192.0.2.20/stream
     python3 publish_images.py --pi-id pi2 --source samples/side_walk.mp4 --loop --limit 300
 
 Each frame waits in a spool on this machine's disk until the analyzer has confirmed its row.
@@ -32,6 +33,7 @@ from posture.settings.flags import (
     settings_with_flags,
     whole,
 )
+from posture.system import native_output
 from posture.wire import mqtt
 
 MEMORY_BYTES = 64_000_000
@@ -43,7 +45,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Publish a camera's pictures over MQTT; none is lost on the way.")
     parser.add_argument("--pi-id", required=True, help="the stream's name, such as pi1")
     parser.add_argument(
-        "--source", default="0", help="a webcam's number, picamera, a video, or a folder (default: 0)"
+        "--source",
+        default="0",
+        help="a webcam's number or device, picamera, a camera's rtsp:// or http:// address, a video, a picture, "
+        "or a folder of them (default: 0)",
     )
     about = "mqtt://host:port or mqtts://host:port"
     add_setting_flag(parser, "--broker", "mqtt.url", about, metavar="URL", complete=mqtt.with_scheme)
@@ -69,7 +74,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--drain", type=at_least_0, default=30.0, metavar="S", help="wait for receipts at the end (30 s)"
     )
-    parser.add_argument("--fail-fast", action="store_true", help="end if the broker is away")
+    parser.add_argument("--fail-fast", action="store_true", help="end if the broker or the camera is away")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON: what became of the frames")
     parser.add_argument("--debug", action="store_true", help="log more")
     return parser.parse_args(argv)
@@ -98,13 +103,21 @@ def progress(publisher: Publisher, waiting: Waiting) -> Callable[..., None]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Publish until the source ends, the limit is reached, or a signal comes."""
     flags = parse(argv)
+    native_output.hold_back()
     setup_logging(flags.debug)
     keep_files_private()
     if not parsers.PI_ID.fullmatch(flags.pi_id):
         raise UserError(f"--pi-id {flags.pi_id!r} is no stream's name; accepted: a-z, 0-9 and -, up to 32")
-    settings = settings_with_flags(flags).mqtt
-    frames = open_source(flags.source, loop=flags.loop, tilt_deg=flags.tilt)
+    settings = settings_with_flags(flags)
     stop = Stop()
+    frames = open_source(
+        flags.source,
+        loop=flags.loop,
+        tilt_deg=flags.tilt,
+        camera=settings.camera,
+        fail_fast=flags.fail_fast,
+        given_up=lambda: stop.requested,
+    )
     stop.install()
     waiting: Waiting
     if flags.no_spool:
@@ -113,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = flags.spool or HERE / "spool" / flags.pi_id
         waiting = Spool(folder, flags.spool_bytes, flags.spool_age, sync=not flags.no_fsync)
     publisher = Publisher(
-        settings,
+        settings.mqtt,
         flags.pi_id,
         waiting,
         stop,

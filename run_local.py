@@ -19,7 +19,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from posture.camera.sources import open_source
+from posture.camera.sources import is_camera, open_source
 from posture.demo.run import ANALYZERS, Options, Run, free_port, report
 from posture.errors import UserError
 from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, run_script
@@ -45,7 +45,7 @@ def default_clip() -> str:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the flags."""
     parser = argparse.ArgumentParser(description="Run broker, camera and analyzers on this machine.")
-    parser.add_argument("--source", help="a webcam's number, picamera, a video, or a folder (default: the clip)")
+    parser.add_argument("--source", help="as for publish_images.py (default: the clip)")
     parser.add_argument("--fps", type=positive, default=10.0, help="frames a second and stream (default: 10)")
     parser.add_argument(
         "--duration",
@@ -86,15 +86,15 @@ def make_folder(output: Path | None) -> Path:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run until --duration, --limit or Ctrl-C; then print what became of every frame."""
     flags = parse(argv)
-    live = flags.source is not None and (flags.source.isdigit() or flags.source == "picamera")
+    live = flags.source is not None and is_camera(flags.source)
     if flags.source is None:
         flags.source = default_clip()
     elif not live:
         if not Path(flags.source).exists():
             raise UserError(f"--source {flags.source}: there is no such file or folder")
         flags.source = str(Path(flags.source).resolve())
-    if not (live and flags.source.isdigit()):  # some webcams can't be opened again at once
-        open_source(flags.source, loop=True)
+    # a camera is opened by its own program only: some can't be opened again at once
+    open_source(flags.source, loop=True)
     # report wrong settings before anything starts
     loading.load(flags.config, os.environ)
     folder = make_folder(flags.output)

@@ -44,7 +44,7 @@ class Options:
     """What a run is to do.
 
     Attributes:
-        source: a webcam's number, ``picamera``, a video or a folder.
+        source: as ``publish_images.py`` takes it.
         fps: frames a second of each stream.
         duration_s: the run ends after this time; may be infinite.
         limit: each stream ends after so many frames; None: no limit.

@@ -207,6 +207,9 @@ def _check_together(values: dict[str, dict[str, Any]], mistakes: list[str]) -> N
         mistakes.append("prometheus.username and prometheus.token are both set; accepted: one of them")
     if prometheus.get("password") and not prometheus.get("username"):
         mistakes.append("prometheus.password is set without prometheus.username; accepted: both or neither")
+    camera = values["camera"]
+    if camera.get("password") and not camera.get("username"):
+        mistakes.append("camera.password is set without camera.username; accepted: both or neither")
     mistakes.extend(balancer_mistakes(Balancer(**values["balancer"])))
 
 

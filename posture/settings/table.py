@@ -126,6 +126,15 @@ class Mqtt:
 
 
 @dataclass(frozen=True)
+class Camera:
+    """How publish_images.py gets at an IP camera, whose address is its flag --source."""
+
+    username: str = _setting("", parsers.text, "text", "empty: the camera asks for none", travels=False)
+    password: str = _setting("", parsers.text, "text", "the camera's password for that user", secret=True)
+    ca_file: str = _optional_file("the authority that signed the camera's certificate, for https")
+
+
+@dataclass(frozen=True)
 class Database:
     """Where rows go."""
 
@@ -455,6 +464,7 @@ class Settings:
     """All settings of one run, and where they came from."""
 
     mqtt: Mqtt = Mqtt()
+    camera: Camera = Camera()
     database: Database = Database()
     analyzer: Analyzer = Analyzer()
     prometheus: Prometheus = Prometheus()
@@ -490,6 +500,7 @@ class Settings:
 
 SECTIONS: dict[str, type[Any]] = {
     "mqtt": Mqtt,
+    "camera": Camera,
     "database": Database,
     "analyzer": Analyzer,
     "prometheus": Prometheus,

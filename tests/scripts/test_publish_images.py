@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import re
 import signal
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -19,9 +20,11 @@ import pytest
 from camera_script import published, publishing, result_of
 from farm import ROOT, Analyzer, Watcher, clip_jpegs, ended, noise_jpeg
 from hostile import encoded
+from http_camera_server import HttpCamera, part, snapshot, stream
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from PIL import Image
+from rtsp_server import RtspCamera
 from servers import Mosquitto, find_program, free_port
 
 from posture.wire import frame
@@ -587,12 +590,138 @@ def test_two_cameras_never_share_a_spool(mosquitto: Mosquitto, tmp_path: Path, f
     assert f"{tmp_path / 'spool'}: another publisher has it" in log
 
 
+# Cameras in the network.
+
+OURS = re.compile(r"\d{4}-\d\d-\d\dT[\d:]+Z [A-Z]+ [\w.]+: |captured |error: |\d+ frames ")
+"""How each line of the program's own begins."""
+
+
+@pytest.fixture
+def shown(folder: Path, tmp_path: Path) -> Path:
+    """The same pictures, of a size that RTP's JPEG takes."""
+    pictures = tmp_path / "shown"
+    pictures.mkdir()
+    for path in folder.iterdir():
+        small = cv2.resize(cv2.imread(str(path)), (320, 240))
+        cv2.imwrite(str(pictures / path.name), small)
+    return pictures
+
+
+def test_an_rtsp_camera_that_goes_and_comes_back_is_published_and_no_native_noise_is_seen(
+    mosquitto: Mosquitto, tmp_path: Path, shown: Path
+) -> None:
+    rtsp = RtspCamera(tmp_path, shown, user="viewer", password="p@ss/w?rd")  # noqa: S106
+    rtsp.start()
+    secrets = {"POSTURE_CAMERA_USERNAME": "viewer", "POSTURE_CAMERA_PASSWORD": "p@ss/w?rd"}
+    flags = ["--source", rtsp.url, "--fps", "20", "--limit", "40"]
+    with (
+        Receiver(mosquitto.port) as receiver,
+        publishing(tmp_path, mosquitto.port, *flags, **secrets) as camera,
+    ):
+        receiver.wait_for(lambda r: len(r.ids) >= 5)
+        rtsp.kill()
+        assert camera.stderr is not None
+        lines = list(iter_until(camera.stderr, "next try in"))
+        rtsp.start()
+        status, result, log = result_of(camera)
+        rtsp.stop()
+    log = "".join(lines) + log
+    assert status == 0, log
+    assert (result["captured"], result["receipted"]) == (40, 40)
+    assert all(OURS.match(line) for line in log.splitlines()), log
+    assert not re.search("p@ss|p%40", log)
+
+
+def iter_until(lines: Iterable[str], text: str) -> Iterator[str]:
+    for line in lines:
+        yield line
+        if text in line:
+            return
+
+
+def test_an_mjpeg_camera_is_published_byte_by_byte(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    pictures = clip_jpegs(20)
+
+    def parts() -> Iterator[bytes]:
+        for picture in itertools.cycle(pictures):
+            yield part(picture)
+            time.sleep(0.02)
+
+    flags = ["--limit", "10", "--fps", "100"]
+    secrets = {"POSTURE_CAMERA_USERNAME": "viewer", "POSTURE_CAMERA_PASSWORD": "p@ss/w?rd"}
+    with (
+        HttpCamera(stream(parts), user="viewer", password="p@ss/w?rd", digest=True) as camera,  # noqa: S106
+        Receiver(mosquitto.port) as receiver,
+    ):
+        status, result, log = published(tmp_path, mosquitto.port, "--source", camera.url, *flags, **secrets)
+    assert (status, result["receipted"]) == (0, 10), log
+    # the comment with the frame's identity is all that is new
+    originals = {picture[-1000:] for picture in pictures}
+    assert all(payload[-1000:] in originals for payload in receiver.payloads)
+
+
+@pytest.mark.parametrize("kind", ["rtsp", "http"])
+def test_a_camera_that_refuses_our_password_ends_with_one_error_and_status_2(
+    mosquitto: Mosquitto, tmp_path: Path, shown: Path, kind: str
+) -> None:
+    secrets = {"POSTURE_CAMERA_USERNAME": "viewer", "POSTURE_CAMERA_PASSWORD": "hush/hush"}
+    with contextlib.ExitStack() as stack:
+        if kind == "rtsp":
+            rtsp = RtspCamera(tmp_path, shown, user="viewer", password="right")  # noqa: S106
+            rtsp.start()
+            stack.callback(rtsp.stop)
+            url = rtsp.url
+        else:
+            answer = snapshot(noise_jpeg(1, 32, 24))
+            url = stack.enter_context(HttpCamera(answer, user="viewer", password="right")).url  # noqa: S106
+        status, result, log = published(tmp_path, mosquitto.port, "--source", url, **secrets)
+    assert (status, result["captured"]) == (2, 0)
+    (said,) = [line for line in log.splitlines() if line.startswith("error: ")]
+    assert url in said
+    assert "401" in said
+    assert all(OURS.match(line) for line in log.splitlines()), log
+    assert "hush" not in log
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_a_camera_that_is_away_is_waited_for_until_the_program_is_stopped(
+    mosquitto: Mosquitto, tmp_path: Path, scheme: str
+) -> None:
+    url = f"{scheme}://127.0.0.1:{free_port()}/stream"
+    with publishing(tmp_path, mosquitto.port, "--source", url) as camera:
+        assert camera.stderr is not None
+        lines = [*iter_until(camera.stderr, "next try in"), *iter_until(camera.stderr, "next try in")]
+        camera.send_signal(signal.SIGTERM)
+        status, result, log = result_of(camera, 4)
+    assert (status, result["captured"]) == (0, 0)
+    assert sum("refused" in line.lower() for line in lines) >= 2
+    assert all(OURS.match(line) for line in [*lines, *log.splitlines()]), lines
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_with_fail_fast_a_camera_that_is_away_is_an_error(
+    mosquitto: Mosquitto, tmp_path: Path, scheme: str
+) -> None:
+    url = f"{scheme}://127.0.0.1:{free_port()}/stream"
+    status, _, log = published(tmp_path, mosquitto.port, "--source", url, "--fail-fast")
+    assert status == 2
+    assert f"error: --source {url}: " in log
+
+
 # A user's mistakes.
 
 
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
+        *(
+            (["--source", url], "--source")
+            for url in (
+                "rtsp://me:mine@127.0.0.1/s", "rtsp://me:1/mine@127.0.0.1", "http://me:p@mine@127.0.0.1/",
+                "https://me:#mine@127.0.0.1", "ftp://me:mine@127.0.0.1", "rtsp://", "http://127.0.0.1:port/",
+                "rtsp://[::1/", "http://127.0.0.1:0/", "rtsps://127.0.0.1/", "99999999999999999999", "x" * 5000,
+            )
+        ),
         (["--source", "/no/such/folder"], "/no/such/folder"),
         (["--source", str(ROOT / "scenarios")], "has no picture"),
         (["--source", str(ROOT / "LICENSE")], "LICENSE"),
@@ -611,6 +740,9 @@ def test_two_cameras_never_share_a_spool(mosquitto: Mosquitto, tmp_path: Path, f
         (["--drain", "nan"], "--drain"),
     ],
     ids=[
+        "password-rtsp", "password-with-a-slash", "password-with-an-at", "password-with-a-hash", "password-ftp",
+        "no-host", "no-port", "no-bracket", "port-0-of-a-camera", "no-verified-tls", "no-webcams-number",
+        "no-files-name",
         "no-folder", "no-pictures", "no-video", "no-webcam", "no-picamera2", "bad-port", "bad-scheme", "password",
         "port-0", "bad-prefix", "empty-part-of-a-prefix", "bad-name",
         "bad-fps", "bad-limit", "bad-bytes", "bad-drain",

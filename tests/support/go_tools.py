@@ -1,7 +1,7 @@
 """Programs in Go that no package brings: built once from a go.mod, and kept outside the checkout.
 
-They are kept under ``${XDG_CACHE_HOME:-~/.cache}/posture-farm/<name>/<hash of go.mod and go.sum>/``, so that every
-checkout of this machine finds them.
+They are kept under ``${XDG_CACHE_HOME:-~/.cache}/posture-farm/<name>/<hash of go.mod, go.sum and our own
+sources>/``, so that every checkout of this machine finds them.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class GoTools:
     def folder(self) -> Path:
         """Where the programs are kept, whether they are there or not."""
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        pins = (self.module / "go.mod").read_bytes() + (self.module / "go.sum").read_bytes()
+        sources = [self.module / "go.mod", self.module / "go.sum", *sorted(self.module.glob("*.go"))]
+        pins = b"".join(path.read_bytes() for path in sources)
         return cache / "posture-farm" / self.name / hashlib.sha256(pins).hexdigest()[:16]
 
     def missing(self) -> list[str]:

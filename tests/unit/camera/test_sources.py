@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 from itertools import islice
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 from farm import ROOT, noise_jpeg
 
-from posture.camera.sources import open_source
+from posture.camera.sources import is_camera, open_source
 from posture.errors import UserError
 from posture.wire import frame
 
@@ -64,6 +66,65 @@ def test_a_video_ends_with_its_last_frame_or_starts_again() -> None:
     again = list(islice(open_source(str(CLIP), loop=True), count + 2))
     assert again[:count] == once
     assert again[count:] == once[:2]
+
+
+def test_one_picture_is_a_source_and_not_the_first_of_a_series(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"{number:03d}.jpg").write_bytes(noise_jpeg(number, 32, 24))
+    assert list(open_source(str(tmp_path / "001.jpg"), loop=False)) == [noise_jpeg(1, 32, 24)]
+
+
+def test_what_is_no_file_or_too_large_is_passed_over_with_one_line_however_often_the_folder_is_shown(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    os.mkfifo(tmp_path / "1-pipe.jpg")
+    with (tmp_path / "2-huge.jpg").open("wb") as huge:
+        huge.write(frame.JPEG)
+        huge.truncate(10**10)
+    (tmp_path / "3-cut.png").write_bytes(cv2.imencode(".png", RED)[1].tobytes()[:60])
+    good = noise_jpeg(1, 32, 24)
+    (tmp_path / "4.jpg").write_bytes(good)
+    with caplog.at_level(logging.WARNING):
+        assert list(islice(open_source(str(tmp_path), loop=True), 3)) == [good] * 3
+    assert [Path(line.split(":")[0]).name for line in caplog.messages] == ["1-pipe.jpg", "2-huge.jpg", "3-cut.png"]
+
+
+def test_a_folder_that_vanishes_meanwhile_is_a_users_error(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "1.jpg").write_bytes(noise_jpeg(1, 32, 24))
+    frames = open_source(str(folder), loop=True)
+    next(frames)
+    shutil.rmtree(folder)
+    with pytest.raises(UserError, match="none of its 1 pictures can be read"):
+        next(frames)
+
+
+def test_a_video_that_is_cut_off_is_shown_as_far_as_it_goes_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = tmp_path / "whole.avi"
+    writer = cv2.VideoWriter(str(whole), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+    for number in range(40):
+        writer.write(np.full((48, 64, 3), number * 6, np.uint8))
+    writer.release()
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    with caplog.at_level(logging.WARNING):
+        count = len(list(open_source(str(cut), loop=False)))
+    assert 0 < count < 30
+    assert f"{cut}: ends after {count} of 40 pictures" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("source", "camera"),
+    [
+        ("0", True), ("/dev/video0", True), ("/dev/v4l/by-id/usb-x-index0", True), ("picamera", True),
+        ("rtsp://h/s", True), ("http://h/", True), ("folder", False), ("clip.mp4", False), ("123456", False),
+    ],
+)  # fmt: skip
+def test_cameras_are_told_from_files(source: str, camera: bool) -> None:
+    assert is_camera(source) is camera
 
 
 def test_a_tilt_turns_the_picture_and_keeps_its_size(tmp_path: Path) -> None:
