@@ -23,7 +23,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
 from posture.demo import summary
 from posture.errors import UserError
-from posture.runtime import ROOT, Stop
+from posture.runtime import EXIT_USER_ERROR, ROOT, Stop
 from posture.settings import loading, paths
 from posture.settings.flags import config_arguments
 from posture.system.children import Child
@@ -269,7 +269,11 @@ def child_environment(folder: Path, port: int) -> dict[str, str]:
 
 
 def report(run: Run) -> int:
-    """Print what became of the frames, write summary.png, and return how many frames or pictures were lost."""
+    """Print what became of the frames and write summary.png.
+
+    Returns:
+        How many frames or pictures were lost, and how many cameras have failed.
+    """
     settings = loading.load(run.options.config, child_environment(run.folder, run.port))
     results = [
         read_result(run.folder, pi_id, paths.path_of(settings.for_stream(pi_id).pictures_dir))
@@ -278,15 +282,16 @@ def report(run: Run) -> int:
     lost = 0
     print("\nSummary")
     for result in results:
-        said = camera_result(run.cameras.get(result.pi_id))
+        camera = run.cameras.get(result.pi_id)
+        said = camera_result(camera)
         kept = {row["filename"] for row in result.rows if row["filename"]}
         on_disk = {path.name for path in result.pictures.glob("*.jpg")}
         gone = len(kept - on_disk)
-        if said is None:
-            print(f"  {result.pi_id}: the camera ended without saying how many frames it published:")
-            print(run.cameras[result.pi_id].last_words())
-            gone += 1
-        else:
+        if camera is not None and (said is None or camera.status == EXIT_USER_ERROR):
+            print(f"  {result.pi_id}: the camera has failed:")
+            print(camera.last_words())
+            lost += 1
+        if said is not None:
             gone += said["captured"] - sum(row["boot_id"] == said["boot_id"] for row in result.rows)
         print(
             f"  {result.pi_id}: published {'?' if said is None else said['captured']}, rows {len(result.rows)}"

@@ -149,7 +149,7 @@ def test_a_camera_that_fails_is_told_with_its_own_words(tmp_path: Path) -> None:
     process = start(tmp_path / "run", "--source", "7")
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 1
-    assert "camera-pi1: error: --source 7: there is no webcam of that number" in output
+    assert "camera-pi1: error: --source 7: there is no webcam at /dev/video7" in output
 
 
 @pytest.mark.parametrize(
