@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from posture.kube.objects import Job, Pod, ScaledJob
 
 STEADY_S = 60.0
-"""An analyzer that was started twice within so many seconds, since it ended, does not run steadily."""
+"""An analyzer whose predecessor ended within so many seconds has to outlive it."""
+
+AT_LEAST_S = 5.0
+"""Times of the API server are whole seconds: so much has to be outlived at any rate."""
 
 
 @dataclass(frozen=True)
@@ -99,13 +102,13 @@ def _unsteady(current: Pod, pods: Sequence[Pod], now_s: float) -> Trouble | None
     Pods are compared by their creation, all by the API server's clock; ends are by the clocks of nodes.
     """
     ended = [pod for pod in pods if pod.phase in {"Succeeded", "Failed"} and pod.created_s < current.created_s]
-    if not ended or now_s - current.created_s > STEADY_S:
+    if not ended:
         return None
     last = max(ended, key=operator.attrgetter("created_s"))
-    if current.created_s - last.created_s > STEADY_S:
+    after_s = current.created_s - last.created_s
+    if after_s > STEADY_S or now_s - current.created_s > max(after_s, AT_LEAST_S):
         return None
     status = "" if last.status is None else f" with status {last.status}"
-    after_s = current.created_s - last.created_s
     return Trouble(
-        "KeepsEnding", f"pod {last.name} has ended{status}, and {after_s:.0f} s after its start came the next"
+        "KeepsEnding", f"pod {last.name} ended{status}, and {after_s:.0f} s after its start came the next"
     )

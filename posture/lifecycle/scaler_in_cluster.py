@@ -21,6 +21,7 @@ from posture.kube import errors, kinds, labels, ownership, taints
 from posture.kube.access import Right
 from posture.kube.client import KubeClient, Object
 from posture.kube.kinds import Kind
+from posture.kube.objects import Pod
 from posture.runtime import ROOT, Stop
 
 FOLDER = ROOT / "deploy" / "base"
@@ -226,22 +227,37 @@ class InCluster:
         return [item for item, found in live if found and found["metadata"]["uid"] == item["metadata"]["uid"]]
 
     def wait(self, timeout_s: float, stop: Stop) -> None:
-        """Wait until the Deployment's new pod takes calls.
+        """Wait until the Deployment's new pod takes calls; print what keeps it from that.
 
         Raises:
             KubeError: the API server did not answer.
             FailedError: it doesn't in time, or the stop was requested.
         """
         deadline = time.monotonic() + timeout_s
-        while not _is_available(self.cluster.get(kinds.DEPLOYMENT, self.name)):
+        told = ""
+        while not _is_available(deployment := self.cluster.get(kinds.DEPLOYMENT, self.name)):
+            if (obstacle := self._obstacle(deployment)) != told:
+                told = obstacle
+                print(f"    {told or 'waiting for its pod'}", flush=True)
             if stop.requested:
                 raise FailedError(f"interrupted while waiting for deployment {self.name}")
             if time.monotonic() > deadline:
+                because = f" ({told})" if told else ""
                 raise FailedError(
-                    f"deployment {self.name} is not available after {timeout_s:g} s; see "
+                    f"deployment {self.name} is not available after {timeout_s:g} s{because}; see "
                     f"kubectl -n {self.cluster.namespace} describe deployment,pod -l {labels.FARM}={self.farm}"
                 )
             stop.wait(LOOK_EVERY_S)
+
+    def _obstacle(self, deployment: Object) -> str:
+        """Return why the new pod does not run, in Kubernetes' words; empty where it says nothing."""
+        for condition in (deployment.get("status") or {}).get("conditions") or []:
+            if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+                return f"{condition.get('reason')}: {condition.get('message')}"
+        ours = {**labels.of_farm(self.farm), **deployment["spec"]["selector"]["matchLabels"]}
+        pods = [Pod.read(item) for item in self.cluster.list(kinds.POD, ours)]
+        troubled = (pod for pod in pods if pod.trouble and not pod.deleting)
+        return next((f"{pod.trouble}: pod {pod.name}{f': {pod.why}' if pod.why else ''}" for pod in troubled), "")
 
     def commands(self) -> Sequence[Sequence[str]]:
         """Return what does the same by hand."""

@@ -120,6 +120,7 @@ class TearDown:
         """Delete the Jobs until none has appeared for so long, then the pods that are left."""
         selector = labels.of_streams(self.settings.kubernetes.farm)
         asked: set[str] = set()
+        held: set[str] = set()
         if self.dry_run:
             for kind in (kinds.JOB, kinds.POD):
                 self._ask_to_go(cluster, kind, cluster.list(kind, selector), asked)
@@ -129,6 +130,7 @@ class TearDown:
         while True:
             jobs = cluster.list(kinds.JOB, selector)
             self._ask_to_go(cluster, kinds.JOB, jobs, asked)
+            self._name_holders(jobs, held)
             # Foreground: a Job that is gone has no pods any more
             pods = [] if jobs else cluster.list(kinds.POD, selector)
             self._ask_to_go(cluster, kinds.POD, pods, asked)
@@ -149,6 +151,15 @@ class TearDown:
                 continue
             asked.add(uid)
             self._delete(cluster, kind, item)
+
+    def _name_holders(self, jobs: list[Object], told: set[str]) -> None:
+        """Say once which Jobs stay because of somebody else's finalizer."""
+        for job in map(objects.Job.read, jobs):
+            if job.deleting and job.held_by and job.name not in told:
+                told.add(job.name)
+                self.say(
+                    f"  job {job.name} is held by the finalizer {', '.join(job.held_by)}: it stays until that goes"
+                )
 
     def _give_up(self, cluster: KubeClient, jobs: list[Object], pods: list[Object]) -> None:
         """Let go of what hangs on dead nodes; anything else that is still there is an error."""

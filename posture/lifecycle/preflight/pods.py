@@ -227,10 +227,12 @@ def check_admission(intent: Intent, trial: KubeClient, survey: Survey) -> Iterat
             if (said := str(error)) in told:
                 continue
             told.add(said)
-            # of a stream that runs, it may be the pod that is to be replaced which fills the quota
-            runs = stream in survey.scaled_jobs and isinstance(error, errors.NotAdmittedError)
+            # of a stream that is there already, the pod that is to be replaced may be what fills the quota
+            by_itself = stream in survey.scaled_jobs and "exceeded quota" in said
             untried = "does not support dry run" in said
-            yield Finding(f"the cluster admits no pod of stream {stream}: {said}", mend, warning=runs or untried)
+            yield Finding(
+                f"the cluster admits no pod of stream {stream}: {said}", mend, warning=by_itself or untried
+            )
 
 
 def _pod_of(manifest: Object) -> Object:

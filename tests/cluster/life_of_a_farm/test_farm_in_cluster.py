@@ -11,6 +11,7 @@ from deployed import BASE, REVIEWS, account, granted, objects_of, send
 from life import Checkout, everything
 from lightkube.resources.apps_v1 import Deployment
 from lightkube.resources.core_v1 import ConfigMap, Pod
+from nodes import Fault
 from scaled_jobs import is_ready, name_of
 from stub_scaler import StubScaler
 
@@ -61,6 +62,18 @@ def test_what_it_has_made_is_scaled_to_0_brought_back_and_removed_without_a_trac
     checkout.run("stop.py", "--delete-scaledjobs", "--clean")
     cluster.until(Pod, namespace, lambda pods: not pods)
     assert everything(cluster) == before
+
+
+def test_what_keeps_the_scalers_pod_from_running_is_shown_while_it_is_waited_for(
+    checkout: Checkout, flags: list[str]
+) -> None:
+    for machine in checkout.machines.values():
+        machine.fault = Fault.IMAGE_PULL
+    running = checkout.start("build_and_push.py", *flags)
+    running.until_it_says("ImagePullBackOff: pod posture-scaler-", timeout_s=45)
+    assert "Back-off pulling image" in running.said
+    running.interrupt()
+    assert running.wait() != 0
 
 
 def test_what_an_administrator_has_made_gets_image_settings_and_replicas_with_the_operators_rights(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 import pytest
 from control_plane import Cluster
+from deployed import send
 from life import Checkout, everything
 from lightkube.codecs import from_dict
+from lightkube.resources.admissionregistration_v1 import ValidatingWebhookConfiguration
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import Namespace
+from watching import wait_for
 
 UP = ("build_and_push.py", "--skip-build")
 
@@ -48,6 +52,35 @@ def test_what_admits_no_pod_is_found_before_anything_is_changed(
     assert words in said
     assert "lacks verb" not in said
     assert everything(cluster) == before
+
+
+def test_a_webhook_that_is_down_is_found_before_anything_is_changed(
+    checkout: Checkout, cluster: Cluster, namespace: str, request: pytest.FixtureRequest
+) -> None:
+    hook = {
+        "name": "pods.example.com",
+        "clientConfig": {"url": "https://127.0.0.1:9/"},
+        "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+        "failurePolicy": "Fail",
+    }
+    metadata = {"name": f"down-{namespace}"}
+    request.addfinalizer(partial(cluster.client.delete, ValidatingWebhookConfiguration, metadata["name"]))
+    cluster.client.create(ValidatingWebhookConfiguration.from_dict({"metadata": metadata, "webhooks": [hook]}))
+    # the API server takes it up by itself
+    wait_for(lambda: 'failed calling webhook "pods.example.com"' in refusal(cluster, namespace))
+    said = checkout.run(*UP, status=2)
+    assert "error: the cluster admits no pod of stream pi1: " in said
+    assert 'failed calling webhook "pods.example.com"' in said
+
+
+def refusal(cluster: Cluster, namespace: str) -> str:
+    """What the API server says to a pod that is tried."""
+    container = {"name": "a", "image": "a"}
+    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": namespace}}
+    return send(cluster, {**body, "spec": {"containers": [container]}}, dry_run=True)
 
 
 def test_the_waiting_line_shows_within_seconds_why_a_stream_gets_no_pod(

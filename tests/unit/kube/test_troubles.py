@@ -97,11 +97,8 @@ def test_a_stream_that_does_not_run_has_a_reason_and_words(
         ),
         pytest.param(
             [job("j", "nano")],
-            [
-                made("old", STEADY_S + 9, phase="Failed", status=1),
-                made("j", STEADY_S + 1, ready_since_s=1.0),
-            ],
-            id="it runs for long by now",
+            [made("old", 29, phase="Failed", status=1), made("j", 16, ready_since_s=1.0)],
+            id="it has outlived the one before",
         ),
     ],
 )
