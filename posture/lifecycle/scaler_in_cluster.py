@@ -147,7 +147,7 @@ class InCluster:
     def _deployment(self, item: Object, image: str, settings: Object, *, partly: bool) -> Object:
         """Return the Deployment; ``partly``: only what we decide of one that an administrator has made."""
         if partly:
-            container: Object = {"name": item["spec"]["template"]["spec"]["containers"][0]["name"]}
+            named: list[Object] = [{"name": one["name"]} for one in self._containers_of_theirs(item)]
             item = {
                 "apiVersion": item["apiVersion"],
                 "kind": item["kind"],
@@ -156,11 +156,12 @@ class InCluster:
                     "namespace": self.cluster.namespace,
                     "labels": {labels.FARM: self.farm},
                 },
-                "spec": {"template": {"metadata": {}, "spec": {"containers": [container]}}},
+                "spec": {"template": {"metadata": {}, "spec": {"containers": named}}},
             }
         template = item["spec"]["template"]
         item["spec"]["replicas"] = 1
-        template["spec"]["containers"][0]["image"] = image
+        for container in template["spec"]["containers"]:
+            container["image"] = image
         digest = hashlib.sha256(settings["data"]["cluster.yaml"].encode()).hexdigest()[:16]
         template["metadata"].setdefault("annotations", {})[CONFIG_HASH] = digest
         for part in (item["spec"].get("selector", {}).get("matchLabels"), template["metadata"].get("labels")):
@@ -174,6 +175,12 @@ class InCluster:
                 if "configMap" in volume:
                     volume["configMap"]["name"] = self.name
         return item
+
+    def _containers_of_theirs(self, item: Object) -> list[Object]:
+        """Return which of the Deployment's containers are in the one that an administrator has made."""
+        live = self.cluster.get(kinds.DEPLOYMENT, self.name)
+        names = {container["name"] for container in live["spec"]["template"]["spec"]["containers"]}
+        return [one for one in item["spec"]["template"]["spec"]["containers"] if one["name"] in names]
 
     def _apply(self, item: Object, what: str = EVERYTHING) -> None:
         """Apply one object; one that is not there yet is marked as made by us, with what else is."""

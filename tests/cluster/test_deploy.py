@@ -68,13 +68,13 @@ def test_the_patch_for_mutual_tls_fits_the_deployment(cluster: Cluster, posture_
     (patch,) = objects_of(WITH_TLS / "scaler.yaml")
     assert send(cluster, patch, content="application/strategic-merge-patch+json") == ""
     template = cluster.client.get(Deployment, "posture-scaler", namespace=posture_farm).spec.template
-    (container,) = template.spec.containers
+    container, _ = template.spec.containers
     variables = {entry.name: entry.value for entry in container.env}
     mounts = {mount.name: mount.mountPath for mount in container.volumeMounts}
     assert set(mounts) == {"config", "tmp", "tls"}
     for name in ("TLS_CERT", "TLS_KEY", "CLIENT_CA"):
         assert variables[f"POSTURE_SCALER_{name}"].startswith(f"{mounts['tls']}/")
-    assert "POSTURE_BALANCER_LAST_NODE_FILE" in variables, "what was there stays"
+    assert "POSTURE_PROMETHEUS_TOKEN" in variables, "what was there stays"
 
 
 def test_kustomize_switches_mutual_tls_on_and_off_again(
@@ -89,7 +89,7 @@ def test_kustomize_switches_mutual_tls_on_and_off_again(
         answers = {f"{item['kind']} {item['metadata']['name']}": send(cluster, item) for item in render(folder)}
         assert {name: answer for name, answer in answers.items() if answer} == {}
         template = cluster.client.get(Deployment, "posture-scaler", namespace=posture_farm).spec.template
-        (container,) = template.spec.containers
+        container, _ = template.spec.containers
         mounted.append({mount.name for mount in container.volumeMounts})
         by_tls = {entry.name for entry in container.env if (entry.value or "").startswith("/tls/")}
         assert len(by_tls) == (3 if folder == WITH_TLS else 0)

@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from servers import find_program, free_port
 
 from posture.balancer.metrics import BalancerMetrics
-from posture.kube import labels, taints
+from posture.kube import kubeconfig, labels, taints
 from posture.kube.client import KubeClient
 from posture.lifecycle.scaler_in_cluster import InCluster
 from posture.settings import table
@@ -132,15 +132,29 @@ def test_the_scalers_pod_may_nothing_and_runs_beside_the_masters_taint() -> None
     pod = find("Deployment", BASE / "scaler.yaml")["spec"]["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"]
     assert pod["securityContext"]["runAsUser"] == 10001
-    (container,) = pod["containers"]
-    assert container["securityContext"]["readOnlyRootFilesystem"]
-    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-    assert not container["securityContext"]["allowPrivilegeEscalation"]
+    for container in pod["containers"]:
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert not container["securityContext"]["allowPrivilegeEscalation"]
     assert pod["enableServiceLinks"] is False
     assert [item["key"] for item in pod["tolerations"]] == [taints.master_key(table.Kubernetes().farm)]
     known = {table.environment_name(section, name) for section, name, _ in table.all_settings()}
     patch = find("Deployment", WITH_TLS / "scaler.yaml")["spec"]["template"]["spec"]["containers"][0]
-    assert {entry["name"] for entry in (*container["env"], *patch["env"])} <= known
+    own = [entry for container in pod["containers"] for entry in container["env"]]
+    assert {entry["name"] for entry in (*own, *patch["env"])} <= known
+
+
+def test_the_token_is_in_the_balancers_container_alone() -> None:
+    pod = find("Deployment", BASE / "scaler.yaml")["spec"]["template"]["spec"]
+    scaler, balancer = pod["containers"]
+    assert not pod["automountServiceAccountToken"]
+    (token,) = (volume for volume in pod["volumes"] if "projected" in volume)
+    assert token["name"] not in {mount["name"] for mount in scaler["volumeMounts"]}
+    assert {mount["name"]: mount["mountPath"] for mount in balancer["volumeMounts"]}[token["name"]] == str(
+        kubeconfig.SERVICE_ACCOUNT
+    )
+    assert "--no-balancer" in scaler["args"]
+    assert (ROOT / balancer["command"][1]).is_file()
 
 
 def test_keda_alone_reaches_the_scalers_port() -> None:

@@ -41,7 +41,8 @@ def test_what_it_has_made_is_scaled_to_0_brought_back_and_removed_without_a_trac
     checkout.run("build_and_push.py", *flags)
     until_up(cluster, namespace)
     deployment = cluster.client.get(Deployment, NAME, namespace=namespace)
-    assert deployment.spec.template.spec.containers[0].image == "127.0.0.1:9/posture-scheduler:latest"
+    images = [container.image for container in deployment.spec.template.spec.containers]
+    assert images == ["127.0.0.1:9/posture-scheduler:latest"] * 2
     settings = cluster.client.get(ConfigMap, NAME, namespace=namespace).data["cluster.yaml"]
     assert yaml.safe_load(settings) == checkout.settings
     assert recorded_processes.find("scaler", checkout.records) is None
@@ -90,9 +91,9 @@ def test_what_an_administrator_has_made_gets_image_settings_and_replicas_with_th
     before = everything(cluster)
     checkout.run("build_and_push.py", *flags)
     until_up(cluster, namespace)
-    (container,) = cluster.client.get(Deployment, NAME, namespace=namespace).spec.template.spec.containers
-    assert container.image == "127.0.0.1:9/posture-scheduler:latest"
-    assert container.args == ["--config", "/config/cluster.yaml"], "what else the administrator has decided stays"
+    scaler, balancer = cluster.client.get(Deployment, NAME, namespace=namespace).spec.template.spec.containers
+    assert scaler.image == balancer.image == "127.0.0.1:9/posture-scheduler:latest"
+    assert "--no-balancer" in scaler.args, "what else the administrator has decided stays"
     checkout.run("stop.py", "--delete-scaledjobs", "--clean")
     cluster.until(Pod, namespace, lambda pods: not pods)
     assert cluster.asked_by(namespace, "posture-operator") - {REVIEWS} <= granted("posture-operator")

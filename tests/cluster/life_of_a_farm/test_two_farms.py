@@ -42,10 +42,12 @@ def ready(cluster: Cluster, namespace: str, farm: str) -> set[str]:
 
 
 def of_farm(cluster: Cluster, farm: str) -> dict[str, Any]:
-    """All objects that carry a farm's label, as somebody has decided them."""
-    found = everything(cluster)
+    """All objects that carry a farm's label, as somebody has decided them; a Lease is its holder's own."""
+    own = {labels.FARM: farm}.items()
     return {
-        path: item for path, item in found.items() if item["metadata"].get("labels", {}).get(labels.FARM) == farm
+        path: item
+        for path, item in everything(cluster).items()
+        if own <= item["metadata"].get("labels", {}).items() and "/leases/" not in path
     }
 
 
