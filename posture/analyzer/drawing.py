@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from posture.analyzer.hiding import hide_people
-from posture.verdict.rule_sets import MIN_VISIBILITY, SIDES, Landmarks, Verdict
+from posture.verdict.facing import SIDES
+from posture.verdict.rule_sets import MIN_VISIBILITY, Landmarks, Verdict
 
 Picture = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]  # blue, green, red

@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from posture.verdict.rule_sets import MIN_VISIBILITY, SIDES
+from posture.verdict.facing import SIDES
+from posture.verdict.rule_sets import MIN_VISIBILITY
 
 Picture = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float64]

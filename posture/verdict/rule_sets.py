@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from posture.errors import UserError
+from posture.verdict.facing import SIDES, Facing
 
 MIN_VISIBILITY = 0.5  # the model's own estimate; below it a landmark is a guess
 MAX_SHOULDER_RATIO = 0.40  # shoulder distance / torso length; upright: side views <= 0.36, frontal >= 0.42
@@ -39,10 +40,6 @@ ISO_GAP_S = 15.0  # unseen for longer than this, a held posture is no longer tak
 
 NO_VERDICT = ("no_person", "several_people", "partial_landmarks", "not_side_view", "upside_down")
 """Reasons for which judging gives Unknown."""
-
-NOSE = 0
-# side -> indices of ear, shoulder, hip in the model's 33 landmarks
-SIDES = {"left": (7, 11, 23), "right": (8, 12, 24)}
 
 
 @dataclass(frozen=True)
@@ -197,7 +194,7 @@ def check_rule_set(rule_set: str, baseline: Baseline | None) -> None:
 
 
 class Judge:
-    """One stream's judge: it keeps the history that ``iso11226`` needs."""
+    """One stream's judge: it keeps the history that ``iso11226`` needs, and which way the person faces."""
 
     def __init__(
         self,
@@ -221,6 +218,7 @@ class Judge:
         self._roll = math.radians(camera_roll_deg)
         self._baseline = baseline
         self._holding = _Holding()
+        self._facing = Facing()
 
     def judge(self, landmarks: Landmarks | None, at: float) -> Verdict:
         """The verdict on one frame.
@@ -230,15 +228,18 @@ class Judge:
             at: seconds on the stream's own time line; only differences count.
         """
         if landmarks is None:
+            self._facing.forget()
             return self._unknown("no_person")
         if landmarks.contested:
+            self._facing.forget()
             return self._unknown("several_people")
-        side = better_side(landmarks.points)
+        self._facing.update(landmarks.points, landmarks.world)
+        side = self._facing.side
         if not _measurable(landmarks, side):
             return self._unknown("partial_landmarks")
         if not _side_view(landmarks.points, side):
             return self._unknown("not_side_view")
-        neck, body = signed_angles(landmarks.points, side, self._roll)
+        neck, body = signed_angles(landmarks.points, side, self._facing.forward, self._roll)
         if abs(body) > MAX_BODY_DEG:
             return self._unknown("upside_down")
         passed = self._limits_passed(neck, body, at)
@@ -299,26 +300,21 @@ class _Holding:
         return max(elapsed, 0.0)
 
 
-def better_side(points: npt.NDArray[np.float64]) -> str:
-    """The side, ``left`` or ``right``, whose ear, shoulder and hip are the better visible in sum."""
-    return max(SIDES, key=lambda side: float(np.nan_to_num(points[list(SIDES[side]), 2]).sum()))
-
-
-def signed_angles(points: npt.NDArray[np.float64], side: str, roll: float = 0.0) -> tuple[float, float]:
+def signed_angles(
+    points: npt.NDArray[np.float64], side: str, forward: int, roll: float = 0.0
+) -> tuple[float, float]:
     """Neck and body angle of one side.
 
     Args:
         points: shape (33, 3), pixels.
         side: ``left`` or ``right``.
+        forward: 1 when the person faces to the right of the picture, -1 to the left.
         roll: of the camera, in radians, clockwise.
 
     Returns:
         Degrees in (-180, 180], positive when leaning to where the face points.
     """
     ear, shoulder, hip = (points[index, :2] for index in SIDES[side])
-    # The face may be tilted, but its horizontal share, seen by a level camera, still tells front from back.
-    face_x, face_y = points[NOSE, :2] - ear
-    forward = 1.0 if face_x * math.cos(roll) + face_y * math.sin(roll) >= 0 else -1.0
     return forward * _from_vertical(ear - shoulder, roll), forward * _from_vertical(shoulder - hip, roll)
 
 

@@ -18,7 +18,8 @@ import pytest
 
 from posture.analyzer.pose import PoseEstimator
 from posture.errors import UserError
-from posture.verdict.rule_sets import SIDES, Judge, Landmarks
+from posture.verdict.facing import SIDES
+from posture.verdict.rule_sets import Judge, Landmarks
 
 ROOT = Path(__file__).resolve().parents[3]
 MODEL = ROOT / "models" / "pose_landmarker_full.task"
@@ -287,3 +288,31 @@ def test_crowds_and_empty_places_do_no_harm(camera: Camera) -> None:
     assert pictures
     for path in pictures:
         assert Judge().judge(camera.look(read(path)), 0.0).status in {"Good", "Bad", "Unknown"}
+
+
+@pytest.mark.parametrize("step_ms", [33, 1_667], ids=["as filmed", "each on its own"])
+@pytest.mark.parametrize("mirrored", [False, True], ids=["as filmed", "mirrored"])
+def test_a_crouching_runner_bends_forward_and_not_back(step_ms: int, mirrored: bool) -> None:
+    judge, bent = Judge(), []
+    with PoseEstimator(MODEL, "cpu") as estimator:
+        for index, picture in enumerate(clip_frames(184)[153:]):
+            seen = np.ascontiguousarray(picture[:, ::-1]) if mirrored else picture
+            verdict = judge.judge(estimator.detect(estimator.view(seen), index * step_ms), index * step_ms / 1000)
+            if verdict.body_angle is not None and abs(verdict.body_angle) > 20:
+                bent.append(verdict.body_angle > 0)
+    assert len(bent) >= 15
+    assert sum(bent) >= 0.95 * len(bent)
+
+
+@pytest.mark.parametrize("index", [60, 165, 175])
+def test_an_unchanged_picture_shows_the_same_side_at_any_rate(index: int) -> None:
+    picture = clip_frames(index + 1)[index]
+    sides = set()
+    for step_ms in (100, 1_667):
+        judge = Judge()
+        with PoseEstimator(MODEL, "cpu") as estimator:
+            for frame in range(8):
+                landmarks = estimator.detect(estimator.view(picture), frame * step_ms)
+                sides.add(judge.judge(landmarks, frame * step_ms / 1000).side)
+    assert len(sides) == 1
+    assert sides != {""}
