@@ -1,7 +1,7 @@
 """Landmarks -> angles -> Good, Bad or Unknown. Pure: nothing here reads a file, a clock or a network.
 
 neck is the line from ear to shoulder against the vertical, body the line from shoulder to hip, both in
-degrees, both from the better visible side, positive when the upper end is in front of the lower one. They
+degrees, both from the side nearer to the camera, positive when the upper end is in front of the lower one. They
 are taken in pixels: normalised x and y have different scales, a lean of 20 degrees would read 12 at 16:9.
 The neck angle is not the craniovertebral angle, which needs the seventh cervical vertebra.
 
