@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     balancer = dataclasses.asdict(settings.balancer)
     log.info("%s%s", " ".join(f"{key}={value}" for key, value in balancer.items()), " dry-run" * flags.dry_run)
     registry = CollectorRegistry()
-    metrics = BalancerMetrics(registry)
+    metrics = BalancerMetrics(registry, settings.kubernetes.farm)
     folder = recorded_processes.folder_of(settings.kubernetes.namespace, settings.kubernetes.farm)
     stays = not (flags.dry_run or flags.once)
     with contextlib.ExitStack() as stack:

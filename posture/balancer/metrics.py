@@ -15,9 +15,10 @@ class BalancerMetrics:
 
     Args:
         registry: where they are registered.
+        farm: whose balancer it is.
     """
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, farm: str) -> None:
         def gauge(name: str, about: str) -> Gauge:
             return Gauge(f"posture_{name}", about, registry=registry)
 
@@ -27,7 +28,10 @@ class BalancerMetrics:
         self._loops = Counter("posture_balancer_loops", "Loops planned.", registry=registry)
         self._moves = Counter("posture_balancer_moves", "Moves planned.", ["kind"], registry=registry)
         self._vetoes = Counter("posture_balancer_vetoes", "Vetoes.", ["reason"], registry=registry)
-        self._acting = gauge("balancer_acting", "1 while it acts: it has the Lease, and the API server answers.")
+        self._acting = Gauge(
+            "posture_balancer_acting", "1 while it acts: it has the Lease, and the API server answers.",
+            ["farm"], registry=registry,
+        ).labels(farm)  # fmt: skip
         self._overloaded = gauge("balancer_overloaded_nodes", "Nodes over the threshold in the last window.")
         self._over = family("balancer_node_overloaded", "1 for each node over the threshold.", "node")
         self._veto = family(

@@ -176,6 +176,24 @@ def test_keda_alone_reaches_the_scalers_port() -> None:
     assert policies["posture-analyzers"].get("ingress", []) == [], "nobody connects to an analyzer"
 
 
+def test_prometheus_in_the_cluster_reaches_the_balancers_figures() -> None:
+    containers = find("Deployment", BASE / "scaler.yaml")["spec"]["template"]["spec"]["containers"]
+    (balancer,) = (one for one in containers if one["name"] == "balancer")
+    variables = {entry["name"]: entry.get("value") for entry in balancer["env"]}
+    assert variables["POSTURE_BALANCER_METRICS_HOST"] == "", "of all addresses, not of the pod's loopback alone"
+    port = int(variables["POSTURE_BALANCER_METRICS_PORT"])
+    assert {"name": "balancer", "containerPort": port} in balancer["ports"]
+    service = find("Service", BASE / "scaler.yaml")
+    assert {"name": "balancer", "port": port, "targetPort": "balancer"} in service["spec"]["ports"]
+    policies = {item["metadata"]["name"]: item["spec"] for _, item in objects(BASE / "network-policy.yaml")}
+    monitoring = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    (opening,) = (rule for rule in policies["posture-scaler"]["ingress"] if rule["from"] == [monitoring])
+    assert {"protocol": "TCP", "port": port} in opening["ports"]
+    jobs = yaml.safe_load((DEPLOY / "monitoring" / "prometheus.yml").read_text())["scrape_configs"]
+    address = f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc:{port}"
+    assert [address] in [config["targets"] for job in jobs for config in job["static_configs"]]
+
+
 def test_composes_broker_has_the_settings_that_the_documentation_asks_for() -> None:
     part = (ROOT / "docs" / "broker.md").read_text()
     asked = re.findall(r"```\n(.*?)```", part, re.S)[0].splitlines()
@@ -208,14 +226,14 @@ def test_each_alert_comes_when_it_must_and_not_before(tmp_path: Path) -> None:
         "PostureNodeUnknown": ('posture_node_valid{node="agx"}', "1 0 0 0 0", 4),
         "PostureUsageStale": ("posture_scaler_snapshot_age_seconds", "5 61 121 181", 3),
         "PostureFarmFull": ("posture_scaler_active", "1 0x12", 12),
-        "PostureStreamDown": ('posture_stream_trouble{stream="pi1",node="agx",reason="FailedCreate"}', "_ 1x8", 7),
+        "PostureStreamDown": ('posture_stream_running{stream="pi1",instance="b:9465"}', "1 0x8", 7),
         "PostureMoveHangs": (
             'posture_balancer_move_open_seconds{stream="pi1",source="agx",destination="nano"}',
             "60x2 301",
             3,
         ),
         "PostureNodeStaysOverloaded": ('posture_balancer_node_overloaded{node="agx"}', "_ 1x17", 17),
-        "PostureBalancerIdle": ("posture_balancer_acting", "1 0 0 0 0", 4),
+        "PostureBalancerIdle": ('posture_balancer_acting{farm="north"}', "1 0 0 0 0", 4),
     }
     rules = yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]
     assert {rule["alert"] for rule in rules} == set(series)
@@ -223,7 +241,8 @@ def test_each_alert_comes_when_it_must_and_not_before(tmp_path: Path) -> None:
     for alert, (name, values, minute) in series.items():
         rule = next(rule for rule in rules if rule["alert"] == alert)
         more = dict(re.findall(r'(\w+)="([^"]*)"', name))
-        summary = rule["annotations"]["summary"]
+        # what other series add to it has a test of its own
+        summary = re.sub(r"\{\{ range .*?\{\{ end \}\}", "", rule["annotations"]["summary"])
         for label, value in more.items():
             summary = summary.replace(f"{{{{ $labels.{label} }}}}", value)
         fired = {
@@ -241,6 +260,44 @@ def test_each_alert_comes_when_it_must_and_not_before(tmp_path: Path) -> None:
             }
         )
     (tmp_path / "tests.yml").write_text(yaml.safe_dump({"rule_files": [str(ALERTS)], "tests": cases}))
+    assert "SUCCESS" in promtool("test", "rules", str(tmp_path / "tests.yml"))
+
+
+def test_alerts_about_streams_and_nodes_have_the_balancers_reasons(tmp_path: Path) -> None:
+    """Node and reason change while a stream stays down, as with a rescue that fails."""
+    given = {
+        'posture_stream_running{stream="pi1",node="agx",instance="b"}': "1 0x2 stale",
+        'posture_stream_running{stream="pi1",node="nano",instance="b"}': "_x3 0x9",
+        'posture_stream_trouble{stream="pi1",node="agx",instance="b",reason="NoJob"}': "_ 1x2 stale",
+        'posture_stream_trouble{stream="pi1",node="nano",instance="b",reason="FailedCreate"}': "_x3 1x9",
+        'posture_balancer_node_overloaded{node="agx"}': "1x20",
+        'posture_balancer_veto{node="agx",stream="pi2",reason="pinned"}': "1x20",
+    }
+    down = (
+        "Stream pi1 does not run on nano: FailedCreate. Its ScaledJob's Events say more.",
+        {"stream": "pi1", "instance": "b", "severity": "critical"},
+    )
+    stuck = (
+        "Node agx stays overloaded. pi2 pinned; docs/balancing.md explains each veto.",
+        {"node": "agx", "severity": "warning"},
+    )
+    expected = [
+        {
+            "eval_time": at,
+            "alertname": alert,
+            "exp_alerts": [{"exp_labels": has, "exp_annotations": {"summary": told}}],
+        }
+        for at, alert, (told, has) in (
+            ("8m", "PostureStreamDown", down),
+            ("16m", "PostureNodeStaysOverloaded", stuck),
+        )
+    ]
+    case = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in given.items()],
+        "alert_rule_test": expected,
+    }
+    (tmp_path / "tests.yml").write_text(yaml.safe_dump({"rule_files": [str(ALERTS)], "tests": [case]}))
     assert "SUCCESS" in promtool("test", "rules", str(tmp_path / "tests.yml"))
 
 
@@ -275,6 +332,6 @@ def test_every_figure_that_an_alert_looks_at_is_exported(exported: str) -> None:
     asked = set(re.findall(r"posture_\w+", "\n".join(re.findall(r"expr: (.*)", ALERTS.read_text()))))
     assert len(asked) >= 6
     registry = CollectorRegistry()
-    BalancerMetrics(registry)
+    BalancerMetrics(registry, "default")
     offered = set(re.findall(r"^# TYPE (\w+)", exported + generate_latest(registry).decode(), re.M))
     assert asked <= offered | {f"{name}_total" for name in offered}

@@ -14,6 +14,7 @@ from lightkube.codecs import from_dict
 from lightkube.resources.admissionregistration_v1 import ValidatingWebhookConfiguration
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import Namespace
+from lightkube.types import PatchType
 from watching import wait_for
 
 UP = ("build_and_push.py", "--skip-build")
@@ -95,6 +96,21 @@ def test_the_waiting_line_shows_within_seconds_why_a_stream_gets_no_pod(
     print(f"told after {time.monotonic() - began:.1f} s, of which the start takes most")
     running.interrupt()
     assert running.wait() != 0
+
+
+def test_stop_names_the_finalizer_that_holds_a_job(checkout: Checkout, cluster: Cluster, namespace: str) -> None:
+    checkout.settings["kubernetes"]["stop_timeout_s"] = 4
+    checkout.write_settings()
+    checkout.run(*UP, "--no-wait")
+    jobs = cluster.until(Job, namespace, lambda found: len(found) == 2)
+    name = jobs[0].metadata.name
+    held = {"metadata": {"finalizers": [*(jobs[0].metadata.finalizers or []), "example.com/hold"]}}
+    cluster.client.patch(Job, name, held, namespace=namespace)
+    said = checkout.run("stop.py", status=1)
+    assert f"job {name} is held by the finalizer example.com/hold" in said
+    letting_go = [{"op": "remove", "path": "/metadata/finalizers"}]
+    cluster.client.patch(Job, name, letting_go, namespace=namespace, patch_type=PatchType.JSON)
+    checkout.run("stop.py")
 
 
 def test_a_stream_whose_job_somebody_has_suspended_is_not_waited_for_in_silence(

@@ -12,7 +12,7 @@ from posture.planning.model import Move, MoveKind, Plan, Veto, VetoReason
 
 def test_each_loop_move_and_veto_is_counted_and_overloaded_nodes_are_those_of_the_last_loop() -> None:
     registry = CollectorRegistry()
-    metrics = BalancerMetrics(registry)
+    metrics = BalancerMetrics(registry, "default")
     move = Move(MoveKind.OFFLOAD, "pi1", "agx", "nano", 20.0, 45.0, 80.0, 5.0, "agx is over the threshold")
     veto = Veto(VetoReason.PINNED, "agx", "pi2")
     metrics.planned(Plan((move,), (veto, veto), ("agx", "orin")))
@@ -25,7 +25,7 @@ def test_each_loop_move_and_veto_is_counted_and_overloaded_nodes_are_those_of_th
 
 def test_vetoes_and_overloaded_nodes_are_named_until_they_are_gone() -> None:
     registry = CollectorRegistry()
-    metrics = BalancerMetrics(registry)
+    metrics = BalancerMetrics(registry, "default")
     pinned, full = Veto(VetoReason.PINNED, "agx", "pi2"), Veto(VetoReason.ALL_OVERLOADED)
     metrics.planned(Plan((), (pinned, full), ("agx",)))
     veto = {"reason": "pinned", "node": "agx", "stream": "pi2"}
@@ -38,7 +38,7 @@ def test_vetoes_and_overloaded_nodes_are_named_until_they_are_gone() -> None:
 
 def test_streams_that_do_not_run_have_their_reason_and_open_moves_their_age() -> None:
     registry = CollectorRegistry()
-    metrics = BalancerMetrics(registry)
+    metrics = BalancerMetrics(registry, "default")
     down = {"pi1": Down(Trouble("FailedCreate", "exceeded quota"), 0.0, lasts=True)}
     metrics.streams({"pi1": "agx", "pi2": "nano"}, down)
     metrics.open_moves({Move(MoveKind.OFFLOAD, "pi1", "agx", "nano", 1.0, 1.0, None, None, "why"): 130.0})
@@ -56,11 +56,11 @@ def test_streams_that_do_not_run_have_their_reason_and_open_moves_their_age() ->
 
 def test_a_balancer_that_waits_for_the_lease_says_nothing_of_nodes_and_streams() -> None:
     registry = CollectorRegistry()
-    metrics = BalancerMetrics(registry)
+    metrics = BalancerMetrics(registry, "default")
     metrics.planned(Plan((), (Veto(VetoReason.PINNED, "agx", "pi2"),), ("agx",)))
     metrics.streams({"pi1": "agx"}, {})
     metrics.acts(False)
     metrics.forget_farm()
     text = generate_latest(registry).decode()
     assert "agx" not in text
-    assert "posture_balancer_acting 0.0" in text
+    assert 'posture_balancer_acting{farm="default"} 0.0' in text
