@@ -13,17 +13,20 @@ from posture.analyzer.counts import Account
 from posture.analyzer.delivery import Acknowledger
 from posture.analyzer.item import Item
 from posture.analyzer.pictures import PictureFolder, PicturesUnavailableError, Quarantine
+from posture.analyzer.reused_ids import tell_apart, with_another_name
 from posture.settings.paths import path_of
 from posture.settings.table import Analyzer, Database
 from posture.store.base import Row, Store, StoreRefusedError, StoreUnavailableError
 from posture.system.backoff import Backoff
+from posture.system.untrusted import shown
 from posture.wire import frame
 from posture.wire.topics import Topics
 
 log = logging.getLogger(__name__)
 
-HANDED_OVER = 200
-"""The previous analyzer may have committed this many frames and crashed before acknowledging them."""
+BOOTS_AT_ONCE, BOOT_EVERY_S, MOST_BOOTS = 20, 3.0, 1000
+"""Boots of the camera whose rows the database is asked for: at once, then one in so much time, and at most. A
+camera has few, but a stranger can make up one for each frame, and each costs a question."""
 PRUNE_EVERY_S = 600.0
 IDLE_S = 5.0
 """Without frames, the account and the retention are looked after this often."""
@@ -71,7 +74,9 @@ class Committer:
         self._pictures = picture_folder(options, topics.pi_id)
         self._quarantine = quarantine_folder(options, topics.pi_id)
         self._boots: set[str] = set()
-        self._handed_over = HANDED_OVER
+        self._questions = float(BOOTS_AT_ONCE)
+        self._questions_at = time.monotonic()
+        self._said: set[str] = set()
         self._left = False
         """A stop came while the store was away: what is in hand is left to the broker."""
         self._next_prune = time.monotonic()
@@ -99,9 +104,8 @@ class Committer:
 
     def commit(self, batch: Sequence[Item]) -> None:
         """Make a batch durable, then settle it. Returns with nothing settled when stopped meanwhile."""
-        rows = [item.row for item in batch if item.row is not None]
-        if rows and not self._left:
-            self._left = not self._persist(batch, rows)
+        if not self._left and any(item.row is not None for item in batch):
+            self._left = not self._persist(batch)
         # Nothing after a batch that was left may be settled, either: it may repeat one of its frames.
         if self._left:
             return
@@ -119,12 +123,13 @@ class Committer:
         if time.monotonic() >= self._next_prune:
             self._prune()
 
-    def _persist(self, batch: Sequence[Item], rows: Sequence[Row]) -> bool:
+    def _persist(self, batch: Sequence[Item]) -> bool:
         """Write pictures and rows, trying on while one of them is away; return False if a stop came first."""
         backoff, said = Backoff(FIRST_RETRY_S, LAST_RETRY_S), ""
         while True:
             try:
-                self._leave_what_is_drawn(batch, rows)
+                self._tell_apart(batch)
+                rows = [item.row for item in batch if item.row is not None]
                 self._write_files(batch)
                 self._take_up_boots(rows)
                 inserted = self._store.write(rows)
@@ -146,7 +151,6 @@ class Committer:
             return True
 
     def _count(self, rows: Sequence[Row], inserted: set[str]) -> None:
-        self._handed_over -= len(rows)
         for row in rows:
             if row.frame_id not in inserted:
                 self._account.duplicate += 1
@@ -154,13 +158,27 @@ class Committer:
                 # late, or its number is not its own: with the next batch the database is asked again
                 self._boots.discard(row.boot_id or "")
 
-    def _leave_what_is_drawn(self, batch: Sequence[Item], rows: Sequence[Row]) -> None:
-        """Drop pictures whose row is in the database: drawn anew, they might contradict it."""
-        if self._handed_over > 0:
-            present = self._store.present(self._topics.pi_id, [row.frame_id for row in rows])
-            for item in batch:
-                if item.identity.frame_id in present:
-                    item.jpeg = None
+    def _tell_apart(self, batch: Sequence[Item]) -> None:
+        """Give what shares its id, or its picture's name, with something else one of its own."""
+        for item, row in tell_apart(batch, lambda ids: self._store.digests(self._topics.pi_id, ids)):
+            self._account.reused_ids += 1
+            name = shown(item.identity.frame_id)
+            self._say_once(
+                "reused", f"frame id {name} was used for two pictures; both are kept: {shown(row.frame_id)}"
+            )
+        for item in batch:
+            if (
+                item.row is not None
+                and item.jpeg is not None
+                and item.digest
+                and self._pictures.has_another(item.row.filename, item.digest)
+            ):
+                item.row = with_another_name(item.row, item.digest)
+
+    def _say_once(self, kind: str, line: str) -> None:
+        if kind not in self._said:
+            self._said.add(kind)
+            log.warning("%s", line)
 
     def _write_files(self, batch: Sequence[Item]) -> None:
         self._pictures.write_many(
@@ -173,11 +191,23 @@ class Committer:
     def _take_up_boots(self, rows: Sequence[Row]) -> None:
         """Before the first row of a camera's boot is written, ask the database which rows it has of that boot."""
         for boot_id in {row.boot_id for row in rows if row.boot_id} - self._boots:
+            if not self._may_ask():
+                self._say_once("boots", "boot ids come faster than a camera can start; some frames won't be missed")
+                return
             lowest, highest, distinct = self._store.sequences(self._topics.pi_id, boot_id)
             # where old rows are deleted, those before the lowest were; elsewhere they never came
             first = (lowest or 0) if self._database.keep_days else 0
             self._account.follow(boot_id, highest, distinct, first=first)
             self._boots.add(boot_id)
+
+    def _may_ask(self) -> bool:
+        now = time.monotonic()
+        self._questions = min(self._questions + (now - self._questions_at) / BOOT_EVERY_S, BOOTS_AT_ONCE)
+        self._questions_at = now
+        if self._questions < 1 or self._account.boots >= MOST_BOOTS:
+            return False
+        self._questions -= 1
+        return True
 
     def _prune(self) -> None:
         self._next_prune = time.monotonic() + PRUNE_EVERY_S

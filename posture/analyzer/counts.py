@@ -15,6 +15,8 @@ from posture.verdict.rule_sets import NO_VERDICT
 
 SAY_EVERY_S = 1.0
 RATE_OVER_S = 5.0
+MOST_MISSING = 2**53 - 1
+"""JSON's numbers are exact up to here; a stranger's sequence number may lie beyond."""
 
 
 @dataclass
@@ -28,6 +30,10 @@ class Account:
     """Kind -> messages that are no frames: retained, malformed on other topics, of foreign topics."""
     ignored: Counter[str] = field(default_factory=Counter)
     """Fields of frames that held what no camera says, by name."""
+    reused_ids: int = 0
+    """Frames whose id another picture had before; each has a row of its own."""
+    unfollowed: int = 0
+    """Numbered frames of boots that are not followed: ``missing`` does not know of them."""
     duplicate: int = 0
     rows: int = 0
     analyzed: int = 0
@@ -73,6 +79,7 @@ class Account:
         self._last_row = row
         self._finished.append(time.monotonic())
         if row.seq is None or row.boot_id not in self._highest:
+            self.unfollowed += row.seq is not None and row.boot_id is not None
             return True
         surely_new = row.seq > self._highest[row.boot_id]
         self._highest[row.boot_id] = max(self._highest[row.boot_id], row.seq)
@@ -80,11 +87,17 @@ class Account:
         return surely_new
 
     @property
+    def boots(self) -> int:
+        """How many boots of the camera are followed."""
+        return len(self._highest)
+
+    @property
     def missing(self) -> int:
         """Frames that the camera numbered and that have no row: cameras count from 0 within one boot."""
-        return sum(
+        missing = sum(
             highest + 1 - self._first[boot] - self._distinct[boot] for boot, highest in self._highest.items()
         )
+        return min(missing, MOST_MISSING)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the account as published on ``account/<pi_id>``; fps is of the last five seconds."""
@@ -96,6 +109,8 @@ class Account:
             "malformed": self.malformed,
             "passed_over": dict(self.passed_over),
             "ignored": dict(self.ignored),
+            "reused_ids": self.reused_ids,
+            "unfollowed": self.unfollowed,
             "duplicate": self.duplicate,
             "rows": self.rows,
             "analyzed": self.analyzed,

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from posture.analyzer import drawing
 from posture.analyzer.item import Item
+from posture.analyzer.pictures import marked
 from posture.settings.table import Analyzer
 from posture.store.base import Row
 from posture.verdict.backlog import Lateness
@@ -104,6 +105,7 @@ class Judging:
             schema_version=SCHEMA_VERSION,
             seq=identity.seq,
             boot_id=identity.boot_id,
+            picture_sha256=item.digest or None,
         )
 
     def _draw(self, item: Item, picture: npt.NDArray[np.uint8]) -> bytes:
@@ -119,4 +121,4 @@ class Judging:
         encoded, data = cv2.imencode(".jpg", annotated, [cv2.IMWRITE_JPEG_QUALITY, self._options.jpeg_quality])
         if not encoded:
             raise RuntimeError(f"frame {item.identity.frame_id}: the annotated picture can't be encoded")
-        return bytes(data)
+        return marked(bytes(data), item.digest)

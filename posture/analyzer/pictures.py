@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+import struct
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,12 +15,26 @@ from posture.system.files import sync_folder, write
 
 TEMPORARY = ".writing-"
 PICTURE, UNREADABLE = ".jpg", ".bin"
+MARK = b"made from sha256 "
+MARK_BYTES = 6 + len(MARK) + 64
+"""A JPEG's start, the comment's header, the comment."""
 FOLDER_MODE, FILE_MODE = 0o750, 0o640
 """These are pictures of people: for the owner and the group, not for everybody on the host."""
 
 
 class PicturesUnavailableError(Exception):
     """The disk is full or away: try again later, nothing was acknowledged. Names the folder and the cause."""
+
+
+def marked(jpeg: bytes, digest: str) -> bytes:
+    """Return an annotated picture with a comment that says of which frame it is.
+
+    Args:
+        jpeg: a JPEG file.
+        digest: SHA-256 of the camera's picture, in hex.
+    """
+    comment = MARK + digest.encode()
+    return jpeg[:2] + struct.pack(">HH", 0xFFFE, len(comment) + 2) + comment + jpeg[2:]
 
 
 class PictureFolder:
@@ -57,6 +72,24 @@ class PictureFolder:
             raise PicturesUnavailableError(
                 f"pictures can't be written to {self._root}: {error.strerror}"
             ) from error
+
+    def has_another(self, name: str, digest: str) -> bool:
+        """Return whether the picture of another frame has this name.
+
+        Args:
+            name: without folder.
+            digest: SHA-256 of the camera's picture; see ``marked``.
+
+        Raises:
+            PicturesUnavailableError: the folder can't be read.
+        """
+        try:
+            with (self._root / name).open("rb") as file:
+                return not file.read(MARK_BYTES).endswith(MARK + digest.encode())
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise PicturesUnavailableError(f"{self._root / name} can't be read: {error.strerror}") from error
 
     def prune(self) -> None:
         """Delete pictures that are older, or more bytes, than is kept. Nothing else in the folder is touched.

@@ -60,9 +60,17 @@ class Row:
     schema_version: int
     seq: int | None
     boot_id: str | None
+    picture_sha256: str | None = None
+    """Of the camera's picture as it was encoded, in hex: tells a frame that comes again from another of its id."""
 
 
 COLUMNS = [entry.name for entry in fields(Row)]
+LATER_COLUMN = "picture_sha256"
+LACKS_LATER_COLUMN = (
+    f"{TABLE} has no column {LATER_COLUMN}, so another picture under a known id is taken for one that comes again; "
+    "run schema.sql there"
+)
+"""Of a table of an earlier version that we can't change, and that serves without it."""
 
 
 class Store(Protocol):
@@ -78,8 +86,8 @@ class Store(Protocol):
             StoreRefusedError: a person must act.
         """
 
-    def present(self, pi_id: str, frame_ids: Sequence[str]) -> set[str]:
-        """Return those of a stream's frames that have a row."""
+    def digests(self, pi_id: str, frame_ids: Sequence[str]) -> dict[str, str | None]:
+        """Return, for those of a stream's frames that have a row, their ``picture_sha256``."""
 
     def counts(self, pi_id: str) -> dict[str, int]:
         """Return rows of a stream by posture_status; Supabase knows of Good, Bad and Unknown only."""

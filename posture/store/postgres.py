@@ -20,6 +20,8 @@ from psycopg.conninfo import conninfo_to_dict
 from posture.store.base import (
     ACCEPTED_URLS,
     COLUMNS,
+    LACKS_LATER_COLUMN,
+    LATER_COLUMN,
     TABLE,
     URL_SETTING,
     Key,
@@ -31,6 +33,8 @@ from posture.store.base import (
     key_of,
     same_attempt,
 )
+
+log = logging.getLogger(__name__)
 
 Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
 Result = TypeVar("Result")
@@ -50,16 +54,12 @@ PRUNE_ROWS = 5_000
 GRACE_S = 0.5
 """The server's own time-out comes first: it says what it was about, and the connection stays."""
 
-INSERT = f"""
-    INSERT INTO {TABLE} ({", ".join(COLUMNS)}) VALUES ({", ".join(f"%({name})s" for name in COLUMNS)})
-    ON CONFLICT (pi_id, frame_id) DO NOTHING RETURNING pi_id, frame_id
-"""  # noqa: S608 - names of ours
 # The casts are for tables of the first deployments, whose times may be text.
 WRITTEN = f"""
     SELECT pi_id, frame_id, analyzed_time::timestamptz, processed_by FROM {TABLE}
     WHERE pi_id = ANY(%s) AND frame_id = ANY(%s)
 """  # noqa: S608
-THERE = f"SELECT frame_id FROM {TABLE} WHERE pi_id = %s AND frame_id = ANY(%s)"  # noqa: S608
+DIGESTS = f"SELECT frame_id, {{}} FROM {TABLE} WHERE pi_id = %s AND frame_id = ANY(%s)"  # noqa: S608
 COUNTS = f"SELECT posture_status, count(*) FROM {TABLE} WHERE pi_id = %s GROUP BY 1"  # noqa: S608
 SEQUENCES = f"SELECT min(seq), max(seq), count(DISTINCT seq) FROM {TABLE} WHERE pi_id = %s AND boot_id = %s"  # noqa: S608
 PRUNE = f"""
@@ -119,9 +119,15 @@ class PostgresStore(RemoteStore):
         self._name = f"postgresql://{parts.get('host', '')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
         self._password = str(parts.get("password") or "")
         self._db: Connection | None = None
+        self._columns = COLUMNS
         # it would log a lost connection three times; we log it once
         logging.getLogger("psycopg").setLevel(logging.ERROR)
-        self._call(self._complete_table)
+        try:
+            self._call(self._complete_table)
+        except _LacksLaterColumn:
+            self.close()
+            self._columns = [name for name in COLUMNS if name != LATER_COLUMN]
+            log.warning("database %s: %s", self._name, LACKS_LATER_COLUMN)
 
     def _connection(self) -> Connection:
         if self._db is None:
@@ -190,12 +196,14 @@ class PostgresStore(RemoteStore):
                 db.execute(f"ALTER TABLE {TABLE} {added}")
                 db.execute(f"CREATE UNIQUE INDEX IF NOT EXISTS {TABLE}_frame ON {TABLE} (pi_id, frame_id)")
         except (psycopg.errors.InsufficientPrivilege, psycopg.errors.QueryCanceled):
+            if lacking == [LATER_COLUMN]:
+                raise _LacksLaterColumn from None
             raise StoreRefusedError(f"{advice} (it lacks {', '.join(lacking)})") from None
 
     def _insert(self, chunk: list[dict[str, Value]]) -> set[Key]:
         def work(db: Connection) -> set[Key]:
             with db.cursor() as cursor:
-                cursor.executemany(INSERT, chunk, returning=True)
+                cursor.executemany(_insert_into(self._columns), chunk, returning=True)
                 inserted = set(cursor.fetchall())
                 while cursor.nextset():
                     inserted.update(cursor.fetchall())
@@ -209,11 +217,12 @@ class PostgresStore(RemoteStore):
         there = {(pi_id, frame_id): attempt for pi_id, frame_id, *attempt in found}
         return {key_of(row) for row in chunk if key_of(row) in there and same_attempt(row, *there[key_of(row)])}
 
-    def present(self, pi_id: str, frame_ids: Sequence[str]) -> set[str]:
-        """See ``Store.present``."""
+    def digests(self, pi_id: str, frame_ids: Sequence[str]) -> dict[str, str | None]:
+        """See ``Store.digests``."""
         ids = {clean_key(frame_id): frame_id for frame_id in frame_ids}
         keys = (clean_key(pi_id), list(ids))
-        return {ids[found] for (found,) in self._call(lambda db: db.execute(THERE, keys).fetchall())}
+        query = DIGESTS.format(LATER_COLUMN if LATER_COLUMN in self._columns else "NULL")
+        return {ids[found]: digest for found, digest in self._call(lambda db: db.execute(query, keys).fetchall())}
 
     def counts(self, pi_id: str) -> dict[str, int]:
         """See ``Store.counts``."""
@@ -240,6 +249,17 @@ class PostgresStore(RemoteStore):
         if self._db is not None:
             self._db.close()
             self._db = None
+
+
+class _LacksLaterColumn(Exception):  # noqa: N818 - not an error: the table serves without it
+    pass
+
+
+def _insert_into(columns: Sequence[str]) -> str:
+    return f"""
+        INSERT INTO {TABLE} ({", ".join(columns)}) VALUES ({", ".join(f"%({name})s" for name in columns)})
+        ON CONFLICT (pi_id, frame_id) DO NOTHING RETURNING pi_id, frame_id
+    """  # noqa: S608 - names of ours
 
 
 @contextlib.contextmanager

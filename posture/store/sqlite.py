@@ -41,6 +41,7 @@ INSERT = f"""
     INSERT INTO {TABLE} ({", ".join(COLUMNS)}) VALUES ({", ".join(f":{name}" for name in COLUMNS)})
     ON CONFLICT (pi_id, frame_id) DO NOTHING
 """  # noqa: S608 - names of ours
+DIGESTS = f"SELECT frame_id, picture_sha256 FROM {TABLE} WHERE pi_id = ?"  # noqa: S608
 COUNTS = f"SELECT posture_status, count(*) FROM {TABLE} WHERE pi_id = ? GROUP BY 1"  # noqa: S608
 SEQUENCES = f"SELECT min(seq), max(seq), count(DISTINCT seq) FROM {TABLE} WHERE pi_id = ? AND boot_id = ?"  # noqa: S608
 # The index serves the first comparison; the second is exact for the times of the first deployments, too, which may
@@ -111,11 +112,11 @@ class SqliteStore:
                     inserted.add(row.frame_id)
         return inserted
 
-    def present(self, pi_id: str, frame_ids: Sequence[str]) -> set[str]:
-        """See ``Store.present``."""
+    def digests(self, pi_id: str, frame_ids: Sequence[str]) -> dict[str, str | None]:
+        """See ``Store.digests``."""
         ids = {clean_key(frame_id): frame_id for frame_id in frame_ids}
-        query = f"SELECT frame_id FROM {TABLE} WHERE pi_id = ? AND frame_id IN ({', '.join('?' * len(ids))})"  # noqa: S608
-        return {ids[found] for (found,) in self._rows(query, clean_key(pi_id), *ids)}
+        query = f"{DIGESTS} AND frame_id IN ({', '.join('?' * len(ids))})"
+        return {ids[found]: digest for found, digest in self._rows(query, clean_key(pi_id), *ids)}
 
     def counts(self, pi_id: str) -> dict[str, int]:
         """See ``Store.counts``."""

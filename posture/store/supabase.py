@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -17,6 +18,8 @@ from supabase import Client, ClientOptions, SupabaseException, create_client
 from posture.store.base import (
     ACCEPTED_URLS,
     COLUMNS,
+    LACKS_LATER_COLUMN,
+    LATER_COLUMN,
     TABLE,
     URL_SETTING,
     Key,
@@ -31,6 +34,8 @@ from posture.store.base import (
 )
 from posture.system.addresses import is_loopback, origin
 
+log = logging.getLogger(__name__)
+
 KEY_SETTING = "POSTURE_SUPABASE_KEY"
 SEQUENCES = f"{TABLE}_sequences"
 """A function of schema.sql: REST alone can't count different values."""
@@ -39,6 +44,7 @@ PRUNE_ROWS = 1_000
 KEYS_IN_A_URL = 20
 """Proxies refuse addresses of more than some kilobytes."""
 
+UNDEFINED_COLUMN = "42703"
 REFUSED_KEY = ("42501", "PGRST301", "PGRST302", "PGRST303")
 HEALING_CLASSES = ("08", "25", "40", "53", "55", "57", "58")
 """Classes of SQLSTATE that time heals: connection, read-only, rolled back, resources, locks, operator, system."""
@@ -88,11 +94,25 @@ class SupabaseStore(RemoteStore):
                 f"{URL_SETTING}, {KEY_SETTING}: Supabase's client can't use them; accepted: {ACCEPTED_URLS}, "
                 "and the project's secret key"
             ) from None
+        self._columns = COLUMNS
         try:
-            self._call(lambda: self._table().select(",".join(COLUMNS)).limit(1).retry(False).execute().data)
+            self._try_columns()
         except (StoreUnavailableError, StoreRefusedError):
             self.close()
             raise
+
+    def _try_columns(self) -> None:
+        try:
+            self._call(lambda: self._select(*self._columns).limit(1).retry(False).execute().data)
+        except StoreRefusedError:
+            if self._error.get("code") != UNDEFINED_COLUMN or LATER_COLUMN not in self._columns:
+                raise
+            self._columns = [name for name in COLUMNS if name != LATER_COLUMN]
+            self._try_columns()
+            log.warning("database %s: %s", self._name, LACKS_LATER_COLUMN)
+
+    def _select(self, *columns: str) -> Any:
+        return self._table().select(",".join(columns))
 
     def _remember_status(self, response: httpx.Response) -> None:
         """Keep what the client's own error leaves out: the status always, and in older versions the code."""
@@ -141,7 +161,11 @@ class SupabaseStore(RemoteStore):
 
     def _insert(self, chunk: list[dict[str, Value]]) -> set[Key]:
         body = [
-            {name: as_text(value) if isinstance(value, datetime) else value for name, value in row.items()}
+            {
+                name: as_text(value) if isinstance(value, datetime) else value
+                for name, value in row.items()
+                if name in self._columns
+            }
             for row in chunk
         ]
 
@@ -166,15 +190,16 @@ class SupabaseStore(RemoteStore):
                     written.add(key_of(row))
         return written
 
-    def present(self, pi_id: str, frame_ids: Sequence[str]) -> set[str]:
-        """See ``Store.present``."""
+    def digests(self, pi_id: str, frame_ids: Sequence[str]) -> dict[str, str | None]:
+        """See ``Store.digests``."""
         ids = {clean_key(frame_id): frame_id for frame_id in frame_ids}
-        found: set[str] = set()
+        columns = [name for name in ("frame_id", LATER_COLUMN) if name in self._columns]
+        found: dict[str, str | None] = {}
         for start in range(0, len(ids), KEYS_IN_A_URL):
-            query = self._table().select("frame_id").eq("pi_id", clean_key(pi_id))
+            query = self._select(*columns).eq("pi_id", clean_key(pi_id))
             query = query.in_("frame_id", list(ids)[start : start + KEYS_IN_A_URL]).retry(False)
             rows = self._call(lambda: query.execute().data)  # noqa: B023 - called before the loop goes on
-            found.update(ids[row["frame_id"]] for row in rows)
+            found.update({ids[row["frame_id"]]: row.get(LATER_COLUMN) for row in rows})
         return found
 
     def counts(self, pi_id: str) -> dict[str, int]:

@@ -21,6 +21,7 @@ CONTRACT, MANIFESTS, LOADING = (
 COVERED_BY = {
     "analyzer/calibration": "unit/analyzer/test_app.py",
     "analyzer/delivery": "unit/analyzer/test_commit.py",
+    "analyzer/reused_ids": "unit/analyzer/test_commit.py",
     "analyzer/pipeline": "unit/analyzer/test_app.py",
     "balancer/loop": "cluster/test_balancer_on_cluster.py",
     "balancer/observer": "cluster/test_balancer_on_cluster.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import queue
 import sqlite3
 import threading
@@ -13,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from posture.analyzer.commit import Committer
+from posture.analyzer.commit import BOOTS_AT_ONCE, Committer
 from posture.analyzer.counts import Account
 from posture.analyzer.delivery import Delivery
 from posture.analyzer.item import Item
+from posture.analyzer.pictures import marked
 from posture.settings.table import Analyzer, Database
 from posture.store.base import Row
 from posture.store.sqlite import SqliteStore
@@ -245,3 +247,78 @@ def test_batches_are_full_or_end_with_the_queue_and_nothing_is_left_in_it(stage:
     assert [frame_id for ids in receipts for frame_id in ids] == [f"frame-{number}" for number in range(5)]
     assert max(len(ids) for ids in receipts) <= 3
     assert len(stage.rows()) == 5
+
+
+def with_picture(number: int, picture: bytes, **fields: Any) -> Item:
+    """A frame of this number whose camera's picture is this one."""
+    digest = hashlib.sha256(picture).hexdigest()
+    item = an_item(number, marked(b"\xff\xd8" + picture, digest), digest=digest, **fields)
+    assert item.row is not None
+    item.row = dataclasses.replace(item.row, picture_sha256=digest)
+    return item
+
+
+@pytest.mark.parametrize("batches", [1, 2], ids=["one-batch", "two-batches"])
+def test_a_frame_whose_id_a_stranger_has_used_is_no_duplicate_both_are_kept_and_counted(
+    stage: Stage, batches: int
+) -> None:
+    stranger, genuine = with_picture(0, b"stranger"), with_picture(0, b"genuine")
+    for batch in [[stranger, genuine]] if batches == 1 else [[stranger], [genuine]]:
+        stage.committer.commit(batch)
+    assert len(stage.rows()) == 2
+    assert {jpeg[-7:] for jpeg in stage.pictures().values()} == {b"tranger", b"genuine"}
+    assert genuine.row is not None
+    assert stage.pictures()[genuine.row.filename].endswith(b"genuine")
+    assert (stage.account.reused_ids, stage.account.duplicate) == (1, 0)
+    # and each of them that comes again has its row
+    stage.committer.commit([with_picture(0, b"genuine"), with_picture(0, b"stranger")])
+    assert len(stage.rows()) == 2
+    assert stage.account.duplicate == 2
+    assert [payload for what, payload in stage.stream.said if what == "settled"] == [1] * 4
+
+
+def test_a_stored_picture_is_not_replaced_by_that_of_another_frame_though_its_row_is_gone(
+    stage: Stage, tmp_path: Path
+) -> None:
+    stage.committer.commit([with_picture(0, b"first"), with_picture(1, b"left half way")])
+    stage.store.close()
+    stage.database.unlink()
+    after = Stage(tmp_path)
+    other, again = with_picture(0, b"other"), with_picture(1, b"left half way")
+    after.committer.commit([other, again])
+    pictures = after.pictures()
+    assert pictures["frame-0.jpg"].endswith(b"first")
+    assert other.row is not None
+    assert pictures[other.row.filename].endswith(b"other")
+    assert again.row is not None
+    assert again.row.filename == "frame-1.jpg", "a frame whose row was never written keeps its name"
+    assert len(pictures) == 3
+    after.store.close()
+
+
+class CountingStore(SqliteStore):
+    """Counts the questions about boots, each of which goes over a network with other stores."""
+
+    asked = 0
+
+    def sequences(self, pi_id: str, boot_id: str) -> tuple[int | None, int | None, int]:
+        self.asked += 1
+        return super().sequences(pi_id, boot_id)
+
+
+def test_boot_ids_without_end_cost_a_bounded_number_of_questions_and_the_cameras_own_boot_is_followed(
+    stage: Stage, tmp_path: Path
+) -> None:
+    stage.store.close()
+    stage.store = store = CountingStore(tmp_path / "posture.db", timeout_s=0.1)
+    stage.committer._store = store
+    for number in range(300):
+        item = an_item(number)
+        assert item.row is not None
+        item.row = dataclasses.replace(item.row, boot_id="own" if number % 2 == 0 else f"made-up-{number}")
+        stage.committer.commit([item])
+    assert store.asked <= BOOTS_AT_ONCE + 10
+    assert stage.account.rows == 300
+    assert stage.account.unfollowed >= 100
+    assert len(stage.account.as_dict()) > 10
+    assert stage.account._highest["own"] == 298

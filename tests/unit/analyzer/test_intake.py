@@ -87,6 +87,13 @@ def test_a_frame_that_comes_again_is_not_decoded_again(
     assert forgotten == [False] * 4, "a is more than RECENT_IDS frames ago: the database has the last word"
 
 
+def test_another_picture_under_a_known_id_is_another_frame(pose: PoseEstimator) -> None:
+    stage = Intake(OPTIONS, pose, Stream())
+    taken = [stage.take(delivery(stamped(jpeg, "one"))) for jpeg in (JPEG, noise_jpeg(2, 96, 64), JPEG)]
+    assert [item.again for item in taken] == [False, False, True]
+    assert taken[0].digest == taken[2].digest != taken[1].digest
+
+
 def test_equal_pictures_in_a_row_are_a_frozen_camera_whatever_their_ids_until_another_picture_comes(
     pose: PoseEstimator,
 ) -> None:

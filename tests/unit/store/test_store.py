@@ -320,8 +320,50 @@ def test_present_are_those_frames_of_a_stream_that_have_a_row(backend: Backend) 
     names = ["plain", odd, long, *(f"frame-{number}" for number in range(50))]
     store.write([a_row(number, frame_id=name) for number, name in enumerate(names)])
     store.write([a_row(60, pi_id="pi2", frame_id="another's")])
-    assert store.present("pi1", [*names, "another's", "nowhere"]) == set(names)
-    assert store.present("pi1", ["nowhere"]) == set()
+    assert set(store.digests("pi1", [*names, "another's", "nowhere"])) == set(names)
+    assert store.digests("pi1", ["nowhere"]) == {}
+
+
+def test_digests_are_those_of_the_pictures_that_the_rows_were_written_with(backend: Backend) -> None:
+    store = backend.open()
+    store.write([a_row(1, picture_sha256="aa"), a_row(2)])
+    store.write([a_row(1, picture_sha256="bb")])
+    assert store.digests("pi1", ["frame-1", "frame-2"]) == {"frame-1": "aa", "frame-2": None}
+
+
+LACKING = "ALTER TABLE posture_log DROP COLUMN picture_sha256"
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "supabase"])
+def test_a_table_of_an_earlier_version_that_we_may_not_change_serves_and_the_log_says_what_it_lacks(
+    kind: str, login: str, database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with contextlib.ExitStack() as stack:
+        if kind == "postgresql":
+            apply(database, "CREATE POLICY farm ON posture_log TO analyzer USING (true) WITH CHECK (true)")
+            apply(database, "GRANT INSERT, SELECT, DELETE ON posture_log TO analyzer;" + LACKING)
+            store = open_store(login)
+        else:
+            server = stack.enter_context(supabase_on(database, SCHEMA + ";" + LACKING))
+            store = open_store(server.url, key=SECRET_KEY)
+        assert store.write([a_row(1, picture_sha256="aa")]) == {"frame-1"}
+        assert store.digests("pi1", ["frame-1", "nowhere"]) == {"frame-1": None}
+        assert "picture_sha256" in caplog.text
+        assert "schema.sql" in caplog.text
+        store.close()
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"], indirect=True)
+def test_a_table_of_an_earlier_version_gains_the_column_where_we_may_change_it(backend: Backend) -> None:
+    backend.open().write([a_row(1)])
+    with contextlib.closing(
+        (psycopg if backend.database.startswith("postgresql") else sqlite3).connect(backend.database)
+    ) as db:
+        db.execute(LACKING)
+        db.commit()
+    store = backend.open()
+    assert store.write([a_row(2, picture_sha256="aa")]) == {"frame-2"}
+    assert store.digests("pi1", ["frame-1", "frame-2"]) == {"frame-1": None, "frame-2": "aa"}
 
 
 def test_prune_deletes_what_was_received_before_and_nothing_else(backend: Backend) -> None:
