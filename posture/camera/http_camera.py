@@ -11,12 +11,14 @@ from urllib.error import HTTPError, URLError
 
 from posture.camera.live import CREDENTIALS, Camera, CameraLostError, CameraRefusedError
 from posture.settings import table
-from posture.wire.frame import Limits
+from posture.wire.frame import JPEG, Limits
 
 ANSWER_S = 10.0
 """How long a camera may take to answer, and for each picture."""
 MAX_LINE = 8_192
 MAX_HEADERS = 50
+MOST_BEFORE = 64
+"""Bytes; further on there may be a small picture inside of one of another kind."""
 REFUSED = (401, 403)
 
 
@@ -54,8 +56,7 @@ def open_http(url: str, settings: table.Camera) -> Camera:
     opener = _opener(url, settings)
     answer = _ask(opener, url, settings)
     if answer.headers.get_content_maintype() == "multipart":
-        boundary = str(answer.headers.get_boundary("")).strip("-").encode("latin-1", "replace")
-        return MjpegCamera(answer, boundary)
+        return MjpegCamera(answer, str(answer.headers.get_boundary("")).encode("latin-1", "replace"))
     answer.close()
     return SnapshotCamera(opener, url, settings)
 
@@ -65,13 +66,14 @@ class MjpegCamera:
 
     Args:
         answer: the rest of the answer.
-        boundary: what stands between the parts, without the dashes around it: cameras disagree about these.
+        boundary: what stands between the parts, as the answer's header has it. Cameras disagree about the dashes
+            around it, and some send another one: the first line that looks like one is believed.
     """
 
     on_demand = False
 
     def __init__(self, answer: http.client.HTTPResponse, boundary: bytes) -> None:
-        self._answer, self._boundary = answer, boundary
+        self._answer, self._boundary, self._begun = answer, boundary.strip(b"-"), False
         self._part, self._at_boundary = b"", False
         self._late_at = 0.0
 
@@ -89,7 +91,7 @@ class MjpegCamera:
 
     def picture(self) -> bytes:
         """See ``Camera``."""
-        return self._part
+        return _from_start(self._part)
 
     def close(self) -> None:
         """See ``Camera``."""
@@ -104,7 +106,10 @@ class MjpegCamera:
         return line
 
     def _is_boundary(self, line: bytes) -> bool:
-        return line.startswith(b"--") and line.strip().strip(b"-") == self._boundary
+        name = line.strip().strip(b"-")
+        if name and not self._begun and line.startswith(b"--"):
+            self._begun, self._boundary = True, name
+        return bool(name) and name == self._boundary
 
     def _length_of_part(self) -> int | None:
         """Read a part's headers; return its Content-Length, if it has one."""
@@ -162,10 +167,16 @@ class SnapshotCamera:
 
     def picture(self) -> bytes:
         """See ``Camera``."""
-        return self._picture
+        return _from_start(self._picture)
 
     def close(self) -> None:
         """See ``Camera``: each request has a connection of its own."""
+
+
+def _from_start(picture: bytes) -> bytes:
+    """Return a JPEG without the few bytes that some cameras put before it."""
+    start = picture.find(JPEG, 0, MOST_BEFORE)
+    return picture[max(start, 0) :]
 
 
 def _opener(url: str, settings: table.Camera) -> urllib.request.OpenerDirector:

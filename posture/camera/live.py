@@ -12,6 +12,7 @@ from typing import Protocol
 from posture.camera.pictures import Pixels, as_jpeg
 from posture.errors import UserError
 from posture.system.backoff import Backoff
+from posture.system.untrusted import shown
 from posture.wire.frame import UndecodableError
 
 log = logging.getLogger(__name__)
@@ -35,8 +36,7 @@ class CameraLostError(Exception):
 
     def __init__(self, why: str) -> None:
         # a part of it may be the camera's own words
-        printable = "".join(sign if sign.isprintable() else " " for sign in why[:LONGEST_REASON])
-        super().__init__(" ".join(printable.split()))
+        super().__init__(shown(why, LONGEST_REASON))
 
 
 class CameraRefusedError(CameraLostError):

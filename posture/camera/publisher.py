@@ -140,6 +140,9 @@ class Publisher:
         except UserError as error:
             log.error("%s", error)
             self.source_error = error
+        except BaseException:
+            self.source_error = UserError("the program's part that films has failed; see above")
+            raise
         finally:
             self._deadline = time.monotonic() + drain_s
             self._stop.wake()

@@ -152,7 +152,7 @@ def listen(value: Any) -> str:
 def web_address(value: Any) -> str:
     """Accept an http or https URL without user, password, query or fragment; return it without trailing slashes."""
     given = text(value).rstrip("/")
-    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", given):
+    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#@]*)?", given):
         raise NotAcceptedError
     return given
 

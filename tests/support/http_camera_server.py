@@ -112,7 +112,8 @@ def stream(parts: Callable[[], Iterator[bytes]], boundary: str = "frame") -> Ans
     return answer
 
 
-def part(picture: bytes, *, length: bool = True, boundary: bytes = b"--frame") -> bytes:
+def part(picture: bytes, *, length: bool = True, boundary: bytes = b"--frame", junk: bytes = b"") -> bytes:
     """One part of a stream."""
+    picture = junk + picture
     headers = b"Content-Type: image/jpeg\r\n" + (b"Content-Length: %d\r\n" % len(picture) if length else b"")
     return boundary + b"\r\n" + headers + b"\r\n" + picture + b"\r\n"

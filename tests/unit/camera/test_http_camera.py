@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
 from itertools import count, islice
 
 import cv2
@@ -56,6 +57,10 @@ def slowly(parts: Callable[[], Iterator[bytes]]) -> Callable[[], Iterator[bytes]
         pytest.param("--frame", {}, id="a boundary that has its dashes already"),
         pytest.param('"frame"', {}, id="a boundary in quotes"),
         pytest.param("frame", {"boundary": b"----frame"}, id="more dashes than due"),
+        pytest.param("frame", {"boundary": b"frame"}, id="no dashes at all"),
+        pytest.param("frame", {"boundary": b"--another", "length": False}, id="another one than was promised"),
+        pytest.param("", {}, id="none was promised"),
+        pytest.param("frame", {"junk": b"\r\n\0"}, id="junk before the picture"),
     ],
 )
 def test_a_streams_jpegs_come_byte_by_byte_as_they_are(boundary: str, how: dict[str, object]) -> None:
@@ -63,6 +68,23 @@ def test_a_streams_jpegs_come_byte_by_byte_as_they_are(boundary: str, how: dict[
         # the last one without a length ends with a boundary that does not come
         seen = filmed(camera, 4)
     assert seen == PICTURES[:4]
+
+
+def test_a_stream_in_chunks_is_read_as_well() -> None:
+    def chunked(request: BaseHTTPRequestHandler) -> None:
+        request.protocol_version = "HTTP/1.1"
+        request.send_response(200)
+        request.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        request.send_header("Transfer-Encoding", "chunked")
+        request.end_headers()
+        whole = b"".join(map(part, PICTURES))
+        for start in range(0, len(whole), 700):
+            request.wfile.write(b"%x\r\n%s\r\n" % (len(whole[start : start + 700]), whole[start : start + 700]))
+            request.wfile.flush()
+            time.sleep(0.02)
+
+    with HttpCamera(chunked) as camera:
+        assert filmed(camera, 1)[0] in PICTURES
 
 
 def test_who_fetches_seldom_gets_the_newest_picture_and_not_the_next_one() -> None:

@@ -135,6 +135,20 @@ def test_a_source_that_fails_is_remembered_and_what_it_gave_before_still_arrives
     assert len(analyzer.identities) == 2
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_source_that_fails_in_a_way_that_nobody_has_foreseen_is_no_success(
+    mosquitto: Mosquitto, analyzer: Confirming
+) -> None:
+    def frames() -> Iterator[bytes]:
+        yield noise_jpeg(1, 32, 24)
+        raise ZeroDivisionError
+
+    camera = publisher(mosquitto.port, Memory(10**9, 3600))
+    film(camera, frames())
+    assert camera.receipted == 1
+    assert camera.source_error is not None
+
+
 def test_a_frame_that_is_larger_than_the_queue_is_dropped_and_the_others_go(
     mosquitto: Mosquitto, analyzer: Confirming
 ) -> None:

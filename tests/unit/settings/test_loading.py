@@ -141,6 +141,7 @@ def test_a_url_that_is_not_accepted_is_not_repeated_since_it_may_hold_a_password
         "database: {url: 'postgresql://u:pa/hunter2@h/d'}",
         "database: {url: 'postgresql://u:p@hunter2@h/d'}",
         "prometheus: {url: 'http://u:p@hunter2@h:9090'}",
+        "prometheus: {url: 'http://u:12/hunter2@h:9090'}",
         "kubernetes: {master: 'u:hunter2@h'}",
         "streams: {pi1: 'u:hunter2@h'}",
         "GPU_QUERIES: 'u:hunter2@h'",
