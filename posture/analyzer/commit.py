@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import logging
 import queue
 import threading
@@ -124,15 +126,15 @@ class Committer:
             self._prune()
 
     def _persist(self, batch: Sequence[Item]) -> bool:
-        """Write pictures and rows, trying on while one of them is away; return False if a stop came first."""
+        """Write pictures and rows, trying on while one of them is away; return False if a stop came first.
+
+        Raises:
+            StoreRefusedError: the store takes no row of ours, not even one without what its sender chose.
+        """
         backoff, said = Backoff(FIRST_RETRY_S, LAST_RETRY_S), ""
         while True:
             try:
-                self._tell_apart(batch)
-                rows = [item.row for item in batch if item.row is not None]
-                self._write_files(batch)
-                self._take_up_boots(rows)
-                inserted = self._store.write(rows)
+                self._write(batch)
             except (StoreUnavailableError, PicturesUnavailableError) as error:
                 if str(error) != said:
                     log.warning("%s; frames wait unacknowledged, trying on", error)
@@ -143,12 +145,29 @@ class Committer:
                 if self._draining.wait(backoff.next_s()):
                     return False
                 continue
+            except StoreRefusedError as error:
+                if len(batch) > 1:  # one of them may be at fault, and the others are to be written
+                    return all(self._persist([item]) for item in batch)
+                if not _make_plain(batch[0]):
+                    raise
+                # a database of another encoding has no letters for some ids
+                self._account.ignored["id"] += 1
+                self._say_once(
+                    "refused", f"{error}; a frame is stored with its id hashed, and without boot and time"
+                )
+                continue
             if said:
                 log.info("the store is back")
                 self.store_away = False
                 self._stream.hold(False)
-            self._count(rows, inserted)
             return True
+
+    def _write(self, batch: Sequence[Item]) -> None:
+        self._tell_apart(batch)
+        rows = [item.row for item in batch if item.row is not None]
+        self._write_files(batch)
+        self._take_up_boots(rows)
+        self._count(rows, self._store.write(rows))
 
     def _count(self, rows: Sequence[Row], inserted: set[str]) -> None:
         for row in rows:
@@ -217,6 +236,18 @@ class Committer:
                 self._store.prune(datetime.now(timezone.utc) - timedelta(days=self._database.keep_days))
         except (StoreUnavailableError, StoreRefusedError, PicturesUnavailableError) as error:
             log.warning("retention will be tried again: %s", error)
+
+
+def _make_plain(item: Item) -> bool:
+    """Take from a frame's row what its sender chose; return False if that is done already."""
+    row = item.row
+    if row is None:
+        return False
+    digest = hashlib.sha256(item.identity.frame_id.encode("utf-8", "surrogatepass")).hexdigest()
+    if row.frame_id == digest:
+        return False
+    item.row = dataclasses.replace(row, frame_id=digest, captured_time=None, seq=None, boot_id=None)
+    return True
 
 
 def picture_folder(options: Analyzer, pi_id: str) -> PictureFolder:

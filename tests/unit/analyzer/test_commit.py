@@ -12,7 +12,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from servers import Postgres
 
 from posture.analyzer.commit import BOOTS_AT_ONCE, Committer
 from posture.analyzer.counts import Account
@@ -20,11 +22,13 @@ from posture.analyzer.delivery import Delivery
 from posture.analyzer.item import Item
 from posture.analyzer.pictures import marked
 from posture.settings.table import Analyzer, Database
-from posture.store.base import Row
+from posture.store.base import Row, StoreRefusedError
+from posture.store.postgres import PostgresStore
 from posture.store.sqlite import SqliteStore
 from posture.wire.frame import Identity
 from posture.wire.topics import Topics
 
+ROOT = Path(__file__).resolve().parents[3]
 NOON = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
 TOPICS = Topics("pi1")
 WAIT_S = 20.0
@@ -322,3 +326,31 @@ def test_boot_ids_without_end_cost_a_bounded_number_of_questions_and_the_cameras
     assert stage.account.unfollowed >= 100
     assert len(stage.account.as_dict()) > 10
     assert stage.account._highest["own"] == 298
+
+
+def test_one_row_that_the_database_has_no_letters_for_does_not_keep_the_others_from_it(
+    stage: Stage, postgres: Postgres, caplog: pytest.LogCaptureFixture
+) -> None:
+    with psycopg.connect(postgres.url, autocommit=True) as db:
+        db.execute("CREATE DATABASE narrow ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    url = postgres.url.rsplit("/", 1)[0] + "/narrow"
+    with psycopg.connect(url, autocommit=True) as db:
+        db.execute((ROOT / "schema.sql").read_text())
+    stage.store.close()
+    stage.committer._store = store = PostgresStore(url, 5.0)
+    poison = an_item(1)
+    assert poison.row is not None
+    poison.identity = Identity("frame-\u4e00", seq=1, boot_id="\u4e00")
+    poison.row = dataclasses.replace(poison.row, frame_id="frame-\u4e00", boot_id="\u4e00")
+    stage.committer.commit([an_item(0), poison, an_item(2)])
+    assert store.counts("pi1") == {"Good": 3}
+    assert stage.account.ignored == {"id": 1}
+    assert [payload for what, payload in stage.stream.said if what == "settled"] == [1, 2, 3]
+    assert "id hashed" in caplog.text
+    stage.committer.commit([an_item(3)])
+    with psycopg.connect(url, autocommit=True) as db:
+        db.execute("DROP TABLE posture_log")
+    with pytest.raises(StoreRefusedError):
+        stage.committer.commit([an_item(4), an_item(5)])
+    assert stage.committer.finished == 4, "a store that takes nothing is no frame's fault"
+    store.close()
