@@ -19,10 +19,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from posture.balancer import past_moves
+from posture.balancer.health import RUNS
 from posture.balancer.open_move import OpenMove, open_move_text
 from posture.kube import kinds
 from posture.kube.affinity import with_node
-from posture.kube.annotations import HISTORY, MOVE, MOVES, path_of, remove_operation, same_object, set_operations
+from posture.kube.annotations import (
+    HISTORY,
+    MOVE,
+    MOVES,
+    STATE,
+    path_of,
+    remove_operation,
+    same_object,
+    set_operations,
+)
 from posture.kube.client import KubeClient, Propagation
 from posture.kube.objects import Job, Pod, ScaledJob
 from posture.planning.model import Move
@@ -187,17 +197,13 @@ class Mover:
         return False
 
     def _close(self, scaled_job: ScaledJob, history: str) -> None:
+        moves = past_moves.with_ended(_moves_text(scaled_job), self._cluster.now())
+        state = {STATE: f"{RUNS} on {scaled_job.node}"} if scaled_job.node else {}
         operations: list[dict[str, Any]] = [
             same_object(scaled_job.uid),
             {"op": "test", "path": path_of(MOVE), "value": open_move_text(scaled_job)},
             remove_operation(MOVE),
-            *set_operations(
-                scaled_job.annotations,
-                {
-                    HISTORY: history,
-                    MOVES: past_moves.with_ended(_moves_text(scaled_job), self._cluster.now()),
-                },
-            ),
+            *set_operations(scaled_job.annotations, {HISTORY: history, MOVES: moves, **state}),
         ]
         self._cluster.patch(kinds.SCALED_JOB, scaled_job.name, operations)
 

@@ -187,6 +187,7 @@ def test_a_move_is_finished_when_its_pod_is_ready_and_one_that_hangs_says_what_i
     assert (move["kind"], move["from"], move["to"]) == ("offload", busy.name, idle.name)
     assert f"{busy.name} comes from 80" in move["why"]
     assert move["at"] <= move["ready_at"]
+    assert state_of(farm.scaled_job("pi1")) == f"Running on {idle.name}"
     assert balancer.stop() == 0
 
 
