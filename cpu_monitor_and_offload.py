@@ -21,7 +21,13 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from posture.settings import loading, paths, table
-from posture.settings.flags import add_config_flag, add_setting_flag, config_arguments, settings_with_flags
+from posture.settings.flags import (
+    add_config_flag,
+    add_setting_flag,
+    config_arguments,
+    edited_queries,
+    settings_with_flags,
+)
 
 GPU_QUERIES = loading.GPU_QUERIES
 """Node -> instance and metric; edited in cluster.yaml."""
@@ -94,6 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     prometheus = Prometheus(settings.prometheus, settings.gpu_queries)
     if flags.once:
         return show_once(settings, prometheus)
+    prometheus.follow(edited_queries(flags, settings))
     check_exposure(settings.scaler, os.environ)
     balancer = None if flags.no_balancer else balancer_command(flags, settings)
     scaler = settings.scaler

@@ -28,7 +28,7 @@ from posture.errors import UserError
 from posture.kube import client, errors
 from posture.runtime import Stop, run_script, setup_logging
 from posture.settings import loading, table
-from posture.settings.flags import add_config_flag, add_setting_flag, settings_with_flags
+from posture.settings.flags import add_config_flag, add_setting_flag, edited_queries, settings_with_flags
 from posture.system import recorded_processes
 from posture.system.probes import Exposition
 from posture.usage.prometheus import Prometheus
@@ -96,6 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         cluster = stack.enter_context(client.connect(settings.kubernetes, wait=wait))
         # pods become Ready by the API server's clock
         prometheus = Prometheus(settings.prometheus, settings.gpu_queries, cluster.now)
+        prometheus.follow(edited_queries(flags, settings))
         if stays:
             stack.enter_context(recorded_processes.recorded("balancer", folder))
         if stays and settings.balancer.metrics_port:

@@ -32,8 +32,8 @@ class Settling:
             if open_move_text(scaled_job) is not None:
                 # the ledger knows of the move; it ends when the new pod becomes Ready
                 self._ready_pods.pop(stream, None)
-            elif scaled_job.node is not None:
-                self._see_stream(view, scaled_job, scaled_job.node)
+            elif (node := view.place(scaled_job)) is not None:
+                self._see_stream(view, scaled_job, node)
         for stream in [*self._ready_pods]:
             if stream not in view.scaled_jobs:
                 del self._ready_pods[stream]

@@ -49,12 +49,14 @@ class Health:
         self._start_timeout_s = start_timeout_s
         self.down: Mapping[str, Down] = {}
         """The streams that don't run as they should."""
+        self._places: Mapping[str, str | None] = {}
         self._told: dict[str, str] = {}
         """Stream -> the reason that was last told."""
 
     def see(self, view: ClusterView) -> list[Change]:
         """Take a reading of the whole farm; return what has changed for longer than a moment."""
         troubles = {stream: view.trouble(scaled_job) for stream, scaled_job in view.scaled_jobs.items()}
+        self._places = {stream: view.place(scaled_job) for stream, scaled_job in view.scaled_jobs.items()}
         self.down = {
             stream: self._down(stream, trouble, view.taken_s)
             for stream, trouble in troubles.items()
@@ -83,7 +85,8 @@ class Health:
         stored = (scaled_job.annotations or {}).get(STATE, "")
         down = self.down.get(scaled_job.stream)
         if down is None:
-            return f"{RUNS} on {scaled_job.node}" if scaled_job.node else RUNS
+            node = self._places.get(scaled_job.stream, scaled_job.node)
+            return f"{RUNS} on {node}" if node else RUNS
         # messages of one and the same trouble differ in names of pods
         if not down.lasts or stored.split(" ", 1)[0] == down.trouble.reason:
             return stored

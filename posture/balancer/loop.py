@@ -15,11 +15,13 @@ from collections.abc import Iterator, Sequence
 from random import Random
 
 from posture.balancer import last_node, plan_text
+from posture.balancer.drift import Drift, DriftWatch, drift_of
 from posture.balancer.health import Health
 from posture.balancer.metrics import BalancerMetrics
 from posture.balancer.moves import Mover, MoveStep, Wait, next_steps
 from posture.balancer.observer import Observer
 from posture.balancer.open_move import OpenMove, open_move_text
+from posture.balancer.refusals import Refusals
 from posture.balancer.view import ClusterView
 from posture.errors import UserError
 from posture.kube import access, errors, events, kinds
@@ -29,7 +31,7 @@ from posture.kube.errors import KubeError
 from posture.kube.lease import Lease
 from posture.kube.objects import ScaledJob
 from posture.planning.ledger import history_to_json
-from posture.planning.model import Move, Plan, Policy, Rules, Snapshot, StreamHistory
+from posture.planning.model import Move, Phase, Plan, Policy, Rules, Snapshot, StreamHistory
 from posture.planning.offloads import plan_offloads
 from posture.runtime import EXIT_FAILED, EXIT_OK, Stop
 from posture.settings.paths import path_of
@@ -116,12 +118,15 @@ class Balancer:
         self._farm = settings.kubernetes.farm
         self._rules = rules_of(self._settings)
         after_ready_s = self._settings.warm_up_s + settings.prometheus.scrape_interval_s
+        self._refusals = Refusals()
+        self._drifts = DriftWatch(self._rules.cooldown_base_s, self._rules.cooldown_cap_s)
         self._observer = Observer(
             cluster,
             self._farm,
             self._rules,
             class_label=self._settings.class_label,
             after_ready_s=after_ready_s,
+            refusals=self._refusals,
         )
         self._mover = Mover(cluster)
         self._health = Health(self._settings.start_timeout_s)
@@ -134,8 +139,6 @@ class Balancer:
         self._rights_checked = False
         self._unreachable = ""
         """Why the API server can't be used at the moment."""
-        self._refused: dict[str, str] = {}
-        """Stream -> what the API server last refused to do about it."""
         self._logged_vetoes: object = None
         """The last loop's vetoes: logged once per change."""
 
@@ -244,21 +247,34 @@ class Balancer:
             self._metrics.forget_farm()
 
     @contextlib.contextmanager
-    def _alone(self, stream: str) -> Iterator[None]:
-        """Confine a refusal of the API server to one stream, and log it once.
+    def _alone(self, scaled_job: ScaledJob) -> Iterator[None]:
+        """Confine a refusal of the API server to one stream, which is passed over for a while.
 
-        The ScaledJob may have been deleted since it was read, or a webhook of the cluster may reject the change.
+        A webhook may be down, a policy or a quota may forbid it, the ScaledJob may be gone since it was read. Only
+        if no other request would be answered either, the error is raised.
         """
+        stream = scaled_job.stream
         try:
             yield
-        except (errors.UnreachableError, errors.RefusedError):
+        except (errors.NoConnectionError, errors.CredentialsRefusedError):
             raise
         except KubeError as error:
-            if self._refused.get(stream) != str(error):
-                log.error("%s: %s", stream, error)
-            self._refused[stream] = str(error)
+            if self._stop.requested:
+                return
+            again = self._refusals.why(stream) == str(error)
+            pause_s = self._refusals.note(stream, str(error))
+            self._metrics.refused(stream)
+            told = f"{error}; it is passed over, and tried again in {pause_s:.0f} s"
+            log.log(logging.DEBUG if again else logging.ERROR, "%s: %s", stream, told)
+            if not isinstance(error, errors.NotFoundError):
+                self._tell(scaled_job, "ChangeRefused", told, warning=True)
         else:
-            self._refused.pop(stream, None)
+            if self._refusals.forget(stream):
+                log.info("%s: the API server takes changes of it again", stream)
+
+    def _passed_over(self, stream: str) -> bool:
+        """Say whether a stream waits, because a change of it was refused a short time ago."""
+        return self._refusals.left_s(stream) > 0
 
     # one loop
 
@@ -279,6 +295,7 @@ class Balancer:
             self._report(snapshot, plan)
             if not self._dry_run:
                 self._act(view, plan)
+                self._heal(view, snapshot)
                 self._write_notes(view)
             return True
         return False
@@ -286,7 +303,7 @@ class Balancer:
     def _see_health(self, view: ClusterView) -> None:
         """Note which streams run, and tell what is new of it."""
         changes = self._health.see(view)
-        nodes = {stream: scaled_job.node or "" for stream, scaled_job in view.scaled_jobs.items()}
+        nodes = {stream: view.place(scaled_job) or "" for stream, scaled_job in view.scaled_jobs.items()}
         self._metrics.streams(nodes, self._health.down)
         for change in changes:
             if change.down is not None:
@@ -315,16 +332,45 @@ class Balancer:
                 self._begin(view.scaled_jobs[move.stream], move)
         self._advance()
 
+    def _heal(self, view: ClusterView, snapshot: Snapshot) -> None:
+        """Tell of streams whose affinity names another node than they run on, and write it anew.
+
+        A pinned stream's affinity is the operator's: it is only told.
+        """
+        good = {node.name for node in snapshot.nodes if node.ready and node.labelled}
+        running = {job.stream for job in snapshot.jobs if job.phase is Phase.RUNNING and job.node in good}
+        for stream in sorted(running - self._observer.open):
+            drift = drift_of(view, view.scaled_jobs[stream])
+            if drift is None or self._passed_over(stream) or not self._may_go_on():
+                continue
+            if self._drifts.is_due(stream):
+                self._heal_one(drift)
+
+    def _heal_one(self, drift: Drift) -> None:
+        scaled_job = drift.scaled_job
+        if not scaled_job.pinned:
+            healed = False
+            with self._alone(scaled_job), contextlib.suppress(errors.StaleError):
+                self._mover.heal(scaled_job, drift.node)
+                healed = True
+            if not healed:
+                return
+        told = f"{drift}; " + (
+            "it is pinned, so that stays" if scaled_job.pinned else f"it names {drift.node} again"
+        )
+        log.warning("%s: %s", scaled_job.stream, told)
+        self._tell(scaled_job, "PlacementDrift", told, warning=True)
+
     def _may_go_on(self) -> bool:
         """Say whether the next action may be begun."""
         return not self._stop.requested and self._lease.held
 
     def _begin(self, scaled_job: ScaledJob, move: Move) -> None:
         opened = None
-        with self._alone(move.stream):
+        with self._alone(scaled_job):
             try:
                 opened = self._mover.open(scaled_job, move, self._observer.history_text(move.stream))
-            except errors.ConflictError:
+            except errors.StaleError:
                 log.warning("%s was edited meanwhile: it is not moved now", scaled_job.name)
         if opened is None:
             return
@@ -359,11 +405,12 @@ class Balancer:
             view.keda(scaled_job).brings_successor,
         )
         closed = False
-        with self._alone(scaled_job.stream):
-            try:
-                closed = self._mover.take(scaled_job, steps, self._observer.history_text(scaled_job.stream))
-            except errors.ConflictError as error:
-                log.info("%s; the next pass sees what it is now", error)
+        if not self._passed_over(scaled_job.stream) and not all(isinstance(step, Wait) for step in steps):
+            with self._alone(scaled_job):
+                try:
+                    closed = self._mover.take(scaled_job, steps, self._observer.history_text(scaled_job.stream))
+                except errors.StaleError as error:
+                    log.info("%s; the next pass sees what it is now", error)
         opened = OpenMove.from_text(open_move_text(scaled_job) or "")
         age_s = view.taken_s - opened.began_s if opened else 0.0
         if closed:
@@ -398,8 +445,8 @@ class Balancer:
                 notes[HISTORY] = self._observer.history_text(stream)
             absent = {STATE: "", HISTORY: nothing}
             new = {name: text for name, text in notes.items() if text != stored.get(name, absent[name])}
-            if new and self._may_go_on():
-                with self._alone(stream), contextlib.suppress(errors.ConflictError):
+            if new and self._may_go_on() and not self._passed_over(stream):
+                with self._alone(scaled_job), contextlib.suppress(errors.StaleError):
                     self._mover.annotate(scaled_job, new)
 
     def _tell(self, scaled_job: ScaledJob, reason: str, message: str, *, warning: bool = False) -> None:

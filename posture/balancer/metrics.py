@@ -28,6 +28,9 @@ class BalancerMetrics:
         self._loops = Counter("posture_balancer_loops", "Loops planned.", registry=registry)
         self._moves = Counter("posture_balancer_moves", "Moves planned.", ["kind"], registry=registry)
         self._vetoes = Counter("posture_balancer_vetoes", "Vetoes.", ["reason"], registry=registry)
+        self._refused = Counter(
+            "posture_balancer_refused", "Changes that the API server refused.", ["stream"], registry=registry
+        )
         self._acting = Gauge(
             "posture_balancer_acting", "1 while it acts: it has the Lease, and the API server answers.",
             ["farm"], registry=registry,
@@ -55,6 +58,10 @@ class BalancerMetrics:
         self._veto.show({(veto.reason.value, veto.node, veto.stream): 1.0 for veto in plan.vetoes})
         self._overloaded.set(len(plan.overloaded))
         self._over.show({(node,): 1.0 for node in plan.overloaded})
+
+    def refused(self, stream: str) -> None:
+        """Count a change of a stream that the API server refused."""
+        self._refused.labels(stream).inc()
 
     def streams(self, nodes: Mapping[str, str], down: Mapping[str, Down]) -> None:
         """Show which streams run.

@@ -168,6 +168,21 @@ class Mover:
         self._cluster.patch(kinds.SCALED_JOB, scaled_job.name, operations)
         return opened
 
+    def heal(self, scaled_job: ScaledJob, node: str) -> None:
+        """Let the affinity name the node that the stream's Job is on; the Job runs on.
+
+        Raises:
+            StaleError: the ScaledJob was edited since it was read; nothing has changed.
+            KubeError: the API server did not do it.
+        """
+        affinity = with_node(scaled_job.pod_spec.get("affinity"), node)
+        operations: list[dict[str, Any]] = [
+            same_object(scaled_job.uid),
+            {"op": "test", "path": "/metadata/generation", "value": scaled_job.generation},
+            {"op": "add", "path": "/spec/jobTargetRef/template/spec/affinity", "value": affinity},
+        ]
+        self._cluster.patch(kinds.SCALED_JOB, scaled_job.name, operations)
+
     def take(self, scaled_job: ScaledJob, steps: Sequence[MoveStep], history: str) -> bool:
         """Take the steps of an open move.
 

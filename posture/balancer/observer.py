@@ -10,6 +10,7 @@ import logging
 
 from posture.balancer.disturbances import Settling
 from posture.balancer.open_move import OpenMove, open_move_text
+from posture.balancer.refusals import Refusals
 from posture.balancer.snapshot import SnapshotMaker
 from posture.balancer.view import ClusterView, read_nodes, read_view
 from posture.balancer.watch import Watch
@@ -33,10 +34,18 @@ class Observer:
         rules: the planner's.
         class_label: the node label that names its class of hardware.
         after_ready_s: how long a pod that has become Ready disturbs its node's usage, in seconds.
+        refusals: the streams whose change the API server refuses.
     """
 
     def __init__(
-        self, cluster: KubeClient, farm: str, rules: Rules, *, class_label: str, after_ready_s: float
+        self,
+        cluster: KubeClient,
+        farm: str,
+        rules: Rules,
+        *,
+        class_label: str,
+        after_ready_s: float,
+        refusals: Refusals,
     ) -> None:
         self._cluster = cluster
         self._farm = farm
@@ -56,7 +65,8 @@ class Observer:
         self._ledger = Ledger(rules, self._classes)
         self._watch = Watch()
         self._settling = Settling(self._ledger, after_ready_s)
-        self._snapshots = SnapshotMaker(self._ledger, self._watch)
+        self._refusals = refusals
+        self._snapshots = SnapshotMaker(self._ledger, self._watch, refusals)
 
     @property
     def has_read(self) -> bool:
@@ -72,6 +82,7 @@ class Observer:
         view = read_view(self._cluster, self._farm)
         self._ledger.forget(self._known - set(view.scaled_jobs))
         self._known &= set(view.scaled_jobs)
+        self._refusals.keep(view.scaled_jobs)
         self.open = set()
         opened = [OpenMove.from_text(open_move_text(one) or "") for one in view.scaled_jobs.values()]
         self._move_ids &= {one.id for one in opened if one is not None}
@@ -171,7 +182,8 @@ class Observer:
         """Return the nodes that should be there: affinities and pods name them."""
         if self._view is None:
             return set()
-        named = {str(scaled_job.node) for scaled_job in self._view.scaled_jobs.values() if scaled_job.node}
+        places = [self._view.place(scaled_job) for scaled_job in self._view.scaled_jobs.values()]
+        named = {place for place in places if place is not None}
         return named | {pod.host for pods in self._view.pods.values() for pod in pods if pod.host}
 
 

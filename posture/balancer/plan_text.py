@@ -31,7 +31,7 @@ def lines(snapshot: Snapshot, plan: Plan, rules: Rules, down: Mapping[str, Down]
     for move in plan.moves:
         told.append(
             f"move {move.stream}: {move.source} -> {move.destination} ({move.kind.value}; "
-            f"-{move.relief:.1f} there, +{move.cost:.1f} here; {move.why})"
+            f"-{move.relief:.1f} there, +{move.cost:.1f} here{', guessed' if move.guess else ''}; {move.why})"
         )
     told += [f"veto {veto}" for veto in plan.vetoes]
     told += [f"stream {stream} does not run: {down[stream].trouble}" for stream in sorted(down)]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from posture.balancer.open_move import open_move_text
+from posture.balancer.refusals import Refusals
 from posture.balancer.view import ClusterView
 from posture.balancer.watch import Watch
 from posture.kube.affinity import allows, with_node
@@ -27,11 +28,15 @@ class SnapshotMaker:
     Args:
         ledger: what is remembered of nodes and streams.
         watch: what was seen over time.
+        refusals: the streams whose change the API server refuses.
     """
 
-    def __init__(self, ledger: Ledger, watch: Watch) -> None:
+    def __init__(self, ledger: Ledger, watch: Watch, refusals: Refusals | None = None) -> None:
         self._ledger = ledger
         self._watch = watch
+        self._refusals = refusals or Refusals()
+        self._hosts: dict[str, str] = {}
+        """Node -> its Node object when it last carried the label."""
 
     def make(
         self, view: ClusterView, averages: Mapping[str, Average | UsageUnknownError], unsettled: frozenset[str]
@@ -43,14 +48,22 @@ class SnapshotMaker:
             averages: node -> its window's average, or why it has none.
             unsettled: streams whose load isn't in the window yet.
         """
-        placed = [scaled_job for scaled_job in view.scaled_jobs.values() if scaled_job.node is not None]
+        places = {stream: view.place(scaled_job) for stream, scaled_job in view.scaled_jobs.items()}
+        placed = {stream: node for stream, node in places.items() if node is not None}
         hosts = _hosts_by_name(view.nodes)
-        names = {*hosts, *(str(scaled_job.node) for scaled_job in placed)}
+        self._hosts |= _hosts_of_pods(view, placed) | hosts
+        names = {*hosts, *placed.values()}
         demands = _Demands({name: view.nodes[host] for name, host in hosts.items()})
         used = _used_by_host(view)
         nodes = [self._node(name, hosts.get(name), view, averages, used) for name in sorted(names)]
-        jobs = [self._job(scaled_job, view, demands, unsettled) for scaled_job in placed]
-        return Snapshot(nodes=nodes, jobs=jobs, now_s=view.taken_s, contact_s=self._watch.contact_s)
+        jobs = [self._job(view.scaled_jobs[one], node, view, demands, unsettled) for one, node in placed.items()]
+        return Snapshot(
+            nodes=nodes,
+            jobs=jobs,
+            now_s=view.taken_s,
+            contact_s=self._watch.contact_s,
+            unmanaged=tuple(sorted(places.keys() - placed.keys())),
+        )
 
     def _node(
         self,
@@ -68,9 +81,18 @@ class SnapshotMaker:
         history = self._ledger.node(name)
         if host is None:
             # the node may be up and only have lost its label
-            lives = name in view.nodes and view.nodes[name].ready
-            down_s = self._watch.down_s(name)
-            return model.NodeState(name, usage, why, ready=lives, down_s=down_s, labelled=False, history=history)
+            bare = view.nodes.get(self._hosts.get(name, name))
+            return model.NodeState(
+                name=name,
+                usage=usage,
+                why_unknown=why,
+                ready=bare is not None and bare.ready,
+                gone=bare is None,
+                down_s=self._watch.down_s(name if bare is None else bare.host),
+                labelled=False,
+                host="" if bare is None else bare.host,
+                history=history,
+            )
         node = view.nodes[host]
         return model.NodeState(
             name=name,
@@ -86,13 +108,18 @@ class SnapshotMaker:
         )
 
     def _job(
-        self, scaled_job: ScaledJob, view: ClusterView, demands: _Demands, unsettled: frozenset[str]
+        self,
+        scaled_job: ScaledJob,
+        node: str,
+        view: ClusterView,
+        demands: _Demands,
+        unsettled: frozenset[str],
     ) -> model.StreamState:
         pods = view.current_pods(scaled_job)
         failing_s = self._watch.failing_s(view, scaled_job)
         return model.StreamState(
             stream=scaled_job.stream,
-            node=str(scaled_job.node),
+            node=node,
             phase=_phase(pods, failing_s),
             failing_s=failing_s,
             pulling=any(pod.pulling for pod in pods),
@@ -101,6 +128,7 @@ class SnapshotMaker:
             tolerates=demands.tolerated(scaled_job.pod_spec),
             requests=requests_of(scaled_job.pod_spec),
             barred=demands.barred(scaled_job.pod_spec),
+            refused_s=self._refusals.left_s(scaled_job.stream),
             keda=view.keda(scaled_job),
             history=self._ledger.stream(scaled_job.stream),
         )
@@ -139,6 +167,16 @@ def _hosts_by_name(nodes: Mapping[str, Node]) -> dict[str, str]:
     """Return the Node object of each name in ``gpu-node``; of two that share a name, one that is Ready."""
     ranked = sorted((node for node in nodes.values() if node.name), key=lambda node: (node.ready, node.host))
     return {node.name: node.host for node in ranked}
+
+
+def _hosts_of_pods(view: ClusterView, placed: Mapping[str, str]) -> dict[str, str]:
+    """Return node -> the Node object that its streams' pods are on, which may have lost its label by now."""
+    return {
+        node: pod.host
+        for stream, node in placed.items()
+        for pod in view.current_pods(view.scaled_jobs[stream])
+        if pod.host in view.nodes
+    }
 
 
 def _phase(pods: Sequence[Pod], failing_s: float | None) -> Phase:

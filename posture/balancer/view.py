@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from posture.balancer.open_move import open_move_text
 from posture.kube import events, kinds, labels
 from posture.kube.client import KubeClient
 from posture.kube.objects import Job, Node, Pod, ScaledJob
@@ -45,9 +46,37 @@ class ClusterView:
             scaled_job, self.jobs.get(name, ()), self.pods.get(name, ()), self.complaints, self.taken_s
         )
 
+    def place(self, scaled_job: ScaledJob) -> str | None:
+        """Return the node that a stream is on; None if neither its Job nor its affinity says one.
+
+        It is where its Job is, which may be elsewhere than the affinity says by now. Without a Job, and while a
+        move is open, it is where the affinity sends the next one.
+        """
+        if open_move_text(scaled_job) is not None:
+            return scaled_job.node
+        running = [job for job in self.jobs.get(scaled_job.name, ()) if not job.finished and not job.deleting]
+        places = [self._place_of(job) for job in sorted(running, key=lambda job: (job.created_s, job.uid))]
+        if scaled_job.node in places:
+            return scaled_job.node
+        return next((place for place in places if place is not None), scaled_job.node)
+
+    def _place_of(self, job: Job) -> str | None:
+        """Return the node that a Job is on: its pod's, or else the one that its template requires."""
+        hosts = [
+            self.nodes[pod.host]
+            for pod in self.pods.get(job.scaled_job, ())
+            if pod.job_uid == job.uid and not pod.deleting and pod.host in self.nodes
+        ]
+        return next((node.name for node in hosts if node.name), job.node)
+
+    def is_here(self, job: Job, place: str | None) -> bool:
+        """Say whether a Job belongs to the node that its stream is on; one that may start anywhere does."""
+        return self._place_of(job) in {place, None}
+
     def current_pods(self, scaled_job: ScaledJob) -> list[Pod]:
-        """Return the pods that are not going away, of Jobs that belong on the ScaledJob's node."""
-        jobs = {job.uid for job in self.jobs.get(scaled_job.name, ()) if job.node == scaled_job.node}
+        """Return the pods that are not going away, of Jobs on the node that the stream is on."""
+        place = self.place(scaled_job)
+        jobs = {job.uid for job in self.jobs.get(scaled_job.name, ()) if self.is_here(job, place)}
         return [pod for pod in self.pods.get(scaled_job.name, ()) if pod.job_uid in jobs and not pod.deleting]
 
     def keda(self, scaled_job: ScaledJob) -> Keda:

@@ -55,7 +55,7 @@ class Watch:
         """Note which streams fail to start where they are (R13)."""
         failing = {}
         for stream, scaled_job in view.scaled_jobs.items():
-            key = (stream, scaled_job.node or "")
+            key = (stream, view.place(scaled_job) or "")
             troubled = _troubled_pods(view, scaled_job, start_timeout_s)
             # only crashes add up: a slow image pull says nothing about later failures
             before_s = self._failing_since_s.get(key) if key in self._crashed else None
@@ -70,7 +70,7 @@ class Watch:
 
     def failing_s(self, view: ClusterView, scaled_job: ScaledJob) -> float | None:
         """Return how long a stream has failed to start, None if it doesn't."""
-        since_s = self._failing_since_s.get((scaled_job.stream, scaled_job.node or ""))
+        since_s = self._failing_since_s.get((scaled_job.stream, view.place(scaled_job) or ""))
         return None if since_s is None else max(0.0, view.taken_s - since_s)
 
 
@@ -101,7 +101,8 @@ def _failing_since_s(
     if ready_s and max(ready_s) >= steady_s:
         return None
     troubles = [pod.trouble_since_s for pod in troubled]
-    waits = any(not job.finished and job.node == scaled_job.node for job in view.jobs.get(scaled_job.name, ()))
+    place = view.place(scaled_job)
+    waits = any(not job.finished and view.is_here(job, place) for job in view.jobs.get(scaled_job.name, ()))
     if before_s is not None and (troubles or waits):
         # between two crashes there may be no pod for a moment
         return min([before_s, *troubles])

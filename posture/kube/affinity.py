@@ -38,6 +38,18 @@ def node_of(affinity: dict[str, Any] | None) -> str | None:
     return named.pop() if len(named) == 1 else None
 
 
+def nodes_named(affinity: dict[str, Any] | None) -> list[str]:
+    """Return all nodes that an affinity names by their label, in its order."""
+    expressions = [item for term in _terms(affinity) for item in term.get("matchExpressions") or []]
+    named = [
+        str(value)
+        for item in expressions
+        if item.get("key") == NODE_LABEL and item.get("operator") == "In"
+        for value in item.get("values") or []
+    ]
+    return list(dict.fromkeys(named))
+
+
 def _node_of_term(term: dict[str, Any]) -> str | None:
     for item in term.get("matchExpressions") or []:
         if item.get("key") == NODE_LABEL and item.get("operator") == "In" and len(item.get("values") or []) == 1:

@@ -33,10 +33,13 @@ from posture.kube import kubeconfig
 from posture.kube.credentials import Credentials, CredentialsError
 from posture.kube.errors import (
     ConflictError,
+    CredentialsRefusedError,
     KubeError,
+    NoConnectionError,
     NotAdmittedError,
     NotFoundError,
     RefusedError,
+    StaleError,
     UnreachableError,
 )
 from posture.kube.kinds import Kind
@@ -61,6 +64,9 @@ NOT_ADMITTED = re.compile(r'is forbidden: (?!User "[^"]*" cannot )|^admission we
 """A 403 of an admission check, not of the role: in each the API server words differently what is forbidden."""
 LONGEST_MESSAGE = 1000
 """Characters of what the server says; an invalid object has long ones."""
+
+ADMISSION_WEBHOOK = "admission webhook "
+"""A refusal of a webhook says so, and may have any status; another one's meaning follows from its status."""
 
 FIELD_MANAGER = "posture-farm"
 
@@ -208,7 +214,14 @@ class KubeClient:
     def patch(self, kind: Kind, name: str, operations: Sequence[Object], namespace: str | None = None) -> Object:
         """Change an object by a JSON Patch; a ``test`` in it that fails is a ConflictError."""
         return self._ask(
-            "patch", "PATCH", kind, name, body=list(operations), content="json-patch+json", namespace=namespace
+            "patch",
+            "PATCH",
+            kind,
+            name,
+            body=list(operations),
+            query={"fieldManager": FIELD_MANAGER},
+            content="json-patch+json",
+            namespace=namespace,
         )
 
     def apply(
@@ -261,9 +274,9 @@ class KubeClient:
             self._ask("delete", "DELETE", kind, name, body=body, namespace=namespace)
         except NotFoundError:
             return
-        except ConflictError:
-            # the name is another object's by now, so ours is gone
-            if uid is None:
+        except ConflictError as error:
+            # a precondition: the name is another object's by now, so ours is gone; a webhook may answer 409, too
+            if uid is None or ADMISSION_WEBHOOK in str(error):
                 raise
 
     def _ask(
@@ -291,30 +304,32 @@ class KubeClient:
             headers={"Accept": "application/json", "Content-Type": f"application/{content}"},
         )
         backoff = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
+        answered = True
         for attempt in range(1, ATTEMPTS + 1):
             pause = backoff.next_s()
             try:
                 response = self._http.send(request)
             except httpx2.ConnectError as error:
                 failure = f"no connection to {request.url.host}:{request.url.port}: {error}"
-                again = True
+                answered, again = False, True
             except httpx2.RequestError as error:
                 failure = f"no answer from {request.url.host}:{request.url.port}: {error or type(error).__name__}"
                 again = method in {"GET", "DELETE"}
             except CredentialsError as error:
-                raise RefusedError(f"{what}: {error}") from error
+                raise CredentialsRefusedError(f"{what}: {error}") from error
             else:
                 self._note_clock(response)
                 if response.status_code < 429:
                     return self._take(response, verb, kind, what)
                 failure = f"{response.status_code} {_message(response)}"
+                answered = True
                 again = response.status_code == 429 or method in {"GET", "DELETE"}
                 pause = max(pause, _retry_after(response))
             if not again or attempt == ATTEMPTS or pause > LONGEST_PAUSE_S:
                 break
             log.debug("%s: %s; again in %.1f s", what, failure, pause)
             self._wait(pause)
-        raise UnreachableError(f"{what}: {failure}")
+        raise (UnreachableError if answered else NoConnectionError)(f"{what}: {failure}")
 
     def _take(self, response: httpx2.Response, verb: str, kind: Kind, what: str) -> Object:
         """Return the object of an answer, or raise what it stands for."""
@@ -326,20 +341,7 @@ class KubeClient:
             if not isinstance(answer, dict):
                 raise UnreachableError(f"{what}: the answer is no object of the Kubernetes API")
             return answer
-        message = _message(response)
-        if response.status_code == 401:
-            raise RefusedError(f"{what}: the credentials are not accepted (401)")
-        if response.status_code == 403 and NOT_ADMITTED.search(message):
-            raise NotAdmittedError(f"{what}: {message}")
-        if response.status_code == 403:
-            raise RefusedError(f"{what}: the role lacks verb {verb!r} on resource {str(kind)!r} (403: {message})")
-        if response.status_code == 404:
-            raise NotFoundError(f"{what}: {message}")
-        if response.status_code == 409 or _is_failed_test(response):
-            raise ConflictError(f"{what}: {message}")
-        if response.status_code == 410:
-            raise UnreachableError(f"{what}: the list took too long (410: {message})")
-        raise KubeError(f"{what}: {response.status_code} {message}")
+        raise _refusal(response, verb, kind, what)
 
     def _note_clock(self, response: httpx2.Response) -> None:
         try:
@@ -350,6 +352,24 @@ class KubeClient:
         offset_s = sent.timestamp() + 0.5 - time.time()
         if abs(offset_s - self.clock_offset_s) > 1.0:
             self.clock_offset_s = offset_s
+
+
+def _refusal(response: httpx2.Response, verb: str, kind: Kind, what: str) -> KubeError:
+    """Return what a status of 4xx, or a redirection, stands for."""
+    status, message = response.status_code, _message(response)
+    if status == 403 and not NOT_ADMITTED.search(message):
+        return RefusedError(f"{what}: the role lacks verb {verb!r} on resource {str(kind)!r} (403: {message})")
+    if _is_failed_test(response):
+        return StaleError(f"{what}: {message}")
+    errors: dict[int, tuple[type[KubeError], str]] = {
+        401: (CredentialsRefusedError, "the credentials are not accepted (401)"),
+        403: (NotAdmittedError, message),
+        404: (NotFoundError, message),
+        409: (ConflictError, message),
+        410: (UnreachableError, f"the list took too long (410: {message})"),
+    }
+    error, told = errors.get(status, (KubeError, f"{status} {message}"))
+    return error(f"{what}: {told}")
 
 
 def _requirement(label: str, value: str | Collection[str] | None) -> str:
@@ -368,7 +388,7 @@ def _message(response: httpx2.Response) -> str:
 
 def _is_failed_test(response: httpx2.Response) -> bool:
     """Say whether a JSON Patch's ``test`` failed: 422 without a cause; an object that is invalid has causes."""
-    if response.status_code != 422:
+    if response.status_code != 422 or ADMISSION_WEBHOOK in _message(response):
         return False
     try:
         return not (response.json().get("details") or {}).get("causes")

@@ -11,8 +11,16 @@ class UnreachableError(KubeError):
     """No answer, or none that is one: no connection, a time-out, 429 or 5xx to the end."""
 
 
+class NoConnectionError(UnreachableError):
+    """Nothing answers at the server's address: no other request would be answered either."""
+
+
 class RefusedError(KubeError):
-    """401: the credentials are not accepted. 403: the role lacks a verb, which the message names."""
+    """403: the role lacks a verb, which the message names."""
+
+
+class CredentialsRefusedError(RefusedError):
+    """401, or no credentials to be had: no other request would be answered either."""
 
 
 class NotAdmittedError(KubeError):
@@ -21,6 +29,10 @@ class NotAdmittedError(KubeError):
 
 class ConflictError(KubeError):
     """409, or a JSON Patch whose ``test`` failed (422): somebody else was there first."""
+
+
+class StaleError(ConflictError):
+    """A JSON Patch whose ``test`` failed: the object is no longer as it was read."""
 
 
 class NotFoundError(KubeError):

@@ -85,6 +85,9 @@ class ScaledJob:
     active: bool = False
     paused: bool = False
     last_active_s: float | None = None
+    """When KEDA last changed its stamp lastActiveTime, by the API server's clock; None: never."""
+    affinity_manager: str = ""
+    """The field manager that last wrote the affinity; empty where that is not recorded."""
     complaint: str = ""
     """What KEDA has against it, while it is not Ready."""
 
@@ -109,7 +112,8 @@ class ScaledJob:
             ready=_holds(conditions, "Ready"),
             active=_holds(conditions, "Active"),
             paused=paused,
-            last_active_s=seconds((body.get("status") or {}).get("lastActiveTime")),
+            last_active_s=_stamped_s(body),
+            affinity_manager=_manager_of(metadata, "spec", "jobTargetRef", "template", "spec", "affinity"),
             complaint=_against(conditions.get("Ready", {})),
         )
 
@@ -117,6 +121,39 @@ class ScaledJob:
     def pinned(self) -> bool:
         """Say whether a person wants the stream to stay where it is."""
         return is_pinned(self.annotations)
+
+
+def _manager_of(metadata: Mapping[str, Any], *path: str) -> str:
+    """Return the field manager that last wrote something at or below a path."""
+    writers = [
+        (str(entry.get("time") or ""), str(entry.get("manager") or ""))
+        for entry in metadata.get("managedFields") or []
+        if _owns(entry.get("fieldsV1"), path)
+    ]
+    return max(writers, default=("", ""))[1]
+
+
+def _owns(fields: Any, path: Sequence[str]) -> bool:
+    for step in path:
+        fields = fields.get(f"f:{step}") if isinstance(fields, Mapping) else None
+    return fields is not None
+
+
+def _stamped_s(body: Mapping[str, Any]) -> float | None:
+    """Return when status.lastActiveTime last changed, by the API server's clock.
+
+    The stamp itself is by KEDA's clock, which may be wrong by hours.
+    """
+    stamp = seconds((body.get("status") or {}).get("lastActiveTime"))
+    entries = body["metadata"].get("managedFields")
+    if stamp is None or not entries:
+        return stamp
+    times = [
+        seconds(entry.get("time"))
+        for entry in entries
+        if _owns(entry.get("fieldsV1"), ("status", "lastActiveTime"))
+    ]
+    return max((time_s for time_s in times if time_s is not None), default=None)
 
 
 @dataclass(frozen=True)

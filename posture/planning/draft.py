@@ -44,7 +44,7 @@ class Draft:
         for job in snapshot.jobs:
             self.jobs[job.node].append(job)
             if job.node not in self.nodes:  # a deleted node; for how long it has been gone is not known
-                self.nodes[job.node] = NodeState(job.node, None, "gone", ready=False)
+                self.nodes[job.node] = NodeState(job.node, None, "gone", ready=False, gone=True)
         self.tie = {name: rng.random() for name in sorted(self.nodes)}
         self.limit = rules.threshold + ROUNDING
         self.overloaded = sorted(
@@ -102,6 +102,10 @@ class Draft:
         """Add a veto; ``numbers`` are the figures behind it."""
         self.vetoes.append(Veto(reason, node, stream, numbers))
 
+    def veto_refused(self, job: StreamState) -> None:
+        """Add a veto: the API server refused a change of this stream a short time ago."""
+        self.veto(VetoReason.REFUSED, job.node, job.stream, seconds_left=job.refused_s)
+
     def veto_keda(self, job: StreamState) -> None:
         """Add a veto: nothing says that KEDA would make a successor of this stream's Job (R15)."""
         age_s = job.keda.last_active_age_s
@@ -114,7 +118,18 @@ class Draft:
         cost = work / destination.speed
         before = None if destination.usage is None else self.projected(destination)
         self.moves.append(
-            Move(kind, job.stream, job.node, destination.name, work / source.speed, cost, source.usage, before, why)
+            Move(
+                kind,
+                job.stream,
+                job.node,
+                destination.name,
+                work / source.speed,
+                cost,
+                source.usage,
+                before,
+                why,
+                guess=job.history.work is None,
+            )
         )
         self.inflow[destination.name] += cost
         self.arrivals[destination.name] += 1

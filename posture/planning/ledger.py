@@ -23,6 +23,8 @@ CLIPPED = 95.0
 """R11, points: a source at or above it may have needed more than it got, so its drop says too little."""
 NO_DROP = 0.1
 """A source that fell by less than this share of what its moves should have taken off was not relieved by them."""
+ANOTHER_LOAD = 10.0
+"""Points; a node whose usage has changed by more since the last move away from it carries another load by now."""
 LEAST_RISE = 1.0
 """Points; a smaller rise says too little about the speed of a class."""
 ENOUGH_RATIOS = 3
@@ -46,6 +48,18 @@ class _Observation:
     destination_before: float | None
     changes: tuple[int, int]
     """How many changes of ours source and destination had seen, this move included."""
+
+
+@dataclass(frozen=True)
+class _Effect:
+    """What a move did to its source."""
+
+    drop: float
+    """Points by which it fell."""
+    relief: float
+    """Points by which it should have fallen."""
+    left: float
+    """Points that it was at then."""
 
 
 class Ledger:
@@ -78,7 +92,7 @@ class Ledger:
         self._usage: Mapping[str, float | None] = {}
         self._spoiled: Counter[str] = Counter()
         self._over: Counter[str] = Counter()
-        self._effects: dict[str, list[tuple[float, float]]] = {}
+        self._effects: dict[str, list[_Effect]] = {}
         self._observations: list[_Observation] = []
 
     def change_begins(self, stream: str, *nodes: str) -> None:
@@ -124,7 +138,7 @@ class Ledger:
             clean = self.settles_s(node) <= late.get(node, start_s)
             self._spoiled[node] = 0 if clean else self._spoiled[node] + 1
             self._over[node] = self._over[node] + 1 if points is not None and points > limit else 0
-            if points is not None and points <= self._rules.threshold:
+            if clean and points is not None and self._is_another_load(node, points):
                 self._effects.pop(node, None)
         self._observations = [seen for seen in self._observations if not self._read(seen)]
 
@@ -151,7 +165,7 @@ class Ledger:
         """Return what is remembered about a node."""
         spoiled = self._spoiled[name]
         effects = self._effects.get(name, [])
-        useless = sum(drop for drop, _ in effects) < NO_DROP * sum(relief for _, relief in effects)
+        useless = sum(one.drop for one in effects) < NO_DROP * sum(one.relief for one in effects)
         return NodeHistory(spoiled == 0, spoiled, max(0, self._over[name] - 1), len(effects) if useless else 0)
 
     def speed(self, name: str) -> float:
@@ -203,26 +217,44 @@ class Ledger:
     def _read(self, seen: _Observation) -> bool:
         """Learn from a settled move where that is possible; return whether the observation is over."""
         if self._changes[seen.source] != seen.changes[0]:
+            self._give_back(seen.stream)
             return True  # another change happened there
         source, destination = self._usage.get(seen.source), self._usage.get(seen.destination)
         if self._spoiled[seen.source] or source is None:
             return False
         if seen.source_before is None:
+            self._give_back(seen.stream)
             return True
         drop = seen.source_before - source
         if self._changes[seen.destination] != seen.changes[1]:
-            self._note_effect(seen, drop)
+            self._note_effect(seen, drop, source)
+            self._give_back(seen.stream)
             return True
         if self._spoiled[seen.destination] or destination is None:
             return False
-        self._note_effect(seen, drop)
+        self._note_effect(seen, drop, source)
         if seen.destination_before is not None and 0 < drop <= seen.source_before:
             self._learn(seen, drop, destination - seen.destination_before)
+        self._give_back(seen.stream)
         return True
 
-    def _note_effect(self, seen: _Observation, drop: float) -> None:
+    def _give_back(self, stream: str) -> None:
+        """Let a stream be moved on a guess again if its move could not teach its load.
+
+        The figures were clipped, or disagree: somebody else's load has hidden it, and may be gone next time.
+        """
+        history = self._streams.get(stream, NO_HISTORY)
+        if history.tried and not history.loads:
+            self._streams[stream] = replace(history, tried=False)
+
+    def _note_effect(self, seen: _Observation, drop: float, left: float) -> None:
         """Keep the measured and the expected drop of a source: if they differ much, its load may not be ours."""
-        self._effects.setdefault(seen.source, []).append((drop, seen.relief))
+        self._effects.setdefault(seen.source, []).append(_Effect(drop, seen.relief, left))
+
+    def _is_another_load(self, node: str, points: float) -> bool:
+        """Say whether a node's usage proves nothing any more about whose load it was when streams left it."""
+        effects = self._effects.get(node)
+        return points <= self._rules.threshold or bool(effects and abs(points - effects[-1].left) > ANOTHER_LOAD)
 
     def _learn(self, seen: _Observation, drop: float, rise: float) -> None:
         """Accept the drop as the job's load if the destination's rise agrees with it."""

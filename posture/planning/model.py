@@ -82,12 +82,18 @@ class VetoReason(str, enum.Enum):
     """The stream's last move isn't finished."""
     LOAD_UNKNOWN = "load_unknown"
     """It was moved with an unknown load, and that move did not teach it."""
+    REFUSED = "refused"
+    """The API server refused a change of the stream a short time ago."""
+    UNMANAGED = "unmanaged"
+    """The stream's affinity names no node or several, and it has no Job on a node with the label."""
     KEDA_AWAY = "keda_away"
     """R15: the ScaledJob does not show that KEDA would make a new Job."""
     NO_ELIGIBLE_NODE = "no_eligible_node"
     """R13, R14: no node could run the stream."""
     MANY_LOST = "many_lost"
-    """R14: more than half of the nodes seem lost; rather the balancer itself is cut off."""
+    """R14: more than half of the nodes fell silent; rather the balancer itself is cut off."""
+    LABEL_GONE = "label_gone"
+    """A Ready node has lost its label ``gpu-node``: its streams run on, and would find no way back to it."""
     NODE_GRACE = "node_grace"
     """R14: not lost for long enough."""
     NO_CONTACT = "no_contact"
@@ -207,11 +213,15 @@ class NodeState:
     """R8: how fast its class is; only ratios matter."""
     ready: bool = True
     """The Node's Ready condition is True; False too for a node that is gone."""
+    gone: bool = False
+    """Its Node object was removed; it has not only fallen silent."""
     down_s: float = 0.0
     """R14: how long it has been NotReady or gone, counted only while the API server was in contact."""
     cordoned: bool = False
     labelled: bool = True
     """It carries the label ``gpu-node``."""
+    host: str = ""
+    """The name of its Node object, where the label that gave it its own name has been taken off."""
     taints: frozenset[str] = frozenset()
     """Its NoSchedule and NoExecute taints, as ``key=value:effect``."""
     free: Mapping[str, float] | None = None
@@ -240,6 +250,8 @@ class StreamState:
     """Its pod's requests, in the units of :attr:`NodeState.free`."""
     barred: frozenset[str] = frozenset()
     """Nodes ruled out by its nodeSelector or by other terms of its affinity."""
+    refused_s: float = 0.0
+    """For how long it is passed over, because the API server refused a change of it."""
     keda: Keda = Keda()
     history: StreamHistory = StreamHistory()
 
@@ -254,6 +266,8 @@ class Snapshot:
     now_s: float = 0.0
     contact_s: float = math.inf
     """R14: for how long the contact with the API server has been unbroken."""
+    unmanaged: Sequence[str] = ()
+    """Streams that are on no node: their affinity names none or several, and they have no pod."""
 
 
 @dataclass(frozen=True)
@@ -274,6 +288,8 @@ class Move:
     """The destination's projected average before this move (R1)."""
     why: str
     """The reason in one clause, for logs and events."""
+    guess: bool = False
+    """The stream's load is not known: relief and cost are its node's average divided by its streams."""
 
 
 @dataclass(frozen=True)

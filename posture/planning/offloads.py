@@ -48,6 +48,8 @@ def plan_offloads(snapshot: Snapshot, rules: Rules, rng: Random) -> Plan:
         rng: breaks ties; equal snapshots and states of ``rng`` give equal plans.
     """
     draft = Draft(snapshot, rules, rng)
+    for stream in snapshot.unmanaged:
+        draft.veto(VetoReason.UNMANAGED, stream=stream)
     plan_rescues(draft)
     _relieve_overloaded(draft)
     return Plan(tuple(draft.moves), tuple(draft.vetoes), tuple(node.name for node in draft.overloaded))
@@ -123,6 +125,8 @@ def _may_leave(draft: Draft, job: StreamState) -> bool:
         draft.veto(VetoReason.PINNED, job.node, job.stream)
     elif job.moving or job.failing_s is not None:
         draft.veto(VetoReason.IN_MOVE, job.node, job.stream)
+    elif job.refused_s > 0:
+        draft.veto_refused(job)
     elif not job.keda.brings_successor:
         draft.veto_keda(job)
     elif guarded and (left := _cooldown_left(job.history, rules, now)) > 0:
@@ -169,7 +173,7 @@ def _offload_one(draft: Draft, source: NodeState, clean: Shelves, settling: Shel
         destination = clean.best(job, draft.limit)
         if destination is not None:
             after = usage - draft.work(job) / source.speed
-            draft.move(MoveKind.OFFLOAD, job, destination, f"{source.name} comes from {usage:.1f} to {after:.1f}")
+            draft.move(MoveKind.OFFLOAD, job, destination, f"{source.name} {_change(job, usage, after)}")
             clean.refresh(destination)
             return
     for job in curing + others:
@@ -178,6 +182,13 @@ def _offload_one(draft: Draft, source: NodeState, clean: Shelves, settling: Shel
             draft.veto(VetoReason.DESTINATION_SETTLING, source.name, job.stream, destination=waiting_for.name)
             return
     _exchange(draft, source, curing + others, clean)
+
+
+def _change(job: StreamState, before: float, after: float) -> str:
+    """Return how a node's usage should change by a move; a figure that rests on a guess is called one."""
+    if job.history.work is not None:
+        return f"comes from {before:.1f} to {after:.1f}"
+    return f"comes from {before:.1f} to about {after:.1f} (a guess: the load of {job.stream} is not known yet)"
 
 
 def _exchange(draft: Draft, source: NodeState, jobs: Sequence[StreamState], clean: Shelves) -> None:
@@ -192,11 +203,13 @@ def _exchange(draft: Draft, source: NodeState, jobs: Sequence[StreamState], clea
             after = max(usage - work / source.speed, draft.projected(destination) + work / destination.speed)
             choices.append((after, job.stream, job, destination))
     if not choices:
-        smallest = min(draft.work(job) for job in jobs) / source.speed
-        draft.veto(VetoReason.UNPLACEABLE, source.name, usage=usage, smallest_job=smallest)
+        smallest = min(jobs, key=lambda job: (draft.work(job), job.stream))
+        points = draft.work(smallest) / source.speed
+        told = f"{points:g} (a guess)" if smallest.history.work is None else points
+        draft.veto(VetoReason.UNPLACEABLE, source.name, usage=usage, smallest_job=told)
         return
     after, _, job, destination = min(choices, key=lambda choice: choice[:2])
-    why = f"nothing fits; the higher of both comes from {usage:.1f} to {after:.1f}"
+    why = f"nothing fits; the higher of both {_change(job, usage, after)}"
     draft.move(MoveKind.OFFLOAD, job, destination, why)
     clean.refresh(destination)
 

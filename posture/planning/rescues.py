@@ -10,10 +10,11 @@ from posture.planning.model import MoveKind, NodeState, Phase, Policy, StreamSta
 def plan_rescues(draft: Draft) -> None:
     """Plan a restart or a failover for each stream that needs one, or veto it."""
     lost = _lost_nodes(draft)
+    _veto_lost_labels(draft)
     waiting = []
     for job in draft.snapshot.jobs:
         node = draft.nodes[job.node]
-        if job.failing_s is None and node.ready and not (node.cordoned and _has_no_pod(job)):
+        if job.failing_s is None and node.ready and not (_takes_no_pod(node) and _has_no_pod(job)):
             continue
         trouble = _trouble(draft, job, node, lost)
         if trouble is not None and _may_be_rescued(draft, job, node):
@@ -39,6 +40,13 @@ def plan_rescues(draft: Draft) -> None:
             shelves.refresh(destination)
 
 
+def _veto_lost_labels(draft: Draft) -> None:
+    for node in draft.nodes.values():
+        if node.ready and not node.labelled and draft.jobs[node.name]:
+            streams = float(len(draft.jobs[node.name]))
+            draft.veto(VetoReason.LABEL_GONE, node.name, host=node.host or node.name, streams=streams)
+
+
 def _origin(draft: Draft, job: StreamState) -> NodeState | None:
     """R13: return the node that a stream came from, if it could start there."""
     origin = draft.nodes.get(job.history.origin)
@@ -48,7 +56,11 @@ def _origin(draft: Draft, job: StreamState) -> NodeState | None:
 
 
 def _lost_nodes(draft: Draft) -> set[str]:
-    """R14: return the nodes that have been NotReady or gone for longer than the grace."""
+    """R14: return the nodes that have been NotReady or gone for longer than the grace.
+
+    That many fall silent together says that the balancer may be cut off; a Node object that is gone says only
+    that somebody removed it.
+    """
     grace = draft.rules.node_grace_s
     down = [node for node in draft.nodes.values() if not node.ready]
     lost = {node.name for node in down if node.down_s > grace}
@@ -59,9 +71,11 @@ def _lost_nodes(draft: Draft) -> set[str]:
     for node in down:
         if node.name not in lost:
             draft.veto(VetoReason.NODE_GRACE, node.name, down_s=node.down_s, node_grace_s=grace)
-    if 2 * len(lost) > len(draft.nodes):
-        draft.veto(VetoReason.MANY_LOST, lost=float(len(lost)), nodes=float(len(draft.nodes)))
-        return set()
+    there = {node.name for node in draft.nodes.values() if not node.gone and (node.labelled or not node.ready)}
+    silent = lost & there
+    if 2 * len(silent) > len(there):
+        draft.veto(VetoReason.MANY_LOST, lost=float(len(silent)), nodes=float(len(there)))
+        return lost - silent
     return lost
 
 
@@ -71,15 +85,23 @@ def _trouble(draft: Draft, job: StreamState, node: NodeState, lost: set[str]) ->
     if not node.ready:
         if node.name not in lost:
             return None
+        if node.gone:
+            return MoveKind.FAILOVER, f"no node has carried the label gpu-node={node.name} for {node.down_s:.0f} s"
         return MoveKind.FAILOVER, f"{node.name} has been away for {node.down_s:.0f} s"
-    if node.cordoned and _has_no_pod(job):
-        return MoveKind.FAILOVER, f"{node.name} is cordoned and has no pod of it"
+    if _takes_no_pod(node) and _has_no_pod(job):
+        state = "is cordoned" if node.labelled else f"no longer carries the label gpu-node={node.name}"
+        return MoveKind.FAILOVER, f"{node.host or node.name} {state} and has no pod of it"
     timeout = rules.pull_timeout_s if job.pulling else rules.start_timeout_s
     failing = job.failing_s or 0.0
     if failing <= timeout:
         draft.veto(VetoReason.START_GRACE, node.name, job.stream, failing_s=failing, start_timeout_s=timeout)
         return None
     return MoveKind.RESTART, f"it has failed to start on {node.name} for {failing:.0f} s"
+
+
+def _takes_no_pod(node: NodeState) -> bool:
+    """Say whether a node that is up lets the pods that it has run on, and takes no new one."""
+    return node.cordoned or not node.labelled
 
 
 def _has_no_pod(job: StreamState) -> bool:
@@ -92,6 +114,8 @@ def _may_be_rescued(draft: Draft, job: StreamState, node: NodeState) -> bool:
         draft.veto(VetoReason.POLICY, node.name, job.stream)
     elif job.pinned:
         draft.veto(VetoReason.PINNED, node.name, job.stream)
+    elif job.refused_s > 0:
+        draft.veto_refused(job)
     elif node.ready and job.phase is not Phase.ABSENT and not job.keda.brings_successor:
         draft.veto_keda(job)
     else:

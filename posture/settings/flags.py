@@ -13,7 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from posture.runtime import ROOT
 from posture.settings import loading, parsers
+from posture.settings.edited_queries import EditedQueries
 from posture.settings.loading import Override
 from posture.settings.table import Settings, all_settings
 
@@ -77,6 +79,17 @@ def settings_with_flags(flags: argparse.Namespace) -> Settings:
     """
     given = {name: value for name, value in vars(flags).items() if isinstance(value, Override)}
     return loading.load(flags.config, os.environ, given)
+
+
+def edited_queries(flags: argparse.Namespace, settings: Settings) -> EditedQueries:
+    """Return what reads GPU_QUERIES anew when the settings' file has changed.
+
+    Args:
+        flags: as in :func:`settings_with_flags`.
+        settings: what that returned at the program's start.
+    """
+    path = flags.config or ROOT / "cluster.yaml"
+    return EditedQueries(path, lambda: settings_with_flags(flags).gpu_queries, settings.gpu_queries)
 
 
 def text_given(flags: argparse.Namespace, setting: str) -> str:

@@ -56,10 +56,11 @@ class Prometheus:
         self._settings = settings
         self._clock = clock or time.time
         self._ahead_s = 0.0
-        self._queries = dict(queries)
+        self._follow: Callable[[], Mapping[str, GpuQuery]] | None = None
         max_age_s = settings.max_age_s or 2 * settings.scrape_interval_s
         self._reader = Reader(max_age_s, settings.freshness_metric)
-        self._query = batched_query(queries, settings.freshness_metric, max(3 * max_age_s, LEAST_LOOKBACK_S))
+        self._lookback_s = max(3 * max_age_s, LEAST_LOOKBACK_S)
+        self._ask_about(queries)
         self._session = DeadlineSession()
         # what is compressed may be a thousand times as large as it looks
         self._session.headers["Accept-Encoding"] = "identity"
@@ -72,12 +73,22 @@ class Prometheus:
                 raise UserError(f"prometheus.ca_file: {path} is no file; accepted: certificates in PEM format")
             self._verify = str(path)
 
+    def follow(self, queries: Callable[[], Mapping[str, GpuQuery]]) -> None:
+        """Ask at each sample about what this returns then, instead of what was given at the start."""
+        self._follow = queries
+
+    def _ask_about(self, queries: Mapping[str, GpuQuery]) -> None:
+        self._queries = dict(queries)
+        self._query = batched_query(queries, self._settings.freshness_metric, self._lookback_s)
+
     def sample(self) -> dict[str, Reading | UsageUnknownError]:
         """Ask once for all nodes.
 
         Returns:
             For each node its usage, or the error that says why it is unknown; the error is returned, not raised.
         """
+        if self._follow is not None and (queries := self._follow()) != self._queries:
+            self._ask_about(queries)
         if not self._queries:
             return {}
         try:

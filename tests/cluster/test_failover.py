@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import threading
 import time
 
 import pytest
 from balancing import HISTORY, MOVE, Farm, annotations
+from control_plane import ScaledJob
+from lightkube.resources.core_v1 import Node
+from lightkube.types import PatchType
 from pods import Fault
+from scaled_jobs import name_of
 
 PINNED = {"posture-farm/pinned": "true"}
 GRACE_S = 3.0
@@ -55,6 +61,38 @@ def test_more_than_half_of_the_nodes_lost_at_once_moves_nothing(farm: Farm) -> N
     assert farm.job_uids("pi1", "pi2") == before
     assert "to move" in balancer.said()
     assert "failover" not in balancer.said()
+
+
+def test_three_of_five_nodes_that_were_removed_for_good_are_no_outage_of_the_balancer(farm: Farm) -> None:
+    nodes = farm.add_nodes(10, 10, 10, 10, 10)
+    gone, left = nodes[:3], nodes[3:]
+    for number, node in enumerate(gone):
+        farm.add_stream(f"pi{number}", node)
+    balancer = farm.balancer(node_grace_s=1.0)
+    balancer.wait_for("0 overloaded")
+    for node in gone:
+        node.delete()
+    for number, node in enumerate(gone):
+        farm.until_ready_elsewhere(f"pi{number}", node)
+    hosts = [host for number in range(3) for host in farm.hosts(f"pi{number}")]
+    assert set(hosts) == {node.name for node in left}
+    assert "many_lost" not in balancer.said()
+    assert "no node has carried the label" in balancer.said()
+
+
+def test_a_label_that_is_taken_off_a_ready_node_is_told_as_that(farm: Farm) -> None:
+    first, _ = farm.add_nodes(10, 10)
+    farm.add_stream("pi1", first)
+    before = farm.job_uids("pi1")
+    balancer = farm.balancer(node_grace_s=1.0)
+    balancer.wait_for("0 overloaded")
+    farm.cluster.client.patch(Node, first.name, {"metadata": {"labels": {"gpu-node": None}}})
+    said = balancer.wait_for("label_gone")
+    assert f"{first.name}: label_gone (host {first.name}, streams 1)" in said
+    loops = said.count("0 overloaded")
+    balancer.wait_for("0 overloaded", count=loops + 4)
+    assert farm.job_uids("pi1") == before, "it runs on"
+    assert "has been away" not in balancer.said()
 
 
 @pytest.mark.parametrize("fault", [Fault.IMAGE_PULL, Fault.NEVER_READY, Fault.CRASH], ids=lambda fault: fault.name)
@@ -116,6 +154,50 @@ def test_no_job_is_deleted_while_keda_is_away(farm: Farm) -> None:
     farm.until_active("pi1")
     assert farm.balancer("--once").wait() == 0
     farm.until_moved("pi1", idle)
+
+
+def test_keda_with_a_clock_an_hour_ahead_is_dead_when_its_stamps_stand_still(farm: Farm) -> None:
+    busy, _ = farm.add_nodes(80, 10)
+    farm.add_stream("pi1", busy)
+    farm.add_stream("pi2", busy, annotations=PINNED)
+    before = farm.job_uids("pi1")
+    farm.cluster.keda.kill()
+    stamp_all(farm, ahead_s=3600)
+    time.sleep(KEDA_AWAY_S)
+    balancer = farm.balancer("--once")
+    assert balancer.wait() == 0
+    assert "keda_away" in balancer.said()
+    assert farm.job_uids("pi1") == before
+
+
+def test_keda_with_a_clock_an_hour_behind_is_alive_while_its_stamps_change(farm: Farm) -> None:
+    busy, idle = farm.add_nodes(80, 10)
+    farm.add_stream("pi1", busy)
+    farm.add_stream("pi2", busy, annotations=PINNED)
+    ended = threading.Event()
+
+    def stamp_on() -> None:
+        while not ended.wait(0.2):
+            stamp_all(farm, ahead_s=-3600)
+
+    stamping = threading.Thread(target=stamp_on)
+    stamping.start()
+    try:
+        balancer = farm.balancer("--once")
+        assert balancer.wait() == 0, balancer.said()
+    finally:
+        ended.set()
+        stamping.join()
+    farm.until_moved("pi1", idle)
+
+
+def stamp_all(farm: Farm, ahead_s: float) -> None:
+    """Write KEDA's stamps as one with another clock would."""
+    now = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=ahead_s)
+    body = {"status": {"lastActiveTime": now.strftime("%Y-%m-%dT%H:%M:%SZ")}}
+    for stream in ("pi1", "pi2"):
+        where = {"namespace": farm.namespace, "patch_type": PatchType.MERGE}
+        farm.cluster.client.patch(ScaledJob.Status, name_of(stream), body, **where)
 
 
 def test_a_paused_stream_is_not_moved(farm: Farm) -> None:

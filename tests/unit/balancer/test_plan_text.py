@@ -23,7 +23,7 @@ def test_the_plan_in_words_has_every_number() -> None:
     plan = plan_offloads(snapshot, Rules(), random.Random(1))
     text = "\n".join(plan_text.lines(snapshot, plan, Rules(), {}))
     assert "node agx: 80.0 %, 1 streams" in text
-    assert "veto agx: unplaceable (usage 80, smallest_job 80)" in text
+    assert "veto agx: unplaceable (usage 80, smallest_job 80 (a guess))" in text
     assert "1 overloaded; 0 to move; vetoes: unplaceable 1" in plan_text.summary(snapshot, plan)
 
 

@@ -21,6 +21,7 @@ from posture.kube.errors import (
     NotAdmittedError,
     NotFoundError,
     RefusedError,
+    StaleError,
     UnreachableError,
 )
 from posture.settings import table
@@ -128,6 +129,19 @@ def test_an_answer_that_is_an_error_is_one_of_ours(
     assert "patch scaledjobs.keda.sh one" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(server.requests) == 1
+
+
+def test_a_webhooks_refusal_is_no_edit_of_somebody_elses_whatever_its_status(
+    server: ScriptedServer, farm: PatientClient
+) -> None:
+    for code in (400, 403, 409, 422):
+        server.answers = [status(code, 'admission webhook "x.example.org" denied the request: not now')]
+        with pytest.raises(KubeError, match="denied the request: not now") as caught:
+            farm.client.patch(kinds.SCALED_JOB, "one", [])
+        assert not isinstance(caught.value, (StaleError, RefusedError))
+    server.answers = [status(409, 'admission webhook "x.example.org" denied the request: not now')]
+    with pytest.raises(ConflictError):
+        farm.client.delete(kinds.JOB, "job", uid="u-1")
 
 
 def test_an_invalid_object_is_no_conflict(server: ScriptedServer, farm: PatientClient) -> None:

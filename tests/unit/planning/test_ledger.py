@@ -150,6 +150,36 @@ def test_moves_that_change_nothing_are_counted_until_one_does() -> None:
         assert ledger.node("a").useless_moves == expected
 
 
+@pytest.mark.parametrize("foreign", [30.0, 60.0], ids=["beside ours", "saturating"])
+def test_a_stream_that_left_somebody_elses_load_without_teaching_its_own_may_be_moved_on_a_guess_again(
+    foreign: float,
+) -> None:
+    ledger = Ledger(RULES)
+    before, after = {"a": 40.0 + foreign, "b": 0.0}, {"a": 40.0 + foreign, "b": 20.0}
+    ledger_after(before, after, ledger=ledger)
+    assert (ledger.stream("pi1").work, ledger.stream("pi1").tried) == (None, False)
+    assert ledger.stream("pi1").moves == 1, "its cooldown is as long as ever"
+
+
+def test_a_stream_whose_move_was_not_measured_yet_has_had_its_try() -> None:
+    ledger = Ledger(RULES)
+    ledger.window(0.0, {"a": 60.0, "b": 0.0})
+    ledger.moved(move(), 30.0)
+    assert ledger.stream("pi1").tried
+
+
+def test_a_load_that_has_changed_since_may_be_ours_although_the_node_is_still_over_the_threshold() -> None:
+    ledger = Ledger(RULES)
+    for number in range(2):
+        before, after = {"a": 90.0, "b": 10.0}, {"a": 90.0, "b": 30.0}
+        ledger_after(before, after, move(f"pi{number}"), ledger=ledger, at_s=100.0 * number)
+    assert ledger.node("a").useless_moves == 2
+    ledger.window(300.0, {"a": 84.0, "b": 30.0})
+    assert ledger.node("a").useless_moves == 2
+    ledger.window(360.0, {"a": 65.0, "b": 30.0})
+    assert ledger.node("a").useless_moves == 0
+
+
 def test_noise_over_small_streams_does_not_make_a_load_somebody_elses() -> None:
     ledger = Ledger(RULES)
     for number, points in enumerate([85.0, 90.5]):  # expected: 20 each; seen: 5, and less than nothing

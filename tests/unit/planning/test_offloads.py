@@ -399,6 +399,8 @@ def test_a_job_with_an_unknown_load_counts_as_its_share_and_moves_once() -> None
     fresh = [StreamState(f"pi{i}", "hot") for i in range(3)]
     (move,) = plan_offloads(Snapshot(nodes, fresh), GUARDED, Random(0)).moves
     assert move.relief == 20.0
+    assert move.guess
+    assert move.why == "hot comes from 60.0 to about 40.0 (a guess: the load of pi0 is not known yet)"
     tried = [StreamState(f"pi{i}", "hot", history=StreamHistory(tried=True, last_move_s=0.0)) for i in range(3)]
     plan = plan_offloads(Snapshot(nodes, tried, now_s=GUARDED.cooldown_cap_s - 1), GUARDED, Random(0))
     assert not plan.moves

@@ -237,3 +237,17 @@ def test_what_a_server_says_is_on_one_line_without_control_characters() -> None:
 def test_nothing_is_asked_for_an_empty_map() -> None:
     settings = dataclasses.replace(table.Prometheus(), url=f"http://127.0.0.1:{free_port()}")
     assert Prometheus(settings, {}).sample() == {}
+
+
+def test_a_node_that_is_added_while_it_runs_is_asked_about(farm: MeasuredFarm) -> None:
+    a, b = farm.nodes(2)
+    for node in (a, b):
+        farm.exporter.set(node, 10)
+        farm.exporter.wait_for_scrapes(node)
+    known = gpu_queries(a)
+    prometheus = Prometheus(settings_for(farm.server), known)
+    prometheus.follow(lambda: known)
+    assert set(prometheus.sample()) == {a}
+    known = gpu_queries(a, b)
+    assert all(isinstance(found, Reading) for found in prometheus.sample().values())
+    assert set(prometheus.sample()) == {a, b}
