@@ -153,6 +153,7 @@ def report(publisher: Publisher, waiting: Waiting, *, as_json: bool) -> None:
             "resent": publisher.resent,
             "acknowledged": publisher.acknowledged,
             "receipted": publisher.receipted,
+            "refused_receipts": publisher.refused_receipts,
             "dropped": waiting.dropped,
             "set_aside": waiting.set_aside,
             "in_spool": len(waiting),

@@ -22,6 +22,7 @@ from posture.store.base import Row, Store, StoreRefusedError, StoreUnavailableEr
 from posture.system.backoff import Backoff
 from posture.system.untrusted import shown
 from posture.wire import frame
+from posture.wire.receipts import receipt
 from posture.wire.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -112,7 +113,10 @@ class Committer:
         if self._left:
             return
         if batch:
-            self._stream.publish(self._topics.committed, {"ids": [item.identity.frame_id for item in batch]})
+            self._stream.publish(
+                self._topics.committed,
+                receipt([(item.identity.frame_id, item.digest) for item in batch]),
+            )
         for item in batch:
             self._account.duplicate += item.again
             self._account.ignored.update(item.identity.ignored)

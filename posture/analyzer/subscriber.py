@@ -32,7 +32,7 @@ from posture.errors import UserError
 from posture.runtime import Stop
 from posture.settings.table import Mqtt
 from posture.system.untrusted import shown
-from posture.wire import mqtt
+from posture.wire import mqtt, receipts
 from posture.wire.malformed import Client, Malformed
 from posture.wire.reconnecting import Reconnecting
 from posture.wire.topics import Topics
@@ -348,7 +348,9 @@ class Stream:
         return f"{self._topics.client_id_prefix}posture-{self.pi_id}"
 
     def _status(self, state: str, why: str = "") -> dict[str, str]:
-        status = {"state": state, "instance": self.instance, "started": self.started, **self._about}
+        status = {
+            "state": state, "instance": self.instance, "started": self.started, **self._about, **receipts.ANNOUNCED,
+        }  # fmt: skip
         return {**status, "why": why} if why else status
 
     def _on_disconnect(self, connection: _Connection, reason: ReasonCode, properties: Properties | None) -> None:

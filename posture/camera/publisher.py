@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -22,7 +23,7 @@ from posture.errors import UserError
 from posture.runtime import Stop
 from posture.settings.table import Mqtt
 from posture.system.backoff import Backoff
-from posture.wire import mqtt
+from posture.wire import mqtt, receipts
 from posture.wire.frame import Identity, stamp
 from posture.wire.malformed import Client
 from posture.wire.reconnecting import Reconnecting
@@ -67,7 +68,7 @@ class Publisher:
         fail_fast: bool,
     ) -> None:
         self.boot_id = uuid.uuid4().hex[:12]
-        self.captured = self.sent = self.resent = self.acknowledged = self.receipted = 0
+        self.captured = self.sent = self.resent = self.acknowledged = self.receipted = self.refused_receipts = 0
         self.source_error: UserError | None = None
         """Why the source failed, if it did."""
         self._settings, self._pi_id, self._waiting, self._stop = settings, pi_id, waiting, stop
@@ -79,7 +80,10 @@ class Publisher:
         self._deadline = math.inf
         self._topics = Topics(pi_id, settings.prefix)
         self._analyzer = ""
-        self._sent_before: set[str] = set()
+        self._sent_before: dict[str, str] = {}
+        """Frame id -> SHA-256 of what was sent, in hex."""
+        self._hashed_receipts = False
+        """The analyzer's receipts carry hashes; one without is not its own."""
         self._lock = threading.Lock()
         self._unsent = deque(waiting.ids())
         # state of the current connection
@@ -230,7 +234,7 @@ class Publisher:
             waiting = self._waiting.ids()
             self._suspects.forget_all_but(waiting)
             self._unsent = deque(self._suspects.last(waiting))
-            self._sent_before.intersection_update(waiting)
+            self._sent_before = {name: sent for name, sent in self._sent_before.items() if name in self._waiting}
         self._sent_at, self._unacknowledged, self._unheard, self._said = {}, {}, set(), set()
         self._client = client[0]
 
@@ -273,7 +277,7 @@ class Publisher:
         self._unacknowledged[client.publish(self._topics.images, jpeg, qos=1).mid] = frame_id
         self.sent += 1
         self.resent += frame_id in self._sent_before
-        self._sent_before.add(frame_id)
+        self._sent_before[frame_id] = hashlib.sha256(jpeg).hexdigest()
         return True
 
     def _on_publish(
@@ -314,27 +318,44 @@ class Publisher:
         try:
             said = json.loads(message.payload)
             if message.topic == self._topics.committed:
-                for frame_id in said["ids"]:
-                    self._on_receipt(str(frame_id))
+                for frame_id, digest in receipts.read(said):
+                    self._on_receipt(frame_id, digest)
             else:
                 self._on_status(said)
         except (ValueError, KeyError, TypeError, RecursionError):
             log.warning("a message on %s can't be read; ignored", message.topic)
 
-    def _on_receipt(self, frame_id: str) -> None:
+    def _on_receipt(self, frame_id: str, digest: str | None) -> None:
+        ours = self._sent_before.get(frame_id)
+        if ours is None:
+            return
+        if digest is None and self._hashed_receipts:
+            self._refuse_receipt(frame_id, "without the hash that the analyzer's receipts carry")
+            return
+        if digest is not None and digest != ours:
+            self._refuse_receipt(frame_id, "for another picture than the one that was sent under this id")
+            return
+        self._hashed_receipts = digest is not None
         if self._let_go(frame_id):
             self.receipted += 1
             self._resend.reset()
 
+    def _refuse_receipt(self, frame_id: str, why: str) -> None:
+        self.refused_receipts += 1
+        self._say_once(f"a receipt on {self._topics.committed} is {why}; such frames stay in the spool")
+        log.debug("refused: receipt for %s, %s", frame_id, why)
+
     def _let_go(self, frame_id: str) -> bool:
         self._sent_at.pop(frame_id, None)
-        self._sent_before.discard(frame_id)
+        self._sent_before.pop(frame_id, None)
         self._unheard.discard(frame_id)
         return self._waiting.remove(frame_id)
 
     def _on_status(self, status: Any) -> None:
         """When an analyzer comes online, send at once the frames that were published without a subscriber."""
-        if status["state"] != "online" or status["instance"] == self._analyzer:
+        online = status["state"] == "online"
+        self._hashed_receipts = receipts.announced_in(status)
+        if not online or status["instance"] == self._analyzer:
             return
         self._analyzer = status["instance"]
         self._resend.reset()

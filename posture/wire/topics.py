@@ -24,7 +24,7 @@ class Topics:
 
     @property
     def committed(self) -> str:
-        """The analyzer's receipts: ids of frames whose rows are on disk."""
+        """The analyzer's receipts: ids and hashes of frames whose rows are on disk."""
         return self._of("committed/{}")
 
     @property

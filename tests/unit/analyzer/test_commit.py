@@ -26,6 +26,7 @@ from posture.store.base import Row, StoreRefusedError
 from posture.store.postgres import PostgresStore
 from posture.store.sqlite import SqliteStore
 from posture.wire.frame import Identity
+from posture.wire.receipts import receipt
 from posture.wire.topics import Topics
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -129,11 +130,13 @@ def test_rows_and_pictures_are_on_disk_before_anything_is_said_then_the_receipt_
     stage: Stage,
 ) -> None:
     state = {"state": "Good"}
-    batch = [an_item(0), an_item(1, messages=[(TOPICS.state, state, True)]), an_item(2)]
+    messages = [(TOPICS.state, state, True)]
+    batch = [an_item(0, digest="00"), an_item(1, digest="11", messages=messages), an_item(2, digest="22")]
     stage.committer.commit(batch)
     ids = ["frame-0", "frame-1", "frame-2"]
     assert stage.stream.said == [
-        (TOPICS.committed, {"ids": ids}), ("settled", 1), (TOPICS.state, state), ("settled", 2), ("settled", 3),
+        (TOPICS.committed, {"ids": ids, "sha256": ["00", "11", "22"]}),
+        ("settled", 1), (TOPICS.state, state), ("settled", 2), ("settled", 3),
     ]  # fmt: skip
     everything = set(ids), {f"{name}.jpg" for name in ids}
     assert stage.stream.on_disk_when_settled == [everything] * 4
@@ -207,7 +210,7 @@ def test_while_the_store_is_away_the_stream_is_held_and_nothing_settled_until_it
     thread.join(WAIT_S)
     assert not thread.is_alive()
     said = [entry for entry in stage.stream.said if entry != ("hold", True)]
-    assert said == [("hold", False), (TOPICS.committed, {"ids": ["frame-0"]}), ("settled", 1)]
+    assert said == [("hold", False), (TOPICS.committed, receipt([("frame-0", "")])), ("settled", 1)]
     assert stage.rows() == {"frame-0"}
     assert not stage.committer.store_away
 

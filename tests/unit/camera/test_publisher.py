@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,28 @@ from paho.mqtt.enums import CallbackAPIVersion
 from raw_mqtt import EndingProxy, RawClient, publish, user_property
 from servers import Mosquitto, free_port
 
-from posture.camera.publisher import Publisher
+from posture.camera.publisher import WINDOW, Publisher
 from posture.camera.spool import Memory, Spool
 from posture.errors import UserError
 from posture.runtime import Stop
 from posture.settings.table import Mqtt
 from posture.wire import frame
+from posture.wire.receipts import ANNOUNCED, receipt
 
 JPEGS = [noise_jpeg(seed, 32, 24) for seed in range(5)]
 LONG_S = 20.0
+
+
+def hashed(payload: bytes) -> dict[str, list[str]]:
+    return receipt([(frame.identify(payload, {}).frame_id, hashlib.sha256(payload).hexdigest())])
+
+
+def of_another_picture(payload: bytes) -> dict[str, list[str]]:
+    return receipt([(frame.identify(payload, {}).frame_id, hashlib.sha256(payload + b"other").hexdigest())])
+
+
+def without_hash(payload: bytes) -> dict[str, list[str]]:
+    return {"ids": hashed(payload)["ids"]}
 
 
 class Confirming:
@@ -30,6 +44,8 @@ class Confirming:
 
     def __init__(self, port: int) -> None:
         self.identities: list[frame.Identity] = []
+        self.confirm: Callable[[bytes], dict[str, list[str]]] = without_hash
+        """Makes the receipt for a frame."""
         subscribed = threading.Event()
         self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id="confirming")
         self._client.on_connect = lambda client, *_: client.subscribe("images/pi1", qos=1)
@@ -42,7 +58,7 @@ class Confirming:
     def _on_message(self, client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
         identity = frame.identify(message.payload, {})
         self.identities.append(identity)
-        client.publish("committed/pi1", json.dumps({"ids": [identity.frame_id]}), qos=1)
+        client.publish("committed/pi1", json.dumps(self.confirm(message.payload)), qos=1)
 
     def leave(self, topic: str, payload: bytes) -> None:
         """Publish a retained message, and wait until the broker has it."""
@@ -228,3 +244,41 @@ def test_a_broker_that_ends_every_connection_is_not_sent_the_same_frame_again_an
     assert proxy.connections <= 6
     assert camera.sent <= 5 + 6
     proxy.close()
+
+
+def test_a_receipt_for_another_picture_under_a_frames_id_deletes_nothing(
+    mosquitto: Mosquitto, analyzer: Confirming, caplog: pytest.LogCaptureFixture
+) -> None:
+    analyzer.confirm = of_another_picture
+    waiting = Memory(10**6, 1000.0)
+    camera = publisher(mosquitto.port, waiting)
+    assert not film(camera, iter(JPEGS), drain_s=1.0)
+    assert (len(waiting), camera.receipted, camera.refused_receipts) == (5, 0, 5)
+    assert sum("a receipt on committed/pi1 is for another picture" in line for line in caplog.messages) == 1
+    analyzer.confirm = hashed
+    assert film(publisher(mosquitto.port, waiting), iter(())), "its own receipts let them go"
+
+
+def test_a_receipt_for_a_frame_that_was_not_yet_sent_deletes_nothing(
+    mosquitto: Mosquitto, analyzer: Confirming
+) -> None:
+    waiting = Memory(10**6, 1000.0)
+    for number in range(WINDOW + 1):
+        waiting.add(f"f{number}", frame.stamp(JPEGS[0], frame.Identity(f"f{number}")))
+    analyzer.confirm = lambda _: {"ids": [f"f{WINDOW}"]}
+    camera = publisher(mosquitto.port, waiting)
+    assert not film(camera, iter(()), drain_s=1.0)
+    assert (camera.sent, camera.receipted, len(waiting)) == (WINDOW, 0, WINDOW + 1)
+
+
+@pytest.mark.parametrize("announced", [True, False], ids=["a new analyzer", "an older one"])
+def test_receipts_without_a_hash_count_only_while_the_analyzer_gives_none(
+    mosquitto: Mosquitto, analyzer: Confirming, announced: bool
+) -> None:
+    analyzer.confirm = without_hash
+    status = {"state": "online", "instance": "i", "started": "s", **(ANNOUNCED if announced else {})}
+    analyzer.leave("status/pi1", json.dumps(status).encode())
+    waiting = Memory(10**6, 1000.0)
+    camera = publisher(mosquitto.port, waiting)
+    assert film(camera, iter(JPEGS), drain_s=1.0) != announced
+    assert (camera.receipted, len(waiting)) == ((0, 5) if announced else (5, 0))
