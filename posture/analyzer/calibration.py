@@ -14,7 +14,7 @@ from posture.runtime import EXIT_OK, Stop
 from posture.settings.paths import path_of
 from posture.settings.table import Settings
 from posture.verdict import rule_sets
-from posture.verdict.rule_sets import CALIBRATION_S, Landmarks
+from posture.verdict.rule_sets import CALIBRATION_S, Baseline, Landmarks
 from posture.wire import frame, mqtt
 from posture.wire.topics import Topics
 
@@ -28,7 +28,7 @@ def calibrate(settings: Settings, pi_id: str, stop: Stop) -> int:
     """Watch the live stream, print the baseline to put into cluster.yaml. The analyzer's session is not touched.
 
     Raises:
-        UserError: no frame came, or too few show a person from the side.
+        UserError: no frame came, too few show a person well, or the person moved.
         FailedError: stopped before the end.
     """
     options = settings.for_stream(pi_id)
@@ -45,9 +45,31 @@ def calibrate(settings: Settings, pi_id: str, stop: Stop) -> int:
             seen.append(pose.detect(pose.view(picture), index * 100 + 1))
     baseline = rule_sets.calibrate(seen, options.camera_roll_deg)
     print(f"{len(pictures)} frames. Put this into cluster.yaml:\n")
-    print(f"streams:\n  {pi_id}:\n    rule_set: baseline")
-    print(f"    baseline_neck_deg: {baseline.neck:.1f}\n    baseline_body_deg: {baseline.body:.1f}")
+    print(f"streams:\n  {pi_id}:")
+    for line in settings_of(baseline):
+        print(f"    {line}")
     return EXIT_OK
+
+
+def settings_of(baseline: Baseline) -> list[str]:
+    """Return the lines for cluster.yaml that make a calibrated pose a stream's, with the rule set that uses it."""
+    if baseline.head_height is None:
+        lines = [
+            "rule_set: baseline",
+            f"baseline_neck_deg: {baseline.neck:.1f}",
+            f"baseline_body_deg: {baseline.body:.1f}",
+        ]
+        if baseline.sitting_height is not None:
+            lines.append(f"baseline_sitting_height: {baseline.sitting_height:.3f}")
+        return lines
+    lines = ["rule_set: auto", f"baseline_head_height: {baseline.head_height:.3f}"]
+    if baseline.placement is not None:
+        lines += [
+            f"baseline_shoulder_x: {baseline.placement.x:.3f}",
+            f"baseline_shoulder_y: {baseline.placement.y:.3f}",
+            f"baseline_shoulder_width: {baseline.placement.width:.3f}",
+        ]
+    return lines
 
 
 def _record(settings: Settings, pi_id: str, stop: Stop) -> list[bytes]:
@@ -71,7 +93,7 @@ def _record(settings: Settings, pi_id: str, stop: Stop) -> list[bytes]:
         mqtt.connect(client, settings.mqtt, session_expiry_s=0)
     except OSError as error:
         raise UserError(f"broker {broker}: {mqtt.explain(error)}") from None
-    print(f"Sit straight, seen from the side; recording {CALIBRATION_S:g} s of {pi_id}.")
+    print(f"Sit straight, seen from the side or from the front; recording {CALIBRATION_S:g} s of {pi_id}.")
     deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline and not stop.requested:
         if client.loop(timeout=0.1) != 0:

@@ -1,4 +1,4 @@
-"""Draws what the database row says: skeleton, measured lines, both angles, label, reason, time, stream.
+"""Draws what the database row says: skeleton, measured lines and figures, label, reason, advice, time, stream.
 
 Privacy modes: ``photo`` draws on the picture, ``blurred_face`` leaves the body of the measured person and makes
 heads and all the rest coarse first, ``skeleton`` draws on a plain ground and lets no pixel of the camera through.
@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from posture.analyzer.hiding import hide_people
-from posture.verdict.facing import SIDES
-from posture.verdict.rule_sets import MIN_VISIBILITY, Landmarks, Verdict
+from posture.verdict.facing import NOSE, SIDES
+from posture.verdict.geometry import EARS, SHOULDERS
+from posture.verdict.rule_sets import ADVICE, MIN_VISIBILITY, Landmarks, Verdict
 
 Picture = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]  # blue, green, red
@@ -85,6 +86,8 @@ def annotate(
     panel_top = _draw_panel(canvas, verdict, pi_id, when, text_px)
     if points is not None and verdict.side in SIDES:
         _draw_measured(canvas, points, verdict, text_px, panel_top)
+    if points is not None and verdict.head_drop is not None:
+        _draw_head_height(canvas, points, verdict)
     return canvas
 
 
@@ -125,6 +128,17 @@ def _draw_measured(
         level = min(y, lowest)
         lowest = level - gap
         _label_beside(canvas, (x, level), text, colour, text_px)
+
+
+def _draw_head_height(canvas: Picture, points: npt.NDArray[np.float64], verdict: Verdict) -> None:
+    """The shoulder line, and how high the head stands over it; the panel has the figure."""
+    thick = 2 * _stroke(canvas)
+    left, right = points[list(SHOULDERS)]
+    middle, head = (left + right) / 2, (points[list(EARS)].mean(axis=0) + points[NOSE]) / 2
+    _line(canvas, left, right, WHITE, thick)
+    _line(canvas, middle, head, STATUS_COLOURS[verdict.status], thick)
+    for point in (left, right, head):
+        _dot(canvas, point, WHITE, thick)
 
 
 def _label_beside(canvas: Picture, at: tuple[float, float], text: str, colour: Colour, text_px: int) -> None:
@@ -178,6 +192,12 @@ def _panel_lines(verdict: Verdict, pi_id: str, when: datetime) -> list[tuple[lis
         neck, body = round(abs(verdict.neck_angle)), round(abs(verdict.body_angle))
         long = f"{_wording('neck', verdict.neck_angle)}  {_wording('body', verdict.body_angle)}"
         lines.append(([long, f"neck {neck} body {body}", f"n {neck} b {body}"], WHITE))
+    for what, drop in (("head", verdict.head_drop), ("sits", verdict.sitting_drop)):
+        if drop is not None:
+            low = f"{round(abs(100 * drop))} % {'lower' if drop >= 0 else 'higher'}"
+            lines.append(([f"{what} {low} than calibrated", f"{what} {low}"], WHITE))
+    if advice := ADVICE.get(verdict.reason):
+        lines.append(([advice], WHITE))
     lines.append(([f"{name}  {moment:%Y-%m-%d} {clock} UTC", f"{name} {clock} UTC", f"{clock} UTC"], WHITE))
     return lines
 

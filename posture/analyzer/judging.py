@@ -14,9 +14,11 @@ import numpy.typing as npt
 from posture.analyzer import drawing
 from posture.analyzer.item import Item
 from posture.analyzer.pictures import marked
+from posture.errors import UserError
 from posture.settings.table import Analyzer
 from posture.store.base import Row
 from posture.verdict.backlog import Lateness
+from posture.verdict.placement import Placement
 from posture.verdict.rule_sets import Baseline, Judge
 from posture.verdict.smoothing import StateTracker
 from posture.verdict.stored_landmarks import SCHEMA_VERSION, to_json
@@ -35,13 +37,16 @@ class Judging:
     def __init__(self, options: Analyzer, topics: Topics) -> None:
         self._options = options
         self._topics = topics
-        baseline = None
-        angles = options.baseline_neck_deg, options.baseline_body_deg
-        if options.rule_set == "baseline" and any(angles):  # both 0: nobody has calibrated this stream
-            baseline = Baseline(*angles)
-        self._judge = Judge(options.rule_set, options.camera_roll_deg, baseline)
+        baseline, limits = baseline_of(options), dict(options.limits.given)
+        self._judge = Judge(options.rule_set, options.camera_roll_deg, baseline, limits)
         self._tracker = StateTracker(
-            options.rule_set, baseline=baseline, bad_for=options.bad_for_s, cooldown=options.alert_cooldown_s
+            options.rule_set,
+            baseline=baseline,
+            limits=limits,
+            bad_after=options.bad_after_s,
+            good_after=options.good_after_s,
+            bad_for=options.bad_for_s,
+            cooldown=options.alert_cooldown_s,
         )
         self._state = ""
         self._lateness = Lateness(options.backlog_after_s)
@@ -100,7 +105,7 @@ class Judging:
             processed_by=self._processed_by,
             side=verdict.side,
             reason=verdict.reason,
-            rule_set=self._options.rule_set,
+            rule_set=verdict.rule_set,
             landmarks=to_json(item.landmarks) if self._options.landmarks else None,
             schema_version=SCHEMA_VERSION,
             seq=identity.seq,
@@ -122,3 +127,26 @@ class Judging:
         if not encoded:
             raise RuntimeError(f"frame {item.identity.frame_id}: the annotated picture can't be encoded")
         return marked(bytes(data), item.digest)
+
+
+def baseline_of(options: Analyzer) -> Baseline:
+    """Return the calibrated pose in a stream's settings; what is 0 there has not been calibrated.
+
+    Raises:
+        UserError: the sitting height is to be judged and has not been calibrated.
+    """
+    angles = options.baseline_neck_deg, options.baseline_body_deg
+    neck, body = angles if any(angles) else (None, None)
+    if options.sitting_height and not options.baseline_sitting_height:
+        raise UserError(
+            "analyzer.sitting_height: true needs this stream's calibrated pose: baseline_sitting_height, as "
+            "--calibrate prints it for a camera that sees the knees from the side"
+        )
+    width = options.baseline_shoulder_width
+    return Baseline(
+        neck=neck,
+        body=body,
+        head_height=options.baseline_head_height or None,
+        placement=Placement(options.baseline_shoulder_x, options.baseline_shoulder_y, width) if width else None,
+        sitting_height=options.baseline_sitting_height if options.sitting_height else None,
+    )

@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 from posture.errors import UserError
 from posture.runtime import ROOT
 from posture.settings.gpu_queries import GPU_QUERIES_VARIABLE, parse_gpu_queries
+from posture.settings.limits import Limits
 from posture.settings.parsers import PI_ID, NotAcceptedError, did_you_mean, shown
 from posture.settings.table import SECTIONS, Balancer, Settings, all_settings, environment_name
 from posture.settings.yaml_leaves import Leaf, read_yaml
@@ -133,6 +134,8 @@ def _take_from_file(
         mistakes: what is wrong is appended.
     """
     section = key[0] if key else ""
+    if (key[:1], len(key), *key[-2:-1]) in ((("analyzer",), 3, "limits"), (("streams",), 4, "limits")):
+        key, value = key[:-1], {key[-1]: value}  # the one setting that is a map
     if section == "streams" and len(key) in (2, 3):
         pi_id = key[1]
         if not PI_ID.fullmatch(pi_id):
@@ -176,7 +179,10 @@ def _take_setting(
             f"{where}: {dotted}: secrets don't belong into this file; set {variable} or {variable}_FILE"
         )
         return
+    earlier = target.get(name)
     _parse_into(target, name, entry, value, f"{where}: {dotted}", mistakes)
+    if isinstance(earlier, Limits):  # a leaf of the same map
+        target[name] = target[name].over(earlier)
 
 
 def _take_from_environment(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from posture.settings import parsers
+from posture.settings.limits import Limits, limits
 
 
 def _setting(
@@ -168,7 +169,7 @@ class Database:
     )
 
 
-RULE_SET_NAMES = ("upright", "tutorial", "first-deployment", "iso11226", "baseline")
+RULE_SET_NAMES = ("auto", "upright", "tutorial", "first-deployment", "iso11226", "baseline", "head-height")
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,19 @@ class Analyzer:
     """How a stream is analysed. Each key may also stand under ``streams: <pi_id>:`` for that stream alone."""
 
     rule_set: str = _setting(
-        "upright", parsers.choice(*RULE_SET_NAMES), "one of " + ", ".join(RULE_SET_NAMES), "see docs/rule-sets.md"
+        "auto", parsers.choice(*RULE_SET_NAMES), "one of " + ", ".join(RULE_SET_NAMES), "see docs/rule-sets.md"
+    )
+    limits: Limits = _setting(  # noqa: RUF009 - a field, as all others
+        Limits(),
+        limits,
+        "a map: neck, body, baseline from 1 to 90 (degrees), head_height, sitting_height from 0.01 to 0.5",
+        "limits in place of the rule set's own; see docs/rule-sets.md",
+    )
+    bad_after_s: float = _setting(
+        3.0, parsers.number(0, 3600), "0 to 3600", "so long over a limit, and the state is Bad", unit="s"
+    )
+    good_after_s: float = _setting(
+        2.0, parsers.number(0, 3600), "0 to 3600", "so long under all limits, and the state is Good", unit="s"
     )
     camera_roll_deg: float = _setting(
         0.0,
@@ -198,6 +211,39 @@ class Analyzer:
         "-180 to 180",
         "printed by --calibrate; used by rule set baseline",
         unit="degrees",
+    )
+    baseline_head_height: float = _setting(
+        0.0,
+        parsers.number(0, 5),
+        "0 to 5",
+        "printed by --calibrate; used by head-height and auto; 0: none",
+        unit="shoulder widths",
+    )
+    baseline_shoulder_x: float = _setting(
+        0.0,
+        parsers.number(0, 1),
+        "0 to 1",
+        "printed by --calibrate; by it a moved camera is noticed",
+        unit="picture widths",
+    )
+    baseline_shoulder_y: float = _setting(
+        0.0, parsers.number(0, 1), "0 to 1", "printed by --calibrate; likewise", unit="picture heights"
+    )
+    baseline_shoulder_width: float = _setting(
+        0.0,
+        parsers.number(0, 2),
+        "0 to 2",
+        "printed by --calibrate; likewise; 0: a moved camera isn't noticed",
+        unit="picture widths",
+    )
+    baseline_sitting_height: float = _setting(
+        0.0, parsers.number(0, 20), "0 to 20", "printed by --calibrate; 0: none", unit="thighs"
+    )
+    sitting_height: bool = _setting(
+        False,
+        parsers.boolean,
+        "true or false",
+        "experimental: baseline also judges how high a person sits, to see slumping; measured on two people",
     )
     pictures: str = _setting(
         "photo",
@@ -477,7 +523,8 @@ class Settings:
 
     def for_stream(self, pi_id: str) -> Analyzer:
         """Return the analyzer's settings with what ``streams: <pi_id>:`` overrides."""
-        return replace(self.analyzer, **self.streams.get(pi_id, {}))
+        of_stream = replace(self.analyzer, **self.streams.get(pi_id, {}))
+        return replace(of_stream, limits=of_stream.limits.over(self.analyzer.limits))
 
     def pod_environment(self, pi_id: str) -> dict[str, str]:
         """Return the environment variables that give these settings to a stream's analyzer in a pod.

@@ -66,9 +66,8 @@ class Facing:
         towards = direction(points, world)
         if not self.forward or (abs(towards) >= CLEAR and (towards > 0) != (self.forward > 0)):
             self.forward = 1 if towards >= 0 else -1
-            self.side = "right" if self.forward > 0 else "left"
-            if world is None:
-                self.side = _better_visible(points)
+            near, far = ("right", "left") if self.forward > 0 else ("left", "right")
+            self.side = far if _visibility(points, far) > _visibility(points, near) else near
         other = "left" if self.side == "right" else "right"
         if _visibility(points, other) > _visibility(points, self.side) + CLEARER_SIDE:
             self.side = other

@@ -1,19 +1,29 @@
 """Verdicts of single frames -> the stream's smoothed state, and alerts. Pure: the caller passes the time.
 
-A One-Euro filter smooths both angles; then Good becomes Bad when the smoothed angles stay over the limit for
+A One-Euro filter smooths each measure; then Good becomes Bad when the smoothed measures stay over the limit for
 3 s, and Good again when they stay under 0.85 of it for 2 s. A glance down is no event.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from posture.verdict.rule_sets import NO_VERDICT, Baseline, Verdict, check_rule_set, loads
+from posture.verdict.rule_sets import (
+    ADVICE,
+    DEFAULT_RULE_SET,
+    MEASURES,
+    NO_VERDICT,
+    Baseline,
+    Verdict,
+    check_rule_set,
+    loads,
+)
 
-RELEASE = 0.85  # share of the limit that the angles must be under before Bad ends
+RELEASE = 0.85  # share of the limit that the measures must be under before Bad ends
 BAD_AFTER_S = 3.0
 GOOD_AFTER_S = 2.0
 LONGEST_STEP_S = 15.0  # a frame speaks for no more time than this, however long the camera was silent
@@ -35,8 +45,10 @@ class StateChange:
     Attributes:
         state: for the retained state topic, JSON-able; None when there is nothing new to say. Keys: state
             (Good, Bad, Unknown), since and updated (ISO 8601, UTC, of the frames), neck and body (smoothed
-            degrees, one decimal, or null), away (nobody there for more than away_after), reason (as in Verdict;
-            ``settling`` while the first seconds are watched), rule_set.
+            degrees, one decimal, or null), head_drop and sitting_drop (smoothed shares, or null), away (nobody
+            there for more than away_after), reason (as in Verdict; ``settling`` while the first seconds are
+            watched), advice (what the user can do about that reason, or empty), rule_set (that decided; before
+            one has, the one that was chosen).
         alert: likewise for the alert topic, or None. The same keys, and bad_for, in seconds.
     """
 
@@ -67,9 +79,12 @@ class StateTracker:
 
     def __init__(
         self,
-        rule_set: str = "upright",
+        rule_set: str = DEFAULT_RULE_SET,
         baseline: Baseline | None = None,
         *,
+        limits: Mapping[str, float] | None = None,
+        bad_after: float = BAD_AFTER_S,
+        good_after: float = GOOD_AFTER_S,
         bad_for: float = 60.0,
         cooldown: float = 300.0,
         away_after: float = 15.0,
@@ -78,18 +93,24 @@ class StateTracker:
 
         Args:
             rule_set: a name in RULE_SETS, the one that the verdicts were made with.
-            baseline: the calibrated pose, for rule set ``baseline``.
+            baseline: the calibrated pose, as the judge has it.
+            limits: likewise.
+            bad_after: seconds over a limit before the state is Bad.
+            good_after: seconds under all of them before it is Good.
             bad_for: seconds of Bad before an alert.
             cooldown: seconds before the next alert.
             away_after: seconds without a person, or without a measurable one, after which the state is
                 Unknown.
 
         Raises:
-            UserError: unknown rule set, or ``baseline`` without one.
+            UserError: as the judge's.
         """
-        check_rule_set(rule_set, baseline)
+        check_rule_set(rule_set, baseline, limits)
         self._rule_set = rule_set
         self._baseline = baseline
+        self._limits = limits
+        self._bad_after = bad_after
+        self._good_after = good_after
         self._bad_for = bad_for
         self._cooldown = cooldown
         self._away_after = away_after
@@ -100,12 +121,12 @@ class StateTracker:
         self._since_alert_s = math.inf
         self._told: tuple[str, bool] | None = None
         self._told_s = 0.0
-        self._neck, self._body = OneEuro(), OneEuro()
-        self._loads: tuple[float, float] | None = None
+        self._filters: dict[str, OneEuro] = {}
+        self._loads: dict[str, float] | None = None
         self._reason = ""
-        self._over = _Stay()  # the angles, over the limit
-        self._under = _Stay()  # the angles, under what ends the present state
-        self._blind = _Stay()  # no angles
+        self._over = _Stay()  # a measure, over its limit
+        self._under = _Stay()  # all measures, under what ends the present state
+        self._blind = _Stay()  # no measure
         self._absent = _Stay()  # nobody there
 
     def update(self, verdict: Verdict, at: float, clock_id: str = "", live: bool = True) -> StateChange:
@@ -126,39 +147,41 @@ class StateTracker:
             self._bad_s += min(elapsed, LONGEST_STEP_S)
         if self._since is None:
             self._since = at
-        neck, body = verdict.neck_angle, verdict.body_angle
-        if neck is None or body is None:
-            self._unseen(verdict.reason, elapsed, at)
+        if verdict.measures:
+            self._seen(verdict, elapsed, at)
         else:
-            self._seen(neck, body, verdict, elapsed, at)
+            self._unseen(verdict.reason, elapsed, at)
         return StateChange(state=self._news(at), alert=self._alert(at) if live else None)
 
-    def _seen(self, neck: float, body: float, verdict: Verdict, elapsed: float, at: float) -> None:
-        """A frame with angles: smooth them, then see on which side of the limit they stay, and how long."""
+    def _seen(self, verdict: Verdict, elapsed: float, at: float) -> None:
+        """A frame with measures: smooth them, then see on which side of the limit they stay, and how long."""
         # Time in which nothing was seen is no evidence for either state.
         watched = min(elapsed, LONGEST_STEP_S) if self._blind.seconds is None else 0.0
         self._blind.end()
         self._absent.end()
-        neck, body = self._neck.update(neck, elapsed), self._body.update(body, elapsed)
-        self._loads = loads(self._rule_set, neck, body, self._baseline)
+        # a view that shows other measures begins anew
+        self._filters = {name: self._filters.get(name) or OneEuro() for name in verdict.measures}
+        smooth = {name: self._filters[name].update(value, elapsed) for name, value in verdict.measures.items()}
+        self._rule_set = verdict.rule_set
+        self._loads = loads(self._rule_set, smooth, self._baseline, self._limits)
         self._reason = verdict.reason
         # iso11226 has a holding time for a limit, which the verdict has already applied.
-        load = max(self._loads) if self._loads else float(verdict.status == "Bad")
+        load = max(self._loads.values()) if self._loads else float(verdict.status == "Bad")
         over_s = self._over.update(load >= 1.0, watched)
         under_s = self._under.update(load < (RELEASE if self._state == "Bad" else 1.0), watched)
-        if self._state != "Bad" and over_s >= BAD_AFTER_S:
+        if self._state != "Bad" and over_s >= self._bad_after:
             self._enter("Bad", at)
-        elif self._state != "Good" and under_s >= GOOD_AFTER_S:
+        elif self._state != "Good" and under_s >= self._good_after:
             self._enter("Good", at)
 
     def _unseen(self, reason: str, elapsed: float, at: float) -> None:
-        """A frame without angles: the state holds for a while, then nothing is known any more."""
+        """A frame without measures: the state holds for a while, then nothing is known any more."""
         if reason == "no_person":
             self._absent.update(True, elapsed)
         elif reason in SOMEBODY:
             self._absent.end()
         if self._blind.update(True, elapsed) > self._away_after:
-            self._neck, self._body = OneEuro(), OneEuro()
+            self._filters = {}
             self._over.end()
             self._under.end()
             if self._state != "Unknown":
@@ -188,17 +211,24 @@ class StateTracker:
         return {**self._describe(at), "bad_for": round(self._bad_s, 1)}
 
     def _describe(self, at: float) -> dict[str, Any]:
-        neck, body = self._neck.value, self._body.value
+        reason = self._why()
         return {
             "state": self._state,
             "since": _iso(at if self._since is None else self._since),
-            "neck": None if neck is None else round(neck, 1),
-            "body": None if body is None else round(body, 1),
+            "neck": self._smoothed("neck", 1),
+            "body": self._smoothed("body", 1),
+            "head_drop": self._smoothed("head_height", 3),
+            "sitting_drop": self._smoothed("sitting_height", 3),
             "away": self._away(),
-            "reason": self._why(),
+            "reason": reason,
+            "advice": ADVICE.get(reason, ""),
             "rule_set": self._rule_set,
             "updated": _iso(at),
         }
+
+    def _smoothed(self, name: str, decimals: int) -> float | None:
+        value = self._filters[name].value if name in self._filters else None
+        return None if value is None else round(value, decimals)
 
     def _why(self) -> str:
         if self._state == "Good":
@@ -208,8 +238,8 @@ class StateTracker:
         if self._loads is None:
             return self._reason or "body"
         # Between release and limit the state is still Bad: then the larger share is what holds it there.
-        over = [name for name, load in zip(("neck", "body"), self._loads, strict=True) if load >= 1]
-        return "+".join(over) or ("neck" if self._loads[0] >= self._loads[1] else "body")
+        over = [name for name in MEASURES if self._loads.get(name, 0.0) >= 1]
+        return "+".join(over) or max(self._loads, key=self._loads.__getitem__)
 
 
 class _Stay:

@@ -59,6 +59,7 @@ COVERED_BY = {
     "scaler/metrics": SCALER,
     "settings/gpu_queries": LOADING,
     "settings/parsers": LOADING,
+    "settings/limits": LOADING,
     "settings/paths": LOADING,
     "settings/yaml_leaves": LOADING,
     "simulator/heatmap": "scripts/test_simulate.py",
@@ -73,6 +74,8 @@ COVERED_BY = {
     "system/probes": SCALER,
     "system/terminal": LOCAL,
     "usage/deadline": "unit/usage/test_prometheus.py",
+    "verdict/geometry": "unit/verdict/test_rule_sets.py",
+    "verdict/placement": "unit/verdict/test_rule_sets.py",
     "wire/errors": "unit/wire/test_frame.py",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -17,6 +18,8 @@ WHEN = datetime(2026, 11, 24, 5, 17, 3, tzinfo=timezone.utc)
 GOOD = Verdict("Good", "", 16.4, 4.0, "left", "upright")
 BAD = Verdict("Bad", "neck+body", 48.0, -31.0, "right", "upright")
 NOBODY = Verdict("Unknown", "no_person", None, None, "", "upright")
+SUNK = Verdict("Bad", "head_height", None, None, "", "head-height", head_drop=0.12)
+MOVED = Verdict("Unknown", "calibrate_again", None, None, "", "auto")
 PARTIAL = Verdict("Unknown", "partial_landmarks", None, None, "", "upright")
 
 SIZES = [(64, 64), (160, 120), (120, 640), (640, 480), (1920, 1080), (4000, 3000), (3000, 40), (1, 1)]
@@ -60,7 +63,7 @@ def test_the_camera_picture_stays_as_it_is() -> None:
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("mode", drawing.PICTURES)
-@pytest.mark.parametrize("verdict", [GOOD, BAD, NOBODY, PARTIAL], ids=lambda v: v.reason or v.status)
+@pytest.mark.parametrize("verdict", [GOOD, BAD, NOBODY, PARTIAL, SUNK, MOVED], ids=lambda v: v.reason or v.status)
 def test_every_size_is_annotated_and_at_most_max_width_wide(
     size: tuple[int, int], mode: str, verdict: Verdict
 ) -> None:
@@ -164,3 +167,20 @@ def test_landmarks_far_outside_the_picture_do_no_harm() -> None:
 def test_a_stream_name_that_the_font_lacks_is_replaced_not_fatal() -> None:
     result = annotate(picture(320, 240), None, NOBODY, pi_id="käfer-\N{BEETLE}", when=WHEN)
     assert result.shape == (240, 320, 3)
+
+
+def test_a_front_view_shows_the_shoulder_line_and_the_head_over_it_in_the_verdicts_colour() -> None:
+    def stem(verdict: Verdict) -> list[int]:
+        drawn = draw(picture(640, 480, "black"), verdict, pictures="skeleton")
+        return list(drawn[140, 324])  # half-way from the shoulders to the head
+
+    bad, good = drawing.STATUS_COLOURS["Bad"], drawing.STATUS_COLOURS["Good"]
+    assert stem(SUNK) == pytest.approx(bad, abs=40)
+    assert stem(replace(SUNK, status="Good", reason="")) == pytest.approx(good, abs=40)
+
+
+def test_the_panel_says_what_can_be_done_about_an_unknown() -> None:
+    advised = draw(picture(640, 480, "black"), MOVED, pose=False)
+    plain = draw(picture(640, 480, "black"), replace(MOVED, reason="undecodable"), pose=False)
+    lit = [int((image.max(axis=2) > 200).any(axis=1).sum()) for image in (advised, plain)]
+    assert lit[0] > lit[1] + 5, "one line of text more"

@@ -11,13 +11,17 @@ import cv2
 import numpy as np
 import pytest
 
+from posture.analyzer.calibration import settings_of
 from posture.analyzer.delivery import Delivery
 from posture.analyzer.item import Item, unknown
-from posture.analyzer.judging import Judging
+from posture.analyzer.judging import Judging, baseline_of
+from posture.errors import UserError
+from posture.settings.limits import Limits
 from posture.settings.table import Analyzer
-from posture.verdict.rule_sets import Landmarks
+from posture.verdict.rule_sets import Landmarks, calibrate
 from posture.wire.frame import Identity
 from posture.wire.topics import Topics
+from tests.support.skeletons import seated
 
 CAPTURED = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
 RECEIVED = CAPTURED + timedelta(seconds=1)
@@ -182,3 +186,62 @@ def test_frames_of_a_backlog_change_the_state_and_raise_no_alert() -> None:
         stage.judge(item)
     assert {topic for item in items for topic, _, _ in item.messages} == {TOPICS.state}
     assert [state_of(item) for item in items if state_of(item)][-1] == "Bad"
+
+
+FROM_FRONT = dataclasses.replace(
+    OPTIONS,
+    baseline_head_height=0.534,
+    baseline_shoulder_x=0.5,
+    baseline_shoulder_y=0.42,
+    baseline_shoulder_width=0.1375,
+)
+
+
+def test_a_stream_calibrated_from_the_front_says_the_rule_its_reason_and_how_far_the_head_has_sunk() -> None:
+    items = judged(FROM_FRONT, *[seated(sunk=0.2)] * 12)
+    row = items[-1].row
+    assert row is not None
+    assert (row.posture_status, row.reason, row.rule_set) == ("Bad", "head_height", "head-height")
+    assert (row.neck_angle, row.body_angle, row.side) == (None, None, "")
+    states = [payload for item in items for topic, payload, _ in item.messages if topic == TOPICS.state]
+    assert (states[-1]["state"], states[-1]["reason"]) == ("Bad", "head_height")
+    assert 0.1 < states[-1]["head_drop"] < 0.3
+
+
+def test_a_moved_camera_is_told_in_the_row_and_on_the_state_topic() -> None:
+    aside = seated()
+    aside.points[:, 0] += 300
+    items = judged(FROM_FRONT, *[aside] * 90)
+    row = items[-1].row
+    assert row is not None
+    assert (row.posture_status, row.reason, row.rule_set) == ("Unknown", "calibrate_again", "auto")
+    states = [payload for item in items for topic, payload, _ in item.messages if topic == TOPICS.state]
+    assert (states[-1]["state"], states[-1]["reason"]) == ("Unknown", "calibrate_again")
+    assert "calibrate again" in states[-1]["advice"]
+
+
+def test_limits_of_the_settings_decide() -> None:
+    (usual,) = judged(OPTIONS, person(19))
+    (strict,) = judged(dataclasses.replace(OPTIONS, limits=Limits((("body", 18.0),))), person(19))
+    assert usual.row is not None
+    assert strict.row is not None
+    assert (usual.row.posture_status, strict.row.posture_status) == ("Good", "Bad")
+
+
+def test_sitting_height_without_its_calibration_is_refused() -> None:
+    with pytest.raises(UserError, match="baseline_sitting_height"):
+        Judging(dataclasses.replace(OPTIONS, sitting_height=True), TOPICS)
+
+
+@pytest.mark.parametrize("yaw", [0, 90])
+def test_what_a_calibration_prints_is_the_pose_that_a_stream_is_judged_by(yaw: int) -> None:
+    calibrated = calibrate([seated(yaw=yaw)] * 6)
+    lines = dict(line.split(": ") for line in settings_of(calibrated))
+    values = {name: value if name == "rule_set" else float(value) for name, value in lines.items()}
+    options = dataclasses.replace(OPTIONS, **values, sitting_height=yaw == 90)
+    found, expected = dataclasses.asdict(baseline_of(options)), dataclasses.asdict(calibrated)
+    for name, value in expected.items():
+        assert found[name] == (value if value is None else pytest.approx(value, abs=0.06)), name
+    (item,) = judged(options, seated(yaw=yaw))
+    assert item.row is not None
+    assert item.row.posture_status == "Good"

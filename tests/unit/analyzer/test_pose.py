@@ -19,7 +19,7 @@ import pytest
 from posture.analyzer.pose import PoseEstimator
 from posture.errors import UserError
 from posture.verdict.facing import SIDES
-from posture.verdict.rule_sets import Judge, Landmarks
+from posture.verdict.rule_sets import Judge, Landmarks, calibrate
 
 ROOT = Path(__file__).resolve().parents[3]
 MODEL = ROOT / "models" / "pose_landmarker_full.task"
@@ -104,9 +104,26 @@ def test_the_landmarks_in_metres_turn_with_the_person_and_not_with_the_picture_s
     assert 0.2 < float(np.linalg.norm(small.world[11] - small.world[12])) < 0.5
 
 
-def test_a_frontal_picture_without_hips_gets_no_verdict(camera: Camera, astronaut: np.ndarray) -> None:
-    verdict = Judge().judge(camera.look(astronaut), 0.0)
-    assert (verdict.status, verdict.reason) == ("Unknown", "partial_landmarks")
+@pytest.mark.parametrize(("rule_set", "reason"), [("auto", "not_calibrated"), ("upright", "partial_landmarks")])
+def test_a_frontal_picture_without_hips_gets_no_verdict(
+    camera: Camera, astronaut: np.ndarray, rule_set: str, reason: str
+) -> None:
+    verdict = Judge(rule_set).judge(camera.look(astronaut), 0.0)
+    assert (verdict.status, verdict.reason) == ("Unknown", reason)
+
+
+@needs_frames
+def test_a_frontal_webcam_is_told_apart_by_its_own_calibration(camera: Camera) -> None:
+    pictures = FRAMES / "frontal_webcam" / "images"
+    for camera_height in ("high", "middle"):
+        good, bad = (
+            [camera.look(read(path)) for path in sorted(pictures.glob(f"{camera_height}_{kind}_*.jpg"))]
+            for kind in ("not", "is")
+        )
+        judge = Judge(baseline=calibrate(good[:6]))
+        right = [judge.judge(pose, 0.0).status == "Good" for pose in good[6:]]
+        right += [judge.judge(pose, 0.0).status == "Bad" for pose in bad]
+        assert sum(right) >= 0.9 * len(right)
 
 
 @pytest.mark.parametrize(
@@ -253,7 +270,7 @@ def test_landmarks_agree_with_what_the_vendor_expects(camera: Camera) -> None:
 
 
 @needs_frames
-def test_a_frontal_webcam_gets_no_verdicts(camera: Camera) -> None:
+def test_a_frontal_webcam_gets_no_verdicts_without_a_calibration(camera: Camera) -> None:
     judge = Judge()
     statuses = Counter(
         judge.judge(camera.look(read(path)), 0.0).status

@@ -355,3 +355,47 @@ def test_the_map_that_scripts_show_is_read_when_it_is_looked_into(monkeypatch: p
 def test_a_file_without_a_setting_means_the_defaults(tmp_path: Path, text: str) -> None:
     (tmp_path / "cluster.yaml").write_text(text)
     assert loading.load(tmp_path / "cluster.yaml") == table.Settings()
+
+
+def test_the_limits_of_a_stream_are_those_of_all_streams_and_its_own(yaml_file: Path) -> None:
+    yaml_file.write_text(
+        "analyzer:\n  limits: {neck: 30, body: 18}\nstreams:\n  pi2:\n    limits: {head_height: 0.1, neck: 25}\n"
+        "  limits: {rule_set: upright}\n"
+    )
+    settings = loading.load(yaml_file)
+    assert dict(settings.for_stream("pi1").limits.given) == {"neck": 30, "body": 18}
+    assert dict(settings.for_stream("pi2").limits.given) == {"neck": 25, "body": 18, "head_height": 0.1}
+    assert settings.for_stream("limits").rule_set == "upright", "a stream may have any name"
+    pod = settings.pod_environment("pi2")
+    assert loading.load(yaml_file, pod).analyzer.limits == settings.for_stream("pi2").limits
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param("{neck: 95}", "neck is from 1 to 90", id="too large"),
+        pytest.param("{head_height: 10}", "head_height is from 0.01 to 0.5", id="percent instead of a share"),
+        pytest.param("{body: true}", "body is from 1 to 90", id="no number"),
+        pytest.param("{neck: .nan}", "neck is from 1 to 90", id="not a number"),
+        pytest.param("{nick: 30}", "'nick' is no limit; did you mean neck?", id="no such limit"),
+        pytest.param("30", "accepted: a map", id="a number"),
+        pytest.param("[neck, 30]", "accepted: a map", id="a list"),
+        pytest.param("{neck: {low: 3}}", "limits.neck.low", id="a map in the map"),
+    ],
+)
+def test_limits_that_make_no_sense_are_refused(yaml_file: Path, text: str, said: str) -> None:
+    for place in ("analyzer", "streams:\n  pi1"):
+        yaml_file.write_text(f"{place}:\n    limits: {text}\n")
+        (mistake,) = mistakes(yaml_file)
+        assert "limits" in mistake
+        assert said in mistake
+    (by_environment,) = mistakes(yaml_file.with_name("none"), POSTURE_ANALYZER_LIMITS="{neck")[-1:]
+    assert by_environment.startswith("environment: POSTURE_ANALYZER_LIMITS: '{neck' is not accepted")
+
+
+def test_times_of_the_state_are_checked(yaml_file: Path) -> None:
+    yaml_file.write_text("analyzer: {bad_after_s: -1, good_after_s: soon}")
+    assert [said.split(": ", 1)[1] for said in mistakes(yaml_file)] == [
+        "analyzer.bad_after_s: -1 is not accepted; accepted: 0 to 3600",
+        "analyzer.good_after_s: 'soon' is not accepted; accepted: 0 to 3600",
+    ]

@@ -60,7 +60,7 @@ def test_the_direction_is_right_however_far_somebody_is_bent_or_nods(known: bool
             assert (towards > 0) == (yaw > 0), (yaw, bent, nod, pitch, towards)
 
 
-def test_the_near_side_is_measured() -> None:
+def test_the_near_side_is_measured_if_both_are_seen_as_well() -> None:
     for yaw in SIDE_VIEWS:
         facing = Facing()
         facing.update(somebody(20, yaw).points, somebody(20, yaw).world)
@@ -93,9 +93,9 @@ def test_somebody_who_turns_round_is_seen_to() -> None:
     assert (facing.forward, facing.side) == (-1, "left")
 
 
-def test_a_slightly_better_visible_side_is_no_reason_to_measure_it() -> None:
+def test_a_side_that_becomes_slightly_better_visible_is_no_reason_to_change_to_it() -> None:
     facing = Facing()
-    for visibility in (0.97, 1.0, 0.95):
+    for visibility in (1.0, 0.97, 0.95):
         seen = somebody()
         seen.points[[8, 12, 24], 2] = visibility
         facing.update(seen.points, seen.world)

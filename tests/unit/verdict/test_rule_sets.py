@@ -10,7 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posture.errors import UserError
-from posture.verdict.rule_sets import RULE_SETS, Baseline, Judge, Landmarks, Verdict, calibrate, loads
+from posture.verdict.rule_sets import (
+    ADVICE,
+    NO_VERDICT,
+    RULE_SETS,
+    Baseline,
+    Judge,
+    Landmarks,
+    Verdict,
+    calibrate,
+    loads,
+)
+from tests.support.skeletons import seated
 
 WIDTH, HEIGHT = 1280, 720
 MIRROR = [0, 4, 5, 6, 1, 2, 3, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15, 18, 17, 20, 19, 22, 21]
@@ -51,6 +62,9 @@ def turned(landmarks: Landmarks, degrees: float) -> Landmarks:
     points = landmarks.points.copy()
     points[:, :2] = (points[:, :2] - centre) @ np.array([[cos, sin], [-sin, cos]]) + centre
     return Landmarks(points, landmarks.width, landmarks.height)
+
+
+FROM_SIDE = ("upright", "tutorial", "first-deployment", "baseline")
 
 
 def angles(verdict: Verdict) -> tuple[float, float]:
@@ -219,7 +233,7 @@ def test_without_ear_shoulder_or_hip_there_is_no_verdict(index: int, problem: st
 @pytest.mark.parametrize("size", [0.1, 1.0], ids=["far", "near"])
 @pytest.mark.parametrize(("ratio", "status"), [(0.39, "Good"), (0.41, "Unknown")], ids=["side", "frontal"])
 def test_shoulders_far_apart_are_no_side_view_at_any_distance(ratio: float, status: str, size: float) -> None:
-    verdict = Judge().judge(skeleton(shoulder_ratio=ratio, size=size), 0.0)
+    verdict = Judge("upright").judge(skeleton(shoulder_ratio=ratio, size=size), 0.0)
     assert verdict.status == status
     assert verdict.reason == ("not_side_view" if status == "Unknown" else "")
 
@@ -248,7 +262,9 @@ def test_no_numbers_raise(points: list[float]) -> None:
 
 
 def test_an_unknown_rule_set_is_refused_with_the_accepted_names() -> None:
-    with pytest.raises(UserError, match=r"'upwrong'.*upright, tutorial, first-deployment, iso11226, baseline"):
+    with pytest.raises(
+        UserError, match=r"'upwrong'.*upright, tutorial, first-deployment, iso11226, baseline, head-height, auto"
+    ):
         Judge("upwrong")
 
 
@@ -259,7 +275,7 @@ def test_baseline_without_a_calibrated_pose_is_refused() -> None:
 
 def test_every_rule_set_names_its_source() -> None:
     assert all(rule.source and rule.good_when for rule in RULE_SETS.values())
-    assert set(RULE_SETS) == {"upright", "tutorial", "first-deployment", "iso11226", "baseline"}
+    assert set(RULE_SETS) == {*FROM_SIDE, "iso11226", "head-height", "auto"}
 
 
 def test_calibration_takes_the_median_so_that_a_glance_down_does_no_harm() -> None:
@@ -274,11 +290,206 @@ def test_calibration_of_too_few_measurable_frames_says_why() -> None:
         calibrate(frames)
 
 
-@given(neck=st.floats(-90, 90), body=st.floats(-90, 90), rule_set=st.sampled_from(sorted(RULE_SETS)))
+@given(neck=st.floats(-90, 90), body=st.floats(-90, 90), rule_set=st.sampled_from(FROM_SIDE))
 def test_the_load_reaches_1_just_where_the_verdict_turns_bad(neck: float, body: float, rule_set: str) -> None:
     baseline = Baseline(5, -4)
-    used = loads(rule_set, neck, body, baseline if rule_set == "baseline" else None)
-    if used is None or any(abs(load - 1) < 1e-6 for load in used):
+    used = loads(rule_set, {"neck": neck, "body": body}, baseline)
+    if used is None or any(abs(load - 1) < 1e-6 for load in used.values()):
         return
     verdict = Judge(rule_set, baseline=baseline).judge(skeleton(neck, body, size=0.5), 0.0)
-    assert (max(used) >= 1) == (verdict.status == "Bad")
+    assert (max(used.values()) >= 1) == (verdict.status == "Bad")
+
+
+PITCHES = range(-20, 31, 10)
+each_pitch = pytest.mark.parametrize("pitch", PITCHES)
+
+
+def folded(yaw: int) -> int:
+    """Degrees from the camera, 0 to 180, of a person turned by so many either way."""
+    return min(yaw % 360, 360 - yaw % 360)
+
+
+@each_pitch
+@pytest.mark.parametrize("yaw", range(0, 360, 15))
+def test_every_view_gets_the_rule_that_fits_it(yaw: int, pitch: int) -> None:
+    baseline = calibrate([seated(pitch=pitch)] * 6)
+    verdict = Judge("auto", baseline=baseline).judge(seated(yaw=yaw, pitch=pitch), 0.0)
+    if folded(yaw) in (45, 135):  # at the limit the pitch decides
+        assert verdict.rule_set in ("upright", "head-height") or verdict.reason == "not_front_view"
+    elif 45 < folded(yaw) < 135:
+        assert verdict.rule_set == "upright"
+    elif folded(yaw) < 45:
+        assert verdict.rule_set == "head-height"
+    else:
+        assert verdict.reason == "not_front_view"
+
+
+@each_pitch
+@pytest.mark.parametrize("yaw", [75, 90, 105, 255, 270, 285])
+def test_from_the_side_a_leaning_trunk_is_measured_within_5_degrees(yaw: int, pitch: int) -> None:
+    for body in (-15, 0, 15):
+        neck_and_body = angles(Judge("upright").judge(seated(10, body, yaw=yaw, pitch=pitch), 0.0))
+        assert neck_and_body[1] == pytest.approx(body, abs=5)
+
+
+@each_pitch
+@pytest.mark.parametrize("yaw", [-15, 0, 15])
+def test_a_head_that_sinks_by_an_eighth_is_bad_from_the_front(yaw: int, pitch: int) -> None:
+    judge_of_stream = Judge("head-height", baseline=calibrate([seated(pitch=pitch)] * 6))
+    sunk = judge_of_stream.judge(seated(yaw=yaw, pitch=pitch, sunk=0.125), 0.0)
+    assert (sunk.status, sunk.reason) == ("Bad", "head_height")
+    assert sunk.neck_angle is None
+    assert judge_of_stream.judge(seated(yaw=yaw, pitch=pitch), 0.0).status == "Good"
+
+
+@each_pitch
+@pytest.mark.parametrize("yaw", [-30, 30])
+def test_turning_the_body_is_never_called_bad(yaw: int, pitch: int) -> None:
+    judge_of_stream = Judge("head-height", baseline=calibrate([seated(pitch=pitch)] * 6))
+    assert judge_of_stream.judge(seated(yaw=yaw, pitch=pitch), 0.0).status == "Good"
+
+
+@given(sunk=st.floats(-0.1, 0.3), turn=st.floats(-180, 180), away=st.floats(1.0, 3.0))
+def test_turning_the_picture_and_going_away_change_nothing_from_the_front(
+    sunk: float, turn: float, away: float
+) -> None:
+    judge_of_stream = Judge("head-height", baseline=Baseline(head_height=0.6))
+    before = judge_of_stream.judge(seated(sunk=sunk), 0.0).head_drop
+    rolled = turned(seated(sunk=sunk), turn)
+    rolled = Landmarks(rolled.points, 4 * WIDTH, 4 * WIDTH, world=seated().world)
+    rolled.points[:, :2] += WIDTH
+    assert judge_of_stream.judge(rolled, 0.0).head_drop == pytest.approx(before)
+    assert judge_of_stream.judge(seated(sunk=sunk, away=away), 0.0).head_drop == pytest.approx(before, abs=0.08)
+
+
+def mirrored(landmarks: Landmarks) -> Landmarks:
+    points, world = landmarks.points[MIRROR].copy(), None
+    points[:, 0] = landmarks.width - points[:, 0]
+    if landmarks.world is not None:
+        world = landmarks.world[MIRROR] * (-1, 1, 1)
+    return Landmarks(points, landmarks.width, landmarks.height, world=world)
+
+
+@pytest.mark.parametrize("yaw", range(0, 180, 15))
+def test_mirroring_changes_no_verdict_of_any_view(yaw: int) -> None:
+    judge_of_stream = Judge(baseline=Baseline(head_height=0.6))
+    before = judge_of_stream.judge(seated(20, 10, yaw=yaw), 0.0)
+    after = judge_of_stream.judge(mirrored(seated(20, 10, yaw=yaw)), 0.0)
+    assert (after.status, after.reason, after.rule_set) == (before.status, before.reason, before.rule_set)
+    assert after.measures == pytest.approx(before.measures)
+
+
+def test_from_the_front_without_a_calibration_the_answer_is_to_calibrate() -> None:
+    verdict = Judge().judge(seated(), 0.0)
+    assert (verdict.status, verdict.reason) == ("Unknown", "not_calibrated")
+    assert ADVICE[verdict.reason] == "calibrate this stream: --calibrate"
+    assert set(ADVICE) | {"no_person"} == set(NO_VERDICT)
+
+
+@pytest.mark.parametrize("index", [0, 7, 8, 11, 12])
+def test_from_the_front_nose_ears_and_shoulders_must_be_seen_and_no_hip(index: int) -> None:
+    landmarks = seated()
+    landmarks.points[23:, 2] = 0.0
+    judge_of_stream = Judge(baseline=Baseline(head_height=0.6))
+    assert judge_of_stream.judge(landmarks, 0.0).status == "Good"
+    landmarks.points[index, 2] = 0.49
+    assert judge_of_stream.judge(landmarks, 0.0).reason == "partial_landmarks"
+
+
+def shifted(landmarks: Landmarks, x: float, y: float) -> Landmarks:
+    points = landmarks.points + np.array([x, y, 0.0])
+    return Landmarks(points, landmarks.width, landmarks.height, world=landmarks.world)
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [
+        pytest.param(shifted(seated(), 200, 0), id="sideways"),
+        pytest.param(shifted(seated(sunk=0.1), 0, -40), id="the camera lower"),
+        pytest.param(shifted(seated(), 0, 120), id="the camera higher"),
+        pytest.param(seated(away=1.8), id="the seat back"),
+    ],
+)
+def test_a_moved_camera_or_seat_is_noticed_after_a_minute(moved: Landmarks) -> None:
+    judge_of_stream = Judge(baseline=calibrate([seated()] * 6))
+    reasons = [judge_of_stream.judge(moved, float(t)).reason for t in range(70)]
+    assert "calibrate_again" not in reasons[:60]
+    assert set(reasons[61:]) == {"calibrate_again"}
+    assert judge_of_stream.judge(seated(), 71.0).status == "Good", "and it is over when all is in its place again"
+
+
+def test_a_person_who_slumps_for_an_hour_is_not_taken_for_a_moved_camera() -> None:
+    judge_of_stream = Judge(baseline=calibrate([seated()] * 6))
+    slumped = shifted(seated(sunk=0.2, away=1.2), 20, 25)
+    assert {judge_of_stream.judge(slumped, float(t)).reason for t in range(0, 3600, 5)} == {"head_height"}
+
+
+def test_limits_stand_in_place_of_the_rule_sets_own() -> None:
+    assert Judge("upright", limits={"neck": 30, "body": 18}).judge(skeleton(32, 0), 0.0).reason == "neck"
+    assert Judge("upright", limits={"neck": 30, "body": 18}).judge(skeleton(0, 19), 0.0).reason == "body"
+    baseline = Baseline(5, -4, head_height=0.6)
+    assert (
+        Judge("baseline", baseline=baseline, limits={"baseline": 20}).judge(skeleton(20, 0), 0.0).status == "Good"
+    )
+    calibrated = calibrate([seated()] * 6)
+    sunk = seated(sunk=0.09)
+    assert Judge(baseline=calibrated).judge(sunk, 0.0).status == "Bad"
+    assert Judge(baseline=calibrated, limits={"head_height": 0.2}).judge(sunk, 0.0).status == "Good"
+
+
+def test_a_limit_that_leaves_nothing_good_is_refused() -> None:
+    with pytest.raises(
+        UserError, match=r"limits.neck: 8 leaves nothing Good; accepted by first-deployment: above 10"
+    ):
+        Judge("first-deployment", limits={"neck": 8})
+
+
+def test_head_height_without_a_calibrated_pose_is_refused() -> None:
+    with pytest.raises(UserError, match="baseline_head_height"):
+        Judge("head-height", baseline=Baseline(5, -4))
+
+
+def test_calibration_from_the_front_and_from_the_side_yield_what_their_rules_need() -> None:
+    front = calibrate([seated()] * 6)
+    assert (front.neck, front.body, front.sitting_height) == (None, None, None)
+    assert front.head_height is not None
+    assert front.placement is not None
+    side = calibrate([seated(yaw=90)] * 6)
+    assert (side.head_height, side.placement) == (None, None)
+    assert side.sitting_height is not None
+    assert (side.neck, side.body) == pytest.approx((10, 0), abs=2)
+
+
+@pytest.mark.parametrize(
+    ("frames", "said"),
+    [
+        pytest.param([seated()] * 4, "4 of 4 frames", id="too few"),
+        pytest.param([seated()] * 5 + [None] * 6, "5 of 11 frames.*no_person 6", id="nobody in most"),
+        pytest.param([seated(yaw=180)] * 9, "not_front_view 9", id="from behind"),
+        pytest.param([seated(sunk=step / 20) for step in range(9)], "moved: head_height", id="a nodding head"),
+        pytest.param(
+            [shifted(seated(), x, 0) for x in range(-200, 201, 40)], "moved: place", id="somebody who sways"
+        ),
+        pytest.param([seated(10, body, yaw=90) for body in range(0, 50, 5)], "moved: body", id="bending down"),
+        pytest.param([seated(sunk=0.9)] * 9, "Sit straight", id="a head on the desk"),
+        pytest.param(
+            [seated(yaw=0), seated(yaw=90)] * 5 + [None], "5 of 11 frames", id="somebody who turns to and fro"
+        ),
+    ],
+)
+def test_a_poor_calibration_is_refused_and_says_why(frames: list[Landmarks | None], said: str) -> None:
+    with pytest.raises(UserError, match=f"(?s)^calibration: .*{said}"):
+        calibrate(frames)
+
+
+def test_a_slump_that_the_angles_do_not_see_is_seen_by_the_sitting_height() -> None:
+    upright, slumped = seated(yaw=90), seated(yaw=90)
+    for index in (0, 7, 8, 11, 12):
+        slumped.points[index, 1] += 30
+    calibrated = calibrate([upright] * 6)
+    verdict = Judge("baseline", baseline=calibrated).judge(slumped, 0.0)
+    assert (verdict.status, verdict.reason) == ("Bad", "sitting_height")
+    without = Judge("baseline", baseline=Baseline(calibrated.neck, calibrated.body)).judge(slumped, 0.0)
+    assert without.status == "Good"
+    slumped.points[[25, 26], 2] = 0.2
+    assert Judge("baseline", baseline=calibrated).judge(slumped, 0.0).status == "Good", "a hidden knee: no measure"

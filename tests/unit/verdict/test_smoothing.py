@@ -18,8 +18,8 @@ FPS = 10.0
 
 
 def seen(neck: float, body: float = 0.0, rule_set: str = "upright") -> Verdict:
-    used = loads(rule_set, neck, body, Baseline(0, 0)) or (0.0, 0.0)
-    over = [name for name, load in zip(("neck", "body"), used, strict=True) if load >= 1]
+    used = loads(rule_set, {"neck": neck, "body": body}, Baseline(0, 0)) or {}
+    over = [name for name, load in used.items() if load >= 1]
     return Verdict("Bad" if over else "Good", "+".join(over), neck, body, "left", rule_set)
 
 
@@ -255,7 +255,8 @@ def test_the_state_is_told_when_it_changes_and_every_few_seconds(film: Film) -> 
 def test_the_state_is_json_with_the_documented_keys(film: Film) -> None:
     film.play(seen(12.345, -3.21), 10)
     state = json.loads(json.dumps(film.state))
-    assert set(state) == {"state", "since", "neck", "body", "away", "reason", "rule_set", "updated"}
+    measures = {"neck", "body", "head_drop", "sitting_drop"}
+    assert set(state) == measures | {"state", "since", "away", "reason", "advice", "rule_set", "updated"}
     assert (state["state"], state["neck"], state["body"], state["reason"]) == ("Good", 12.3, -3.2, "")
     assert state["rule_set"] == "upright"
     since, updated = (datetime.fromisoformat(state[key]) for key in ("since", "updated"))
@@ -289,3 +290,41 @@ def test_iso11226_follows_the_verdict_which_knows_the_holding_time() -> None:
     assert film.state["state"] == "Good"
     film.play(Verdict("Bad", "body", 20.0, 45.0, "left", "iso11226"), 10)
     assert (film.state["state"], film.state["reason"]) == ("Bad", "body")
+
+
+def from_front(drop: float) -> Verdict:
+    over = drop >= 0.07
+    return Verdict(
+        "Bad" if over else "Good", "head_height" if over else "", None, None, "", "head-height", head_drop=drop
+    )
+
+
+def test_a_head_that_sinks_makes_the_state_bad_and_is_told_with_its_drop() -> None:
+    film = Film(StateTracker("auto", Baseline(head_height=0.6))).play(from_front(0.0), 5)
+    assert film.state["state"] == "Good"
+    film.play(from_front(0.12), 10)
+    assert (film.state["state"], film.state["reason"]) == ("Bad", "head_height")
+    assert film.state["head_drop"] == pytest.approx(0.12, abs=0.005)
+    assert (film.state["neck"], film.state["rule_set"]) == (None, "head-height")
+
+
+def test_a_person_who_turns_is_judged_on_by_the_other_view() -> None:
+    film = Film(StateTracker("auto", Baseline(head_height=0.6))).play(from_front(0.0), 5).play(seen(50), 10)
+    assert (film.state["state"], film.state["reason"], film.state["head_drop"]) == ("Bad", "neck", None)
+    film.play(from_front(0.0), 10)
+    assert (film.state["state"], film.state["neck"]) == ("Good", None)
+
+
+def test_the_state_says_what_the_user_can_do_where_there_is_no_verdict() -> None:
+    film = Film(StateTracker()).play(unseen("not_calibrated"), 6)
+    assert film.state["reason"] == "not_calibrated"
+    assert film.state["advice"] == "calibrate this stream: --calibrate"
+
+
+def test_limits_and_times_of_a_stream_stand_in_place_of_the_usual_ones() -> None:
+    usual = Film(StateTracker("upright")).play(seen(10), 5).play(seen(32), 8)
+    own = Film(StateTracker("upright", limits={"neck": 30}, bad_after=6)).play(seen(10), 5).play(seen(32), 5)
+    assert (usual.state["state"], own.state["state"]) == ("Good", "Good")
+    own.play(seen(32), 3)
+    assert own.state["state"] == "Bad"
+    assert Film(StateTracker(good_after=0)).play(seen(10), 0.1).state["state"] == "Good"
