@@ -12,6 +12,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from posture import missing_packages
+
+if __name__ == "__main__":
+    missing_packages.explain("analyzer")
+
 from posture.analyzer import app
 from posture.runtime import run_script
 

@@ -24,6 +24,11 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+from posture import missing_packages
+
+if __name__ == "__main__":
+    missing_packages.explain("scheduler")
+
 from posture.errors import UserError
 from posture.kube import client
 from posture.lifecycle.bring_up import Farm, Options
@@ -39,7 +44,8 @@ from posture.lifecycle.stopping import stop_farm
 from posture.lifecycle.tear_down import TearDown
 from posture.manifests import files, scaled_job
 from posture.manifests.scaled_job import Manifest
-from posture.runtime import EXIT_FAILED, EXIT_OK, EXIT_USER_ERROR, Stop, run_script, setup_logging
+from posture.natural_order import natural
+from posture.runtime import EXIT_FAILED, EXIT_OK, EXIT_USER_ERROR, Stop, add_version_flag, run_script, setup_logging
 from posture.settings.flags import add_config_flag, add_setting_flag, settings_with_flags, text_given
 from posture.settings.table import Settings
 from posture.system import recorded_processes
@@ -53,6 +59,7 @@ WATCH_S = 1.0
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the flags."""
     parser = argparse.ArgumentParser(description="Build the images, place the streams, start the scaler.")
+    add_version_flag(parser)
 
     def setting(flag: str, name: str, metavar: str, about: str) -> None:
         add_setting_flag(parser, flag, name, about, metavar=metavar)
@@ -81,7 +88,7 @@ def read_sources() -> tuple[list[Manifest], dict[str, Path]]:
     Raises:
         UserError: a file is not accepted, or one of the two is missing.
     """
-    sources = files.load(sorted(HERE.glob("posture-job-*.yaml")))
+    sources = files.load(sorted(HERE.glob("posture-job-*.yaml"), key=lambda path: natural(path.name)))
     scripts = analyzer_scripts(HERE)
     streams = {one.stream: one.path for one in sources}
     lone = [f"{scripts[name]}: there is no posture-job-{name}.yaml" for name in scripts if name not in streams]

@@ -20,6 +20,11 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+from posture import missing_packages
+
+if __name__ == "__main__":
+    missing_packages.explain("scheduler")
+
 from posture.settings import loading, paths, table
 from posture.settings.flags import (
     add_config_flag,
@@ -33,7 +38,7 @@ GPU_QUERIES = loading.GPU_QUERIES
 """Node -> instance and metric; edited in cluster.yaml."""
 
 from posture.errors import UserError
-from posture.runtime import run_script, setup_logging
+from posture.runtime import add_version_flag, run_script, setup_logging
 from posture.scaler.server import check_exposure
 from posture.scaler.service import serve, show_once
 from posture.usage.prometheus import Prometheus
@@ -44,6 +49,7 @@ log = logging.getLogger("scaler")
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the flags."""
     parser = argparse.ArgumentParser(description="Answer KEDA from the nodes' usage; keep the balancer running.")
+    add_version_flag(parser)
 
     def setting(flag: str, name: str, metavar: str, about: str) -> None:
         add_setting_flag(parser, flag, f"scaler.{name}", about, metavar=metavar)

@@ -20,13 +20,18 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+from posture import missing_packages
+
+if __name__ == "__main__":
+    missing_packages.explain("scheduler")
+
 from prometheus_client import CollectorRegistry
 
 from posture.balancer.loop import Balancer
 from posture.balancer.metrics import BalancerMetrics
 from posture.errors import UserError
 from posture.kube import client, errors
-from posture.runtime import Stop, run_script, setup_logging
+from posture.runtime import Stop, add_version_flag, run_script, setup_logging
 from posture.settings import loading, table
 from posture.settings.flags import add_config_flag, add_setting_flag, edited_queries, settings_with_flags
 from posture.system import recorded_processes
@@ -42,6 +47,7 @@ GPU_QUERIES = loading.GPU_QUERIES
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the flags."""
     parser = argparse.ArgumentParser(description="Move streams off overloaded nodes.")
+    add_version_flag(parser)
 
     def setting(flag: str, name: str, about: str, metavar: str | None = None) -> None:
         add_setting_flag(parser, flag, f"balancer.{name}", about, metavar=metavar)

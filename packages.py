@@ -11,6 +11,7 @@ Installs Debian packages where it may (root, or sudo without a password); elsewh
 Missing libraries then end with status 1; missing servers don't: the tests that need them are skipped by name.
 """
 
+import argparse
 import ctypes
 import os
 import re
@@ -81,17 +82,25 @@ def as_root() -> list[str] | None:
     return None
 
 
+FINDERS = {
+    "libraries": missing_libraries,
+    "servers": missing_servers,
+    "containers": missing_containers,
+    "nodes": missing_nodes,
+}
+"""What for -> what of it is not there."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Install what is missing, or say how."""
-    what, *packages = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(description="Install what pip can't bring, or say how.")
+    parser.add_argument("what", choices=[*FINDERS, "go"], help="what it is for")
+    parser.add_argument("packages", nargs="*", metavar="PACKAGE", help="Debian's name of it")
+    flags = parser.parse_args(argv)
+    what, packages = flags.what, flags.packages
     if what == "go":
         return provide_go()
-    find = {
-        "libraries": missing_libraries,
-        "servers": missing_servers,
-        "containers": missing_containers,
-        "nodes": missing_nodes,
-    }[what]
+    find = FINDERS[what]
     missing = find()
     if not missing:
         return 0

@@ -18,12 +18,18 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+from posture import missing_packages
+
+if __name__ == "__main__":
+    missing_packages.explain("scheduler")
+
 from posture.errors import UserError
 from posture.lifecycle import container_images, placement
 from posture.manifests import files as manifest_files
 from posture.manifests import new_stream, scaled_job
 from posture.manifests.scaled_job import Manifest
-from posture.runtime import EXIT_OK, run_script, setup_logging
+from posture.natural_order import natural
+from posture.runtime import EXIT_OK, add_version_flag, run_script, setup_logging
 from posture.settings import loading, table
 from posture.settings.flags import add_config_flag, add_setting_flag, settings_with_flags
 from posture.usage.readings import Reading, UsageUnknownError
@@ -40,6 +46,7 @@ MODEL = "pi1"
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the flags."""
     parser = argparse.ArgumentParser(description="Spread the streams evenly over the nodes whose usage is known.")
+    add_version_flag(parser)
     parser.add_argument(
         "files", nargs="*", type=Path, metavar="FILE", help="ScaledJobs (default: posture-job-*.yaml here)"
     )
@@ -166,7 +173,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if flags.new_stream is not None:
         return add_stream(flags)
     settings = read_settings(flags)
-    streams = manifest_files.load(flags.files or sorted(HERE.glob("posture-job-*.yaml")))
+    streams = manifest_files.load(
+        flags.files or sorted(HERE.glob("posture-job-*.yaml"), key=lambda path: natural(path.name))
+    )
     check(flags, streams)
     scaled_job.check_pace(streams, settings.scaler.stabilize_s)
     targets = {one.stream: flags.output_dir / f"patched-job-{one.stream}.yaml" for one in streams}

@@ -19,11 +19,24 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+from posture import missing_packages
+
+if __name__ == "__main__":
+    missing_packages.explain("camera")
+
 from posture.camera.publisher import Publisher
 from posture.camera.sources import open_source
 from posture.camera.spool import Memory, Spool, Waiting
 from posture.errors import UserError
-from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, keep_files_private, run_script, setup_logging
+from posture.runtime import (
+    EXIT_FAILED,
+    EXIT_OK,
+    Stop,
+    add_version_flag,
+    keep_files_private,
+    run_script,
+    setup_logging,
+)
 from posture.settings import parsers
 from posture.settings.flags import (
     add_config_flag,
@@ -43,6 +56,7 @@ MEMORY_BYTES = 64_000_000
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the flags."""
     parser = argparse.ArgumentParser(description="Publish a camera's pictures over MQTT; none is lost on the way.")
+    add_version_flag(parser)
     parser.add_argument("--pi-id", required=True, help="the stream's name, such as pi1")
     parser.add_argument(
         "--source",

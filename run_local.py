@@ -19,10 +19,15 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+from posture import missing_packages
+
+if __name__ == "__main__":
+    missing_packages.explain("local")
+
 from posture.camera.sources import is_camera, open_source
 from posture.demo.run import ANALYZERS, Options, Run, free_port, report
 from posture.errors import UserError
-from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, run_script
+from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, add_version_flag, run_script
 from posture.settings import loading
 from posture.settings.flags import add_config_flag, positive
 from posture.system.terminal import Screen
@@ -45,6 +50,7 @@ def default_clip() -> str:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the flags."""
     parser = argparse.ArgumentParser(description="Run broker, camera and analyzers on this machine.")
+    add_version_flag(parser)
     parser.add_argument("--source", help="as for publish_images.py (default: the clip)")
     parser.add_argument("--fps", type=positive, default=10.0, help="frames a second and stream (default: 10)")
     parser.add_argument(

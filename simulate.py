@@ -25,8 +25,13 @@ from typing import TYPE_CHECKING, Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+from posture import missing_packages
+
+if __name__ == "__main__":
+    missing_packages.explain("scheduler")
+
 from posture.errors import UserError
-from posture.runtime import EXIT_OK, run_script, setup_logging
+from posture.runtime import EXIT_OK, add_version_flag, run_script, setup_logging
 from posture.simulator.scenario import POLICIES, Scenario, read_scenario, scenario_from
 
 if TYPE_CHECKING:
@@ -43,6 +48,7 @@ THRESHOLDS = range(5, 101, 5)
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the flags."""
     parser = argparse.ArgumentParser(description="Simulate placement and balancing of a farm.")
+    add_version_flag(parser)
     parser.add_argument("scenario", nargs="?", type=Path, help="a YAML file, as in scenarios/; flags override it")
     parser.add_argument("--nodes", metavar="N", help="so many equal boards (default: 7)")
     parser.add_argument("--classes", metavar="NAME:COUNT:SPEED,...", help="boards of several kinds instead")
@@ -70,6 +76,18 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return flags
 
 
+def bounds_of(text: str) -> list[str]:
+    """Return the least and the highest load of ``A-B``, or of ``A`` alone.
+
+    Raises:
+        UserError: they are no numbers.
+    """
+    bounds = text.split("-") if "-" in text else [text, text]
+    if len(bounds) != 2 or not all(bound.replace(".", "", 1).isdecimal() for bound in bounds):
+        raise UserError(f"--load {text!r} is not accepted; accepted: A-B, two numbers of points, such as 1.5-7")
+    return bounds
+
+
 def scenario_of(flags: argparse.Namespace) -> Scenario:
     """Return the scenario: the file's, with what the flags override.
 
@@ -86,7 +104,7 @@ def scenario_of(flags: argparse.Namespace) -> Scenario:
     if flags.classes is not None:
         given["classes"] = classes_of(flags.classes)
     if flags.load is not None:
-        given["load"] = flags.load.split("-") if "-" in flags.load else [flags.load, flags.load]
+        given["load"] = bounds_of(flags.load)
     for name in ("jobs", "noise", "policy", "threshold", "dwell", "hysteresis", "loops"):
         if getattr(flags, name) is not None:
             given[name] = getattr(flags, name)

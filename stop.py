@@ -17,9 +17,14 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+from posture import missing_packages
+
+if __name__ == "__main__":
+    missing_packages.explain("scheduler")
+
 from posture.lifecycle.stopping import stop_farm
 from posture.lifecycle.tear_down import TearDown
-from posture.runtime import Stop, run_script, setup_logging
+from posture.runtime import Stop, add_version_flag, run_script, setup_logging
 from posture.settings.flags import add_config_flag, settings_with_flags
 from posture.settings.table import Settings
 from posture.system import recorded_processes
@@ -28,6 +33,7 @@ from posture.system import recorded_processes
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the flags."""
     parser = argparse.ArgumentParser(description="Stop the farm.")
+    add_version_flag(parser)
     add_config_flag(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and touch nothing")
     parser.add_argument(

@@ -4,3 +4,6 @@ Imports run one way, from the scripts down: lifecycle; the programs (analyzer, c
 demo) and manifests; wire, usage, kube and store; settings; verdict, planning and system; runtime and errors. The
 contracts in pyproject.toml enforce it.
 """
+
+__version__ = "0.2.0.dev0"
+"""Of all programs and of the package; the next one in CHANGELOG.md."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import logging
 import os
@@ -14,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
+from posture import __version__
 from posture.errors import FailedError, UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,6 +47,11 @@ def run_script(main: Callable[[Sequence[str] | None], int]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 128 + signal.SIGPIPE
     sys.exit(status)
+
+
+def add_version_flag(parser: argparse.ArgumentParser) -> None:
+    """Add ``--version``."""
+    parser.add_argument("--version", action="version", version=f"Posture Farm {__version__}")
 
 
 def keep_files_private() -> None:

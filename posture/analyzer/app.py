@@ -18,13 +18,14 @@ from posture.analyzer.pose import PoseEstimator
 from posture.analyzer.progress import Progress
 from posture.analyzer.subscriber import Stream
 from posture.errors import UserError
-from posture.runtime import EXIT_OK, Stop, keep_files_private, setup_logging
+from posture.runtime import EXIT_OK, Stop, add_version_flag, keep_files_private, setup_logging
 from posture.settings.flags import add_config_flag, settings_with_flags
 from posture.settings.paths import path_of
 from posture.settings.table import Database, Settings
 from posture.store.base import Store, StoreRefusedError, StoreUnavailableError
 from posture.store.opening import open_store
 from posture.system.backoff import Backoff
+from posture.system.files import check_writable
 from posture.wire.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ def main(pi_id: str, argv: Sequence[str] | None = None) -> int:
         UserError: settings, credentials or files are not as they must be.
     """
     parser = argparse.ArgumentParser(description=f"Analyse the posture in the pictures of camera {pi_id}.")
+    add_version_flag(parser)
     add_config_flag(parser)
     parser.add_argument("--fail-fast", action="store_true", help="end if the broker or the store is away")
     parser.add_argument("--calibrate", action="store_true", help="record 6 s of sitting straight, then end")
@@ -74,6 +76,10 @@ def analyse(settings: Settings, pi_id: str, stop: Stop, *, fail_fast: bool) -> i
     started = datetime.now(timezone.utc)
     options = settings.for_stream(pi_id)
     progress = Progress(path_of(options.progress_file) if options.progress_file else None)
+    if options.pictures != "none" and options.keep != "none":
+        check_writable(path_of(options.pictures_dir), "analyzer.pictures_dir")
+    if options.quarantine:
+        check_writable(path_of(options.quarantine_dir), "analyzer.quarantine_dir")
     store = _open_store(settings.database, stop, progress, fail_fast)
     if store is None:
         return EXIT_OK

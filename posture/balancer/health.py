@@ -10,6 +10,7 @@ from posture.balancer.view import ClusterView
 from posture.kube.annotations import STATE
 from posture.kube.objects import ScaledJob
 from posture.kube.troubles import Trouble
+from posture.natural_order import natural
 
 RUNS = "Running"
 """First word of the annotation's value for a stream that runs; else it is the trouble's reason."""
@@ -95,7 +96,8 @@ class Health:
 
     def summary(self) -> str:
         """Return the streams that don't run, in a few words; empty if all do."""
-        told = [f"{stream} ({down.trouble.reason})" for stream, down in sorted(self.down.items())]
+        down = self.down
+        told = [f"{stream} ({down[stream].trouble.reason})" for stream in sorted(down, key=natural)]
         if not told:
             return ""
         listed = ", ".join(told[:5]) + (f" and {len(told) - 5} more" if len(told) > 5 else "")

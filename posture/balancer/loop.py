@@ -30,6 +30,7 @@ from posture.kube.client import KubeClient
 from posture.kube.errors import KubeError
 from posture.kube.lease import Lease
 from posture.kube.objects import ScaledJob
+from posture.natural_order import natural
 from posture.planning.ledger import history_to_json
 from posture.planning.model import Move, Phase, Plan, Policy, Rules, Snapshot, StreamHistory
 from posture.planning.offloads import plan_offloads
@@ -387,7 +388,7 @@ class Balancer:
             return
         view = self._observer.read_open()
         ages: dict[Move, float] = {}
-        for stream in sorted(self._observer.open):
+        for stream in sorted(self._observer.open, key=natural):
             scaled_job = view.scaled_jobs.get(stream)
             if scaled_job is None or open_move_text(scaled_job) is None:
                 self._observer.open.discard(stream)

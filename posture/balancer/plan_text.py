@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from posture.balancer.health import Down
+from posture.natural_order import natural
 from posture.planning.model import NodeState, Plan, Rules, Snapshot
 
 
@@ -34,7 +35,7 @@ def lines(snapshot: Snapshot, plan: Plan, rules: Rules, down: Mapping[str, Down]
             f"-{move.relief:.1f} there, +{move.cost:.1f} here{', guessed' if move.guess else ''}; {move.why})"
         )
     told += [f"veto {veto}" for veto in plan.vetoes]
-    told += [f"stream {stream} does not run: {down[stream].trouble}" for stream in sorted(down)]
+    told += [f"stream {stream} does not run: {down[stream].trouble}" for stream in sorted(down, key=natural)]
     if plan.stable and not down:
         told.append("stable")
     return told

@@ -15,6 +15,7 @@ from posture.errors import FailedError
 from posture.kube import taints
 from posture.kube.objects import Node
 from posture.kube.taints import taint_texts, tolerates
+from posture.natural_order import natural
 from posture.planning.spread import even_spread
 from posture.settings.table import Settings
 from posture.usage.readings import Reading, UsageUnknownError
@@ -119,11 +120,11 @@ def place(
         reasons = "\n".join(f"  {found}" for found in unknown.values())
         raise FailedError(f"no node's GPU usage is known, so that nothing can be placed:\n{reasons}")
     own_seed = f"{sorted(before)} {sorted(pinned.items())} {sorted(usage.items())}"
-    nodes = even_spread(sorted(before), usage, Random(own_seed if seed is None else seed), pinned)  # noqa: S311
+    nodes = even_spread(sorted(before, key=natural), usage, Random(own_seed if seed is None else seed), pinned)  # noqa: S311
     had, gets, fixed = Counter(before.values()), Counter(nodes.values()), Counter(pinned.values())
     rows = [
         NodeShare(node, usage[node], had[node], gets[node], _why(node, usage, gets, fixed))
-        for node in sorted(usage)
+        for node in sorted(usage, key=natural)
     ]
     rows += [
         NodeShare(node, None, had[node], gets[node], _pins(fixed[node]) + found.reason)

@@ -12,6 +12,7 @@ from posture.kube import client
 from posture.kube.client import KubeClient
 from posture.kube.errors import KubeError
 from posture.lifecycle.tear_down import TearDown
+from posture.natural_order import natural
 from posture.runtime import EXIT_FAILED, EXIT_OK, ROOT
 
 
@@ -61,7 +62,7 @@ def stop_farm(work: TearDown, *, delete_scaledjobs: bool = False, clean: bool = 
 
 def patched_files() -> list[Path]:
     """Return the files that patch_scaledjob.py wrote beside the scripts."""
-    return sorted(ROOT.glob("patched-job-*.yaml"))
+    return sorted(ROOT.glob("patched-job-*.yaml"), key=lambda path: natural(path.name))
 
 
 def report(work: TearDown, kept: Sequence[str], failures: Sequence[str]) -> None:

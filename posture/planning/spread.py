@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from random import Random
 
+from posture.natural_order import natural
+
 
 def even_spread(
     streams: Collection[str], usage: Mapping[str, float], rng: Random, pinned: Mapping[str, str] | None = None
@@ -30,11 +32,11 @@ def even_spread(
     """
     pinned = pinned or {}
     placed = {stream: pinned[stream] for stream in streams if stream in pinned}
-    free = sorted(set(streams) - set(placed))
+    free = sorted(set(streams) - set(placed), key=natural)
     if free and not usage:
         raise ValueError("no node has a valid metric")
     counts = Counter(placed.values())
-    heap = [(counts[name], usage[name], rng.random(), name) for name in sorted(usage)]
+    heap = [(counts[name], usage[name], rng.random(), name) for name in sorted(usage, key=natural)]
     heapq.heapify(heap)
     for stream in free:
         count, points, tie, name = heap[0]

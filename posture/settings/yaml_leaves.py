@@ -26,13 +26,27 @@ def read_yaml(text: str, source: str, key: tuple[str, ...], mistakes: list[str])
         return []
     if root is None or not (key or root.value):
         return []
+    if not key and not isinstance(root, yaml.MappingNode):
+        what = "a list" if isinstance(root, yaml.SequenceNode) else "a text or number"
+        mistakes.append(f"{source}:{root.start_mark.line + 1}: the file is {what}; accepted: keys with values")
+        return []
     leaves: list[Leaf] = []
-    _collect(root, key, source, leaves, mistakes)
+    _collect(root, key, source, leaves, mistakes, frozenset())
     return leaves
 
 
-def _collect(node: yaml.Node, key: tuple[str, ...], source: str, leaves: list[Leaf], mistakes: list[str]) -> None:
+def _collect(
+    node: yaml.Node,
+    key: tuple[str, ...],
+    source: str,
+    leaves: list[Leaf],
+    mistakes: list[str],
+    around: frozenset[int],
+) -> None:
     where = f"{source}:{node.start_mark.line + 1}"
+    if id(node) in around:
+        mistakes.append(f"{where}: {'.'.join(key)}: is an alias of what it stands in; accepted: values that end")
+        return
     if not isinstance(node, yaml.MappingNode) or not node.value:
         try:
             leaves.append((where, key, yaml.SafeLoader("").construct_object(node, deep=True)))
@@ -46,4 +60,4 @@ def _collect(node: yaml.Node, key: tuple[str, ...], source: str, leaves: list[Le
             line = name_node.start_mark.line + 1
             mistakes.append(f"{source}:{line}: {'.'.join((*key, name))} stands there twice")
         seen.add(name)
-        _collect(value_node, (*key, name), source, leaves, mistakes)
+        _collect(value_node, (*key, name), source, leaves, mistakes, around | {id(node)})

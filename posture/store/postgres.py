@@ -82,6 +82,7 @@ REFUSALS = (
     "permission denied",
     "Tenant or user not found",  # Supabase's pooler
     "does not exist",  # the role or the database
+    "unsupported startup parameter",  # PgBouncer, about what the URL asks for
 )
 """While connecting, the client library reports errors as the server's text only, without a code."""
 SCHEMA_CLASSES = ("0A", "22", "23", "3D", "3F", "42", "54")
@@ -171,7 +172,7 @@ class PostgresStore(RemoteStore):
                 f"{URL_SETTING}: {self._name}: {text}; the role must own {TABLE}, or be let through row level "
                 "security for SELECT, INSERT and DELETE"
             )
-        if state[:2] == "28" or (not state and any(sign in text for sign in REFUSALS)):
+        if state[:2] == "28" or (state in {"", "08P01"} and any(sign in text for sign in REFUSALS)):
             return StoreRefusedError(f"{URL_SETTING}: {self._name} refuses us: {text}")
         if state[:2] in SCHEMA_CLASSES:
             return StoreRefusedError(

@@ -151,6 +151,10 @@ class SupabaseStore(RemoteStore):
             return StoreRefusedError(
                 f"{KEY_SETTING}: {self._name} refuses it: {text}; accepted: the project's secret key"
             )
+        if status == 402:
+            return StoreRefusedError(
+                f"{URL_SETTING}: {self._name} refuses us: its quota is used up or its bill is open: {text}"
+            )
         if 300 <= status < 400:
             return StoreRefusedError(
                 f"{URL_SETTING}: {self._name} redirects us ({status}); accepted: the address there"

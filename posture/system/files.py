@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
+
+from posture.errors import UserError
 
 ANYBODY = 0o666
 """Permissions as Python gives them; the umask takes some of them away."""
@@ -62,6 +65,27 @@ def _replace_all(files: Mapping[Path, tuple[Path, bytes]], *, sync: bool, mode: 
     if sync:
         for folder in {path.parent for path in files}:
             sync_folder(folder)
+
+
+def check_writable(folder: Path, setting: str) -> None:
+    """Refuse a folder in which no file can be made; one that is full may have room again later.
+
+    Args:
+        folder: made if it is not there.
+        setting: what names it, for the message.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise UserError(
+                f"{setting}: {folder} can't be written: {error.strerror}; accepted: a folder that can be written"
+            ) from None
 
 
 def write(file: BinaryIO, data: bytes, *, sync: bool = True) -> None:

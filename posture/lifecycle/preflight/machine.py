@@ -10,6 +10,7 @@ from pathlib import Path
 from posture.errors import UserError
 from posture.lifecycle import container_images, registry
 from posture.lifecycle.preflight.findings import Finding, Intent, pod_spec
+from posture.natural_order import natural
 from posture.scaler.server import check_exposure
 from posture.scaler.tls import credentials
 from posture.system import commands
@@ -73,7 +74,8 @@ def check_registry(intent: Intent) -> Iterator[Finding]:
         what, where = answer.told
         yield Finding(
             f"registry {host}: its {what}, which docker, its builder and every node must have been told",
-            f"{where.format(host=host)}   (and on each node, K3s: /etc/rancher/k3s/registries.yaml)",
+            f"{where.format(host=host)}   (and on each node, K3s: /etc/rancher/k3s/registries.yaml; "
+            f'for a builder of its own, in its buildkitd.toml: [registry."{host}"] http = true)',
             warning=True,
         )
     if (
@@ -159,5 +161,5 @@ def _is_free(port: int) -> bool:
 
 def analyzer_scripts(folder: Path) -> dict[str, Path]:
     """Return stream -> analyzer script of every ``Images_From_Pi*.py``."""
-    found = sorted(folder.glob("Images_From_Pi*.py"))
+    found = sorted(folder.glob("Images_From_Pi*.py"), key=lambda path: natural(path.name))
     return {f"pi{path.stem.removeprefix('Images_From_Pi')}".lower(): path for path in found}

@@ -220,7 +220,7 @@ def test_a_stream_may_differ_from_the_others(yaml_file: Path) -> None:
         pytest.param("mqtt: [", "is not YAML", id="broken YAML"),
         pytest.param("[" * 5000, "is not YAML", id="too deep"),
         pytest.param("mqtt: {url: 'mqtt://a:1'}\nmqtt: {}", "mqtt stands there twice", id="a key twice"),
-        pytest.param("just words", "unknown key", id="no mapping"),
+        pytest.param("just words", "is a text or number", id="no mapping"),
         pytest.param("streams: {Pi One: {keep: all}}", "is no stream's name", id="a stream's name"),
         pytest.param("mqtt: {url: null}", "is not accepted", id="no value"),
         pytest.param("analyzer: {landmarks: [true]}", "is not accepted", id="a list for a value"),
@@ -399,3 +399,23 @@ def test_times_of_the_state_are_checked(yaml_file: Path) -> None:
         "analyzer.bad_after_s: -1 is not accepted; accepted: 0 to 3600",
         "analyzer.good_after_s: 'soon' is not accepted; accepted: 0 to 3600",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param(
+            "mqtt: &m {url: *m}\n", ":1: mqtt.url: is an alias of what it stands in", id="recursive fields"
+        ),
+        pytest.param("mqtt: {url: &u [*u]}\n", ":1: mqtt.url: is no value", id="a list in itself"),
+        pytest.param("&a {streams: {pi1: *a}}\n", ":1: streams.pi1: is an alias", id="the file in itself"),
+        pytest.param("- mqtt\n", ":1: the file is a list; accepted: keys with values", id="list"),
+        pytest.param("mqtt\n", ":1: the file is a text or number", id="text"),
+    ],
+)
+def test_a_file_without_an_end_or_without_keys_is_one_line(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "cluster.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as refused:
+        loading.load(path, {})
+    assert said in str(refused.value)

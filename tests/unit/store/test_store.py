@@ -728,6 +728,7 @@ ANSWERS: dict[str, tuple[int, str, str, type[Exception], str]] = {
     "redirect": (301, TEXT, "", REFUSED, "redirects"),
     "wrong path": (404, TEXT, "nothing here", REFUSED, "POSTURE_DATABASE_URL"),
     "payload too large": (413, TEXT, "", REFUSED, "413"),
+    "unpaid": (402, JSON, '{"message": "quota exceeded"}', REFUSED, "quota is used up"),
     "expired token": (401, JSON, '{"code": "PGRST301", "message": "JWT expired"}', REFUSED, "SUPABASE_KEY"),
 }  # fmt: skip
 

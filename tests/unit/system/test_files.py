@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from posture.errors import UserError
 from posture.system import files
 
 
@@ -92,3 +93,12 @@ def test_a_file_system_that_syncs_names_by_itself_is_accepted(
             files.sync_folder(tmp_path)
     else:
         files.sync_folder(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["/proc/nowhere", "file/below"])
+def test_a_folder_that_cannot_be_written_is_an_error_that_names_its_setting(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"^analyzer\.pictures_dir: .* can't be written: .*accepted: a folder"):
+        files.check_writable(tmp_path / place, "analyzer.pictures_dir")
+    files.check_writable(tmp_path / "new" / "folder", "analyzer.pictures_dir")
+    assert list((tmp_path / "new" / "folder").iterdir()) == []

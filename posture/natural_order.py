@@ -1,0 +1,15 @@
+"""Names in the order in which people count: pi2 before pi10. Pure."""
+
+from __future__ import annotations
+
+import re
+
+_NUMBER = re.compile(r"(\d+)")
+
+Key = tuple[tuple[str, int, str], ...]
+
+
+def natural(name: str) -> Key:
+    """Return a name's key for ``sorted``: its numbers count as numbers, all else as text."""
+    parts = [*_NUMBER.split(str(name)), ""]
+    return tuple((text, int(digits or 0), digits) for text, digits in zip(parts[::2], parts[1::2], strict=True))
