@@ -193,10 +193,10 @@ class Committer:
             if (
                 item.row is not None
                 and item.jpeg is not None
-                and item.digest
-                and self._pictures.has_another(item.row.filename, item.digest)
+                and item.content
+                and self._pictures.has_another(item.row.filename, item.content)
             ):
-                item.row = with_another_name(item.row, item.digest)
+                item.row = with_another_name(item.row, item.content)
 
     def _say_once(self, kind: str, line: str) -> None:
         if kind not in self._said:

@@ -57,8 +57,12 @@ class Intake:
         """Return the frame of a message. One that can't be decoded has the reason as its verdict."""
         picture = frame.unwrap(delivery.payload, self._options.image_key)
         identity = frame.identify(picture, delivery.properties)
-        digest = identity.frame_id if identity.source == "hash" else hashlib.sha256(picture).hexdigest()
-        item = Item(delivery, identity, digest, again=self._is_repeated(identity.frame_id, digest))
+        item = Item(delivery, identity)
+        if identity.source == "hash":
+            item.digest = item.content = identity.frame_id
+        else:
+            item.digest, item.content = hashlib.sha256(picture).hexdigest(), frame.content_digest(picture)
+        item.again = self._is_repeated(identity.frame_id, item.content)
         self._watch_for_frozen_camera(picture)
         if identity.ignored:
             fields = ", ".join(identity.ignored)
@@ -68,7 +72,7 @@ class Intake:
         waited = time.monotonic() - delivery.monotonic
         if 0 < self._options.expire_after_s < waited:
             item.verdict = unknown("expired", self._options.rule_set)
-        elif self._attempts is not None and not self._attempts.begin(digest):
+        elif self._attempts is not None and not self._attempts.begin(item.digest):
             log.error("frame %s has ended the process again and again; it is not opened", shown(identity.frame_id))
             self._reject(item, "ended_the_process")
         else:
@@ -100,9 +104,9 @@ class Intake:
             self._said.add(kind)
             log.warning("%s", line)
 
-    def _is_repeated(self, frame_id: str, digest: str) -> bool:
+    def _is_repeated(self, frame_id: str, content: str) -> bool:
         # another picture under the same id is another frame
-        key = frame_id, digest
+        key = frame_id, content
         repeated = key in self._recent
         self._recent[key] = None
         if len(self._recent) > RECENT_IDS:

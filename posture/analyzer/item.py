@@ -30,6 +30,7 @@ class Item:
         delivery: the message as it came.
         identity: the frame's id, time, sequence number and boot.
         digest: SHA-256 of the camera's picture as it was encoded, in hex.
+        content: the same without the stamp that names the frame; tells a frame sent twice from another of its id.
         again: this process has seen the frame before; it only has to be acknowledged and confirmed, in its turn.
         picture: decoded, BGR, height x width x 3; released once it is drawn.
         view: the same for the landmarker.
@@ -44,6 +45,7 @@ class Item:
     delivery: Delivery
     identity: frame.Identity
     digest: str = ""
+    content: str = ""
     again: bool = False
     picture: npt.NDArray[np.uint8] | None = None
     view: View | None = None

@@ -110,7 +110,7 @@ class Judging:
             schema_version=SCHEMA_VERSION,
             seq=identity.seq,
             boot_id=identity.boot_id,
-            picture_sha256=item.digest or None,
+            picture_sha256=item.content or None,
         )
 
     def _draw(self, item: Item, picture: npt.NDArray[np.uint8]) -> bytes:
@@ -126,7 +126,7 @@ class Judging:
         encoded, data = cv2.imencode(".jpg", annotated, [cv2.IMWRITE_JPEG_QUALITY, self._options.jpeg_quality])
         if not encoded:
             raise RuntimeError(f"frame {item.identity.frame_id}: the annotated picture can't be encoded")
-        return marked(bytes(data), item.digest)
+        return marked(bytes(data), item.content)
 
 
 def baseline_of(options: Analyzer) -> Baseline:

@@ -31,7 +31,7 @@ def marked(jpeg: bytes, digest: str) -> bytes:
 
     Args:
         jpeg: a JPEG file.
-        digest: SHA-256 of the camera's picture, in hex.
+        digest: SHA-256 of the camera's picture without its stamp, in hex.
     """
     comment = MARK + digest.encode()
     return jpeg[:2] + struct.pack(">HH", 0xFFFE, len(comment) + 2) + comment + jpeg[2:]

@@ -33,9 +33,9 @@ def tell_apart(
     another: list[tuple[Item, Row]] = []
     for item, row in rows:
         if row.frame_id not in stored:
-            stored[row.frame_id] = item.digest  # and now for the rest of the batch
-        elif _differ(stored[row.frame_id], item.digest):
-            item.row = _renamed(row, item.digest)
+            stored[row.frame_id] = item.content  # and now for the rest of the batch
+        elif _differ(stored[row.frame_id], item.content):
+            item.row = _renamed(row, item.content)
             another.append((item, item.row))
         else:
             item.jpeg = None
@@ -47,16 +47,16 @@ def tell_apart(
     return another
 
 
-def with_another_name(row: Row, digest: str) -> Row:
+def with_another_name(row: Row, content: str) -> Row:
     """Return the row with a file name that no other picture has."""
-    return dataclasses.replace(row, filename=f"{safe_name(f'{row.frame_id}~{digest}')}.jpg")
+    return dataclasses.replace(row, filename=f"{safe_name(f'{row.frame_id}~{content}')}.jpg")
 
 
-def _differ(stored: str | None, digest: str) -> bool:
+def _differ(stored: str | None, content: str) -> bool:
     # rows of earlier versions have none
-    return bool(stored and digest) and stored != digest
+    return bool(stored and content) and stored != content
 
 
-def _renamed(row: Row, digest: str) -> Row:
-    renamed = dataclasses.replace(row, frame_id=f"{row.frame_id}~{digest}")
+def _renamed(row: Row, content: str) -> Row:
+    renamed = dataclasses.replace(row, frame_id=f"{row.frame_id}~{content}")
     return dataclasses.replace(renamed, filename=f"{safe_name(renamed.frame_id)}.jpg") if row.filename else renamed

@@ -61,7 +61,7 @@ class Row:
     seq: int | None
     boot_id: str | None
     picture_sha256: str | None = None
-    """Of the camera's picture as it was encoded, in hex: tells a frame that comes again from another of its id."""
+    """Of the camera's picture without its stamp, in hex: tells a frame sent twice from another one of its id."""
 
 
 COLUMNS = [entry.name for entry in fields(Row)]

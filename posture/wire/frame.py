@@ -25,7 +25,8 @@ from posture.wire.errors import UndecodableError
 from posture.wire.payload import unwrap
 
 __all__ = [
-    "JPEG", "PNG", "Identity", "Limits", "UndecodableError", "decode", "identify", "safe_name", "stamp", "unwrap",
+    "JPEG", "PNG", "Identity", "Limits", "UndecodableError", "content_digest", "decode", "identify", "safe_name",
+    "stamp", "unwrap",
 ]  # fmt: skip
 
 JPEG, PNG = jpeg_file.START, b"\x89PNG\r\n\x1a\n"
@@ -98,6 +99,18 @@ def stamp(jpeg: bytes, identity: Identity) -> bytes:
             parts.append(jpeg[kept : start - 4])
             kept = end
     return b"".join((*parts, jpeg[kept:]))
+
+
+def content_digest(picture: bytes) -> str:
+    """Return the SHA-256, in hex, of a picture as it was before ``stamp``, whatever its stamp says."""
+    hashed, kept = hashlib.sha256(), 0
+    if picture.startswith(JPEG):
+        for marker, start, end in jpeg_file.segments(picture):
+            if marker == jpeg_file.COM and _identity(_parse(picture[start:end]), "comment") is not None:
+                hashed.update(picture[kept : start - 4])
+                kept = end
+    hashed.update(memoryview(picture)[kept:])
+    return hashed.hexdigest()
 
 
 def safe_name(frame_id: str) -> str:

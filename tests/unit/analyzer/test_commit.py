@@ -259,7 +259,7 @@ def test_batches_are_full_or_end_with_the_queue_and_nothing_is_left_in_it(stage:
 def with_picture(number: int, picture: bytes, **fields: Any) -> Item:
     """A frame of this number whose camera's picture is this one."""
     digest = hashlib.sha256(picture).hexdigest()
-    item = an_item(number, marked(b"\xff\xd8" + picture, digest), digest=digest, **fields)
+    item = an_item(number, marked(b"\xff\xd8" + picture, digest), content=digest, **fields)
     assert item.row is not None
     item.row = dataclasses.replace(item.row, picture_sha256=digest)
     return item

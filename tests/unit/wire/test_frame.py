@@ -93,6 +93,17 @@ def test_a_new_identity_replaces_the_old_one(first: Identity, second: Identity) 
     assert frame.stamp(frame.stamp(JPEG, first), second) == frame.stamp(JPEG, second)
 
 
+@given(identities, identities)
+def test_a_digest_is_that_of_the_picture_whatever_its_stamp(first: Identity, second: Identity) -> None:
+    stamped = frame.stamp(JPEG, first)
+    assert (
+        frame.content_digest(stamped)
+        == frame.content_digest(frame.stamp(stamped, second))
+        == hashlib.sha256(JPEG).hexdigest()
+    )
+    assert frame.content_digest(stamped + b"x") != frame.content_digest(stamped)
+
+
 def test_of_several_comments_of_ours_the_new_one_alone_is_left() -> None:
     twice = with_segment(with_segment(JPEG, 0xFE, b'{"id": "one"}'), 0xFE, b'{"id": "two"}')
     assert frame.stamp(twice, Identity("three")) == frame.stamp(JPEG, Identity("three"))
