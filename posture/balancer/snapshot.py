@@ -153,7 +153,7 @@ class _Demands:
         nodes = self._nodes.items()
         return self._once(
             [affinity, selector],
-            lambda: (name for name, node in nodes if not allows(affinity, selector, dict(node.labels))),
+            lambda: (name for name, node in nodes if not allows(affinity, selector, dict(node.labels), node.host)),
         )
 
     def _once(self, demand: Any, work_out: Callable[[], Iterable[str]]) -> frozenset[str]:

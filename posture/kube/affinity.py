@@ -7,10 +7,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 NODE_LABEL = "gpu-node"
 """Label of a node that analyzers may run on; its value is the node's name in GPU_QUERIES."""
+
+HOST_LABEL = "kubernetes.io/hostname"
+"""Label of every node; its value is as a rule the node's name."""
 
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 
@@ -57,18 +61,54 @@ def _node_of_term(term: dict[str, Any]) -> str | None:
     return None
 
 
-def allows(affinity: dict[str, Any] | None, node_selector: dict[str, str] | None, labels: dict[str, str]) -> bool:
-    """Return whether a node with these labels qualifies, leaving aside the requirement for ``gpu-node``."""
+def names_node(part: str, item: Mapping[str, Any]) -> bool:
+    """Return whether a requirement of a term is about the node's name, by another way than ``gpu-node``.
+
+    Args:
+        part: where in its term it stands: ``matchExpressions``, or ``matchFields``, which know only the name.
+        item: the requirement.
+    """
+    return part == "matchFields" or item.get("key") == HOST_LABEL
+
+
+def excludes(affinity: dict[str, Any] | None, node: str) -> bool:
+    """Return whether each term keeps the pod off the node of this name."""
+    terms = _terms(affinity)
+    return bool(terms) and all(_term_excludes(term, node) for term in terms)
+
+
+def _term_excludes(term: dict[str, Any], node: str) -> bool:
+    return any(
+        item.get("operator") == "NotIn" and node in (item.get("values") or []) and names_node(part, item)
+        for part in ("matchExpressions", "matchFields")
+        for item in term.get(part) or []
+    )
+
+
+def allows(
+    affinity: dict[str, Any] | None, node_selector: dict[str, str] | None, labels: dict[str, str], host: str
+) -> bool:
+    """Return whether a node qualifies, leaving aside the requirement for ``gpu-node``.
+
+    Args:
+        affinity: the pod's.
+        node_selector: the pod's.
+        labels: the node's.
+        host: the node's name.
+    """
     if any(labels.get(key) != value for key, value in (node_selector or {}).items()):
         return False
     terms = _terms(affinity)
-    return not terms or any(_term_allows(term, labels) for term in terms)
+    return not terms or any(_term_allows(term, labels, host) for term in terms)
 
 
-def _term_allows(term: dict[str, Any], labels: dict[str, str]) -> bool:
+def _term_allows(term: dict[str, Any], labels: dict[str, str], host: str) -> bool:
     expressions = [item for item in term.get("matchExpressions") or [] if item.get("key") != NODE_LABEL]
-    # matchFields can only name the node itself; a term with them is left to the scheduler
-    return all(_expression_allows(item, labels) for item in expressions)
+    fields = term.get("matchFields") or []
+    # the one field that Kubernetes knows here is metadata.name
+    return all(_expression_allows(item, labels) for item in expressions) and all(
+        _expression_allows(item, {"metadata.name": host}) for item in fields
+    )
 
 
 def _expression_allows(item: dict[str, Any], labels: dict[str, str]) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 from posture.errors import FailedError
 from posture.kube import taints
+from posture.kube.affinity import allows
 from posture.kube.objects import Node
 from posture.kube.taints import taint_texts, tolerates
 from posture.natural_order import natural
@@ -54,7 +55,7 @@ def qualifying(
     settings: Settings,
     readings: Mapping[str, Reading | UsageUnknownError],
     nodes: Sequence[Node] | None = None,
-    tolerations: Sequence[Sequence[Mapping[str, Any]]] = (),
+    pods: Sequence[Mapping[str, Any]] = (),
     *,
     with_master: bool = False,
 ) -> dict[str, Reading | UsageUnknownError]:
@@ -64,7 +65,7 @@ def qualifying(
         settings: which node is the master, and of which farm.
         readings: node -> its usage, or why it is unknown.
         nodes: the cluster's nodes; None if the cluster is not asked: then only usage and master count.
-        tolerations: those of each stream's pod; a node must be tolerated by all of them.
+        pods: each stream's; a node must be tolerated by all of them, and have the labels that they ask for.
         with_master: treat the master as if it were not tainted.
     """
     found: dict[str, Reading | UsageUnknownError] = {}
@@ -73,17 +74,13 @@ def qualifying(
             reasons = [_MASTER if name == settings.kubernetes.master and not with_master else ""]
         else:
             own = [node for node in nodes if node.name == name]
-            reasons = [_why_not(node, settings, tolerations, with_master) for node in own] or [
-                "is not in the cluster"
-            ]
+            reasons = [_why_not(node, settings, pods, with_master) for node in own] or ["is not in the cluster"]
         # several nodes may have the label: one that can take streams is enough
         found[name] = reading if "" in reasons else UsageUnknownError(name, None, reasons[0])
     return found
 
 
-def _why_not(
-    node: Node, settings: Settings, tolerations: Sequence[Sequence[Mapping[str, Any]]], with_master: bool
-) -> str:
+def _why_not(node: Node, settings: Settings, pods: Sequence[Mapping[str, Any]], with_master: bool) -> str:
     """Return why no stream can run on a node; empty if all can."""
     if node.host == settings.kubernetes.master and not with_master:
         return _MASTER
@@ -93,8 +90,12 @@ def _why_not(
         return "is cordoned"
     ours = f"{taints.master_key(settings.kubernetes.farm)}="
     foreign = [text for text in taint_texts(node) if not text.startswith(ours)]
-    barring = [text for text in foreign if not all(tolerates(each, text) for each in tolerations)]
-    return f"has taint {barring[0]}, which not all streams tolerate" if barring else ""
+    barring = [text for text in foreign if not all(tolerates(pod.get("tolerations") or [], text) for pod in pods)]
+    if barring:
+        return f"has taint {barring[0]}, which not all streams tolerate"
+    if not all(allows(pod.get("affinity"), pod.get("nodeSelector"), dict(node.labels), node.host) for pod in pods):
+        return "is ruled out by the nodeSelector or affinity of a stream"
+    return ""
 
 
 def place(

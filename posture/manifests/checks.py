@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from posture.kube.affinity import NODE_LABEL
+from posture.kube.affinity import HOST_LABEL, NODE_LABEL, names_node
+from posture.kube.annotations import PINNED
 
 Key = str | int
 """A step in a path of fields: a name, or an index of a list."""
@@ -97,6 +98,7 @@ _CHECKS = (
     _Check((*_POD, "nodeName"), _never, "nothing: it would pass the scheduler by"),
     _Check((*_POD, "nodeSelector"), _is_texts, _TEXTS),
     _Check((*_POD, "nodeSelector", NODE_LABEL), _never, "nothing: the node is set in the affinity"),
+    _Check((*_POD, "nodeSelector", HOST_LABEL), _never, "nothing: the node is set in the affinity"),
     *(_Check((*_POD, *_TERMS[:length]), _is_fields, "fields") for length in range(1, len(_TERMS))),
     _Check((*_POD, *_TERMS), _is_list, "a list of terms"),
     _Check((*_POD, "tolerations"), _is_list, "a list of tolerations"),
@@ -117,6 +119,15 @@ _CHECKS = (
 )
 
 
+_ONE_PLACE = (
+    f"a node named by {NODE_LABEL} alone, which is what placing and moving set; annotation {PINNED} keeps it there"
+)
+
+
+def _is_one_text(values: Any) -> bool:
+    return isinstance(values, list) and len(values) == 1 and isinstance(values[0], str)
+
+
 def find_mistakes(manifest: Mapping[str, Any]) -> list[tuple[tuple[Key, ...], str]]:
     """Return where a ScaledJob is not as it must be, and what is accepted there."""
     mistakes: list[tuple[tuple[Key, ...], str]] = []
@@ -128,7 +139,31 @@ def find_mistakes(manifest: Mapping[str, Any]) -> list[tuple[tuple[Key, ...], st
             mistakes.append((check.where, f"must be given; accepted: {check.accepted}"))
         elif value is not None and not check.accepts(value):
             mistakes.append((check.where, f"{_shown(value)} is not accepted; accepted: {check.accepted}"))
+    if not any((*_POD, *_TERMS)[: len(where)] == where for where, _ in mistakes):
+        mistakes += _mistakes_of_terms(_value(manifest, (*_POD, *_TERMS)) or [])
     return mistakes
+
+
+def _mistakes_of_terms(terms: list[dict[str, Any]]) -> Iterator[tuple[tuple[Key, ...], str]]:
+    """Yield what contradicts the node that placing and moving write into each of the ORed terms."""
+    named: set[str] = set()
+    for index, term in enumerate(terms):
+        for part in ("matchExpressions", "matchFields"):
+            where = (*_POD, *_TERMS, index, part)
+            items = term.get(part)
+            if items is not None and not _is_list(items):
+                yield where, f"{_shown(items)} is not accepted; accepted: a list of requirements"
+                continue
+            for number, item in enumerate(items or []):
+                operator, values = item.get("operator"), item.get("values") or []
+                if names_node(part, item) and operator not in ("NotIn", "Exists"):
+                    yield (*where, number), f"{_shown(item)} is not accepted; accepted: {_ONE_PLACE}"
+                elif item.get("key") == NODE_LABEL and operator == "In" and _is_one_text(values):
+                    named.update(values)
+                elif item.get("key") == NODE_LABEL and operator != "Exists":
+                    yield (*where, number), f"{_shown(item)} is not accepted; accepted: Exists, or In with one node"
+    if len(named) > 1:
+        yield (*_POD, *_TERMS), f"{' and '.join(sorted(named))} are not accepted; accepted: one node in all terms"
 
 
 def _value(data: Any, where: tuple[Key, ...]) -> Any:

@@ -11,7 +11,7 @@ from ruamel.yaml.nodes import Node
 
 from posture.errors import UserError
 from posture.kube import affinity, labels, ownership
-from posture.kube.annotations import is_pinned
+from posture.kube.annotations import PINNED, is_pinned
 from posture.kube.objects import DEFAULT_POLLING_S
 from posture.manifests import yaml_nodes
 from posture.manifests.checks import Key, find_mistakes
@@ -111,7 +111,17 @@ class Manifest:
         return int(self.get(*POD, "terminationGracePeriodSeconds") or 30)
 
     def place(self, node: str) -> None:
-        """Require this node, in each of its ORed terms."""
+        """Require this node, in each of its ORed terms.
+
+        Raises:
+            UserError: each of them keeps the stream off this node.
+        """
+        if affinity.excludes(self.get(*POD, "affinity"), node):
+            at = f"{self.path}:{self.line(*POD, 'affinity')}: {_dotted((*POD, 'affinity'))}"
+            raise UserError(
+                f"{at}: keeps {self.stream} off {node}, where the plan puts it; accepted: one that lets it go "
+                f"there, or the node of your choice by {affinity.NODE_LABEL} and annotation {PINNED}"
+            )
         self.set(affinity.with_node(self.get(*POD, "affinity"), node), *POD, "affinity")
 
     def set_image(self, image: str) -> None:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -363,6 +364,11 @@ def node(name: str, *taints: Mapping[str, str], ready: bool = True, cordoned: bo
     return Node(name, name, ready, cordoned, {"gpu-node": name}, taints, {})
 
 
+def required(*terms: Mapping[str, Any]) -> dict[str, Any]:
+    wanted = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": list(terms)}}
+    return {"affinity": {"nodeAffinity": wanted}}
+
+
 SETTINGS = Settings(
     kubernetes=Kubernetes(master="a"), gpu_queries={name: GpuQuery(f"{name}:1", "gpu") for name in "abc"}
 )
@@ -387,8 +393,26 @@ OURS = {"key": "default.posture-farm/master", "value": "true", "effect": "NoSche
     ],
 )
 def test_streams_go_where_they_can_run(found: list[Node], fit: set[str]) -> None:
-    survey = Survey(True, found, {}, dict.fromkeys("abc", READING), [[TOLERATED], [TOLERATED, OTHER]])
+    pods = [{"tolerations": [TOLERATED]}, {"tolerations": [TOLERATED, OTHER]}]
+    survey = Survey(True, found, {}, dict.fromkeys("abc", READING), pods)
     assert set(survey.fit(SETTINGS)) == fit
+
+
+@pytest.mark.parametrize(
+    "demand",
+    [
+        pytest.param({"nodeSelector": {"disk": "fast"}}, id="nodeSelector"),
+        pytest.param(required({"matchExpressions": [{"key": "disk", "operator": "Exists"}]}), id="a label"),
+        pytest.param(
+            required({"matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": ["b"]}]}), id="a name"
+        ),
+    ],
+)
+def test_no_stream_is_placed_on_a_node_that_its_pod_rules_out(demand: dict[str, Any]) -> None:
+    fast = replace(node("c"), labels={"gpu-node": "c", "disk": "fast"})
+    survey = Survey(True, [node("b"), fast], {}, dict.fromkeys("abc", READING), [{}, demand])
+    assert set(survey.fit(SETTINGS)) == {"c"}
+    assert "ruled out by the nodeSelector or affinity" in str(survey.qualifying(SETTINGS)["b"])
 
 
 def test_a_node_without_a_metric_gets_no_stream() -> None:

@@ -64,14 +64,14 @@ class Survey:
         nodes: those with the label ``gpu-node``, and the master.
         scaled_jobs: stream -> the farm's ScaledJob that exists.
         readings: node -> its usage, or why it is unknown.
-        tolerations: those of each stream's pod.
+        pods: each stream's.
     """
 
     reached: bool = False
     nodes: list[Node] = field(default_factory=list)
     scaled_jobs: dict[str, Object] = field(default_factory=dict)
     readings: dict[str, Reading | UsageUnknownError] = field(default_factory=dict)
-    tolerations: list[list[Object]] = field(default_factory=list)
+    pods: list[Object] = field(default_factory=list)
 
     def images(self) -> dict[str, str]:
         """Return stream -> its analyzer's image, of the ScaledJobs that exist."""
@@ -92,7 +92,7 @@ class Survey:
         self, settings: Settings, *, with_master: bool = False
     ) -> dict[str, Reading | UsageUnknownError]:
         """Return node -> its usage, or why no stream can be placed there; see :func:`placement.qualifying`."""
-        return placement.qualifying(settings, self.readings, self.nodes, self.tolerations, with_master=with_master)
+        return placement.qualifying(settings, self.readings, self.nodes, self.pods, with_master=with_master)
 
 
 def pod_spec(manifest: Object) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def check(intent: Intent, cluster: KubeClient, trial: KubeClient) -> tuple[list[
     Returns:
         The findings, and what the plan is made from.
     """
-    survey = Survey(tolerations=[pod_spec(one).get("tolerations") or [] for one in intent.manifests.values()])
+    survey = Survey(pods=[pod_spec(one) for one in intent.manifests.values()])
     findings = [*check_here(intent), *check_cluster(intent, cluster, survey)]
     if survey.reached:
         findings += check_manifests(intent, trial)

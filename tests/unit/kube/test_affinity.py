@@ -81,5 +81,21 @@ def test_a_limit_that_is_no_number_lets_no_node_in_and_stops_nothing(
             "nodeSelectorTerms": [{"matchExpressions": [expression]}]
         }
     }
-    assert affinity.allows({"nodeAffinity": required}, None, {"memory": label}) is allowed
-    assert not affinity.allows({"nodeAffinity": required}, None, {})
+    assert affinity.allows({"nodeAffinity": required}, None, {"memory": label}, "agx") is allowed
+    assert not affinity.allows({"nodeAffinity": required}, None, {}, "agx")
+
+
+@pytest.mark.parametrize(("operator", "allowed"), [("In", {"agx"}), ("NotIn", {"nano"})])
+def test_a_field_that_names_the_node_rules_others_out(operator: str, allowed: set[str]) -> None:
+    term = {"matchFields": [{"key": "metadata.name", "operator": operator, "values": ["agx"]}]}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    found = {host for host in ("agx", "nano") if affinity.allows({"nodeAffinity": required}, None, {}, host)}
+    assert found == allowed
+
+
+def test_only_what_stands_in_every_term_keeps_a_pod_off_a_node() -> None:
+    off = {"matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": ["agx"]}]}
+    for terms, kept_off in (([off], True), ([off, off], True), ([off, {}], False), ([], False)):
+        required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+        assert affinity.excludes({"nodeAffinity": required}, "agx") is kept_off
+        assert not affinity.excludes({"nodeAffinity": required}, "nano")

@@ -81,14 +81,14 @@ def test_the_node_is_required_in_every_term_and_all_other_terms_stay() -> None:
             requiredDuringSchedulingIgnoredDuringExecution:
               nodeSelectorTerms:
                 - matchExpressions: [{key: disk, operator: In, values: ["on", "1e3"]}]
-                - matchExpressions: [{key: gpu-node, operator: In, values: [old-1, old-2]}]
-                  matchFields: [{key: metadata.name, operator: In, values: [a]}]
+                - matchExpressions: [{key: gpu-node, operator: In, values: [old-1]}]
+                  matchFields: [{key: metadata.name, operator: NotIn, values: [a]}]
 """
     )
     one.place("jetson-1")
     again = manifest(one.text())
     required = {"key": "gpu-node", "operator": "In", "values": ["jetson-1"]}
-    fields = [{"key": "metadata.name", "operator": "In", "values": ["a"]}]
+    fields = [{"key": "metadata.name", "operator": "NotIn", "values": ["a"]}]
     assert again.get(*POD, "affinity") == {
         "podAntiAffinity": {},
         "nodeAffinity": {
@@ -103,6 +103,76 @@ def test_the_node_is_required_in_every_term_and_all_other_terms_stay() -> None:
     }
     assert again.node == "jetson-1"
     assert '"1e3"' in one.text() or "'1e3'" in one.text(), "for Kubernetes 1e3 without quotes is a number"
+
+
+TERMS = """\
+        affinity:
+          nodeAffinity:
+            requiredDuringSchedulingIgnoredDuringExecution:
+              nodeSelectorTerms:
+"""
+HOST_IS, NAME_IS = "key: kubernetes.io/hostname, operator: In, values:", "key: metadata.name, operator: In, values:"
+GPU_NODE_IS = "key: gpu-node, operator: In, values:"
+FIRST = "nodeSelectorTerms[0]"
+ONE_NODE = "accepted: Exists, or In with one node"
+SAME = "a and b are not accepted; accepted: one node in all terms"
+
+
+@pytest.mark.parametrize(
+    ("said", "terms"),
+    [
+        pytest.param(f"{FIRST}.matchExpressions[0]", [f"matchExpressions: [{{{HOST_IS} [a]}}]"], id="a hostname"),
+        pytest.param(
+            f"{FIRST}.matchExpressions[1]", [f"matchExpressions: [{{{GPU_NODE_IS} [a]}}, {{{HOST_IS} [b]}}]"],
+            id="a hostname beside another node",
+        ),
+        pytest.param(f"{FIRST}.matchFields[0]", [f"matchFields: [{{{NAME_IS} [a]}}]"], id="a name"),
+        pytest.param(
+            "nodeSelectorTerms[1].matchFields[0]",
+            ["matchExpressions: [{key: disk, operator: Exists}]", f"matchFields: [{{{NAME_IS} [a]}}]"],
+            id="a name in a later term",
+        ),
+        pytest.param(
+            f"{FIRST}.matchExpressions[0]",
+            ["matchExpressions: [{key: kubernetes.io/hostname, operator: DoesNotExist}]"],
+            id="no hostname",
+        ),
+        pytest.param(ONE_NODE, [f"matchExpressions: [{{{GPU_NODE_IS} [a, b]}}]"], id="a choice of nodes"),
+        pytest.param(
+            ONE_NODE, ["matchExpressions: [{key: gpu-node, operator: NotIn, values: [a]}]"], id="any node but one"
+        ),
+        pytest.param(
+            SAME, [f"matchExpressions: [{{{GPU_NODE_IS} [a]}}]", f"matchExpressions: [{{{GPU_NODE_IS} [b]}}]"],
+            id="another node in each term",
+        ),
+        pytest.param(
+            SAME, [f"matchExpressions: [{{{GPU_NODE_IS} [a]}}, {{{GPU_NODE_IS} [b]}}]"], id="two nodes at once"
+        ),
+        pytest.param("accepted: a list of requirements", ["matchExpressions: 7"], id="no list"),
+        pytest.param("accepted: a list of requirements", ["matchFields: [a]"], id="no fields"),
+        pytest.param(ONE_NODE, [f"matchExpressions: [{{{GPU_NODE_IS} a}}]"], id="no values"),
+    ],
+)  # fmt: skip
+def test_a_pin_that_placing_or_moving_would_contradict_is_refused(said: str, terms: list[str]) -> None:
+    (line,) = mistakes(SMALL + TERMS + "".join(f"                - {term}\n" for term in terms))
+    assert said in line
+    assert re.match(r"posture-job-pi1\.yaml:\d+: spec\.jobTargetRef\.template\.spec\.affinity\.", line)
+
+
+def test_a_node_selector_with_a_hostname_is_refused() -> None:
+    (line,) = mistakes(SMALL + "        nodeSelector: {kubernetes.io/hostname: a}\n")
+    assert "nodeSelector.kubernetes.io/hostname: 'a' is not accepted; accepted: nothing" in line
+
+
+@pytest.mark.parametrize(
+    "key", ["matchExpressions: [{key: kubernetes.io/hostname", "matchFields: [{key: metadata.name"]
+)
+def test_a_node_that_a_stream_is_kept_off_is_refused_as_its_place(key: str) -> None:
+    one = manifest(f"{SMALL}{TERMS}                - {key}, operator: NotIn, values: [a, b]}}]\n")
+    one.place("c")
+    with pytest.raises(UserError, match=r"posture-job-pi1\.yaml:\d+: .*affinity: keeps pi1 off b.*accepted: "):
+        one.place("b")
+    assert one.node == "c"
 
 
 def test_placing_twice_is_placing_once() -> None:
@@ -310,8 +380,8 @@ def test_all_comments_of_a_shipped_stream_stay_and_change_no_data(path: Path) ->
     bare = patch(manifest(without_comments(source), path.name))
     assert yaml.safe_load(written) == yaml.safe_load(bare.text()) == bare.data()
     lines = [line.strip() for line in written.splitlines()]
-    tail = lines.index("# addresses and paths apart. What stands here wins.")
-    assert lines[tail - 3 : tail - 1] == ["- name: POSTURE_MQTT_PREFIX", "value: '1e3'"], "it still ends the list"
+    tail = next(number for number, line in enumerate(lines) if line.startswith("# Privacy: "))
+    assert lines[tail - 2 : tail] == ["- name: POSTURE_MQTT_PREFIX", "value: '1e3'"], "it still ends the list"
 
 
 @pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in SHIPPED])
