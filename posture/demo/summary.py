@@ -167,10 +167,13 @@ def draw_angles(axes: Axes, stream: StreamResult) -> None:
         # NaN leaves a gap in the line where there is no verdict
         angles = [np.nan if row[f"{name}_angle"] is None else row[f"{name}_angle"] for row in stream.rows]
         axes.plot(times, angles, color=colour, linewidth=1.5, marker=".", markersize=4, label=name)
-    _draw_limits(axes, str(stream.rows[-1]["rule_set"]))
+    # rows without a verdict have the rule set that was chosen, which may be auto
+    deciding = [str(row["rule_set"]) for row in stream.rows if row["posture_status"] != "Unknown"]
+    rule_set = deciding[-1] if deciding else str(stream.rows[-1]["rule_set"])
+    _draw_limits(axes, rule_set)
     _draw_verdicts(axes, times, [str(row["posture_status"]) for row in stream.rows])
     axes.set_ylim(bottom=0)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), title=f"rule set {stream.rows[-1]['rule_set']}")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), title=f"rule set {rule_set}")
 
 
 def _draw_limits(axes: Axes, rule_set: str) -> None:
