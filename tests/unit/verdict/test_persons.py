@@ -67,6 +67,14 @@ def test_a_bystander_who_is_left_alone_is_not_taken_for_the_one_who_was_measured
     assert measured(following, [him, bystander], 2) is him
 
 
+def test_a_bystander_of_the_same_size_near_by_is_not_taken_for_the_one_who_has_left() -> None:
+    following = Following()
+    him, bystander = somebody(2), somebody(3)
+    assert measured(following, [him], 0) is him
+    assert measured(following, [him, bystander], 2) is him
+    assert measured(following, [bystander], 3) is None
+
+
 def test_a_bystander_is_measured_when_the_other_one_has_been_away_for_long_enough() -> None:
     following = Following()
     bystander = somebody(4, 110)
