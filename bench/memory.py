@@ -4,7 +4,8 @@
     .venv/bin/python bench/memory.py                    # a backlog of 2,000 frames of about 200 kB
     .venv/bin/python bench/memory.py --frames 20000     # the growth over 20,000 small frames
 
-Prints resident memory in MB after the first frames, which need both landmarkers, at each tenth of the way, and the peak.
+Prints resident memory in MB after the first frames, which need both landmarkers, at each tenth of the way, and
+the peak.
 """
 
 from __future__ import annotations
