@@ -1,4 +1,4 @@
-"""Which way a person faces in the picture, and so which side of the body is the near one.
+"""Which way a person faces in the picture, and which side of the body is measured.
 
 Nose and ear alone don't tell it: bent forward, the face points down. That the left shoulder, hip and ear are nearer
 to the camera than the right ones does, however far the person is bent. On 204 side views, turned by -20 to 80
