@@ -7,7 +7,6 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from posture.balancer.open_move import open_move_text
 from posture.kube import events, kinds, labels
@@ -115,14 +114,15 @@ def read_view(cluster: KubeClient, farm: str, streams: Collection[str] | None = 
     nodes = read_nodes(cluster)
     ours = labels.of_streams(farm) | ({labels.STREAM: streams} if few else {})
     scaled_jobs = _by_stream(map(ScaledJob.read, cluster.list(kinds.SCALED_JOB, ours)))
-    names = {scaled_job.name for scaled_job in scaled_jobs.values()}
+    names = [scaled_job.name for scaled_job in scaled_jobs.values()]
     if not names:
         # a selector with an empty list would match objects whose label is empty
         return ClusterView(cluster.now(), nodes, scaled_jobs, {}, {})
     owned = {labels.SCALED_JOB: names if few else None}
     # pods before Jobs: a pod without a Job in this later list has outlived its Job, and is not newer than the list
-    pods = _by_owner(map(Pod.read, cluster.list(kinds.POD, owned)), names)
-    jobs = _by_owner(map(Job.read, cluster.list(kinds.JOB, owned)), names)
+    all_pods = [Pod.read(item) for item in cluster.list(kinds.POD, owned)]
+    all_jobs = [Job.read(item) for item in cluster.list(kinds.JOB, owned)]
+    jobs, pods = owned_by(scaled_jobs.values(), all_jobs, all_pods)
     with_pods = {pod.job_uid for found in pods.values() for pod in found}
     lacking = any(not job.finished and job.uid not in with_pods for found in jobs.values() for job in found)
     complaints = events.complaints_about_jobs(cluster) if lacking else {}
@@ -140,9 +140,25 @@ def _by_stream(scaled_jobs: Iterable[ScaledJob]) -> dict[str, ScaledJob]:
     return {stream: scaled_job for stream, scaled_job in found.items() if stream not in twice}
 
 
-def _by_owner(objects: Iterable[Any], names: set[str]) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = defaultdict(list)
-    for one in objects:
-        if one.scaled_job in names:
-            found[one.scaled_job].append(one)
-    return dict(found)
+def owned_by(
+    scaled_jobs: Iterable[ScaledJob], jobs: Iterable[Job], pods: Iterable[Pod]
+) -> tuple[dict[str, list[Job]], dict[str, list[Pod]]]:
+    """Return the Jobs and pods of each ScaledJob, by its name. Pure.
+
+    A Job belongs to it by uid: anybody may give one its label, or its name. A pod whose Job is gone belongs to the
+    ScaledJob of its label; one of somebody else's Job, or of none, to nobody here.
+    """
+    uids = {scaled_job.uid: scaled_job.name for scaled_job in scaled_jobs}
+    names = set(uids.values())
+    ours: dict[str, list[Job]] = defaultdict(list)
+    foreign = {""}
+    for job in jobs:
+        if job.owner_uid in uids:
+            ours[uids[job.owner_uid]].append(job)
+        else:
+            foreign.add(job.uid)
+    theirs: dict[str, list[Pod]] = defaultdict(list)
+    for pod in pods:
+        if pod.scaled_job in names and pod.job_uid not in foreign:
+            theirs[pod.scaled_job].append(pod)
+    return dict(ours), dict(theirs)

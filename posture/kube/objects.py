@@ -173,6 +173,8 @@ class Job:
     """No pods are made for it."""
     held_by: tuple[str, ...] = ()
     """Finalizers of others: a deleted Job stays until they let it go."""
+    owner_uid: str = ""
+    """Of the ScaledJob that KEDA made it for: a name may be another one's by now."""
 
     @classmethod
     def read(cls, body: Mapping[str, Any]) -> Job:
@@ -188,6 +190,7 @@ class Job:
             finished=_holds(conditions, "Complete") or _holds(conditions, "Failed"),
             deleting="deletionTimestamp" in metadata,
             suspended=bool(body["spec"].get("suspend")),
+            owner_uid=_owner(metadata, "ScaledJob", "uid"),
             held_by=tuple(name for name in metadata.get("finalizers") or [] if name not in NOT_FOREIGN),
         )
 
