@@ -29,7 +29,7 @@ overrides the same key of `analyzer` for that stream alone.
 
 A secret comes from the environment only: from its variable, or from the file named by its variable with `_FILE`
 appended (`POSTURE_MQTT_PASSWORD_FILE=/run/secrets/mqtt`). The same holds for `POSTURE_DATABASE_URL`, which may
-carry a password. Relative paths start at the scripts' folder.
+carry a password, and for `POSTURE_MQTT_USERNAME`. Relative paths start at the scripts' folder.
 """
 
 GPU_QUERIES = """

@@ -449,7 +449,10 @@ class Stream:
         if self._held_since is not None:
             return False
         ours = Owner(self.instance, self.started, online=True)
-        return is_superseded(ours, self._topics.status, self._settings, self._protocol, self.client_id, self._stop)
+        settings = self._settings
+        if settings.username == self._topics.analyzer_user:
+            settings = replace(settings, username=self._topics.takeover_user)
+        return is_superseded(ours, self._topics.status, settings, self._protocol, self.client_id, self._stop)
 
     def _say_camera(self) -> None:
         """Publish ``camera/<pi_id>`` when it changes: a silent camera is not an analyzer that is offline."""

@@ -23,6 +23,8 @@ TRIGGER = ("spec", "triggers", 0)
 LONGEST_NAME = 63
 HOST_FOLDER = "/var/lib/posture-farm/"
 """On the nodes, where farms keep pictures."""
+IDENTITY_SECRET = "posture-mqtt-"  # noqa: S105 - a name
+"""And the stream's name: the Secret with its user at the broker."""
 PACE_MARGIN_S = 10
 """For KEDA to notice that a Job has ended."""
 
@@ -160,6 +162,7 @@ class Manifest:
                 )
             self.set(name, "metadata", "name")
             self._set_folders(farm)
+            self._set_identity(farm)
         ours = {labels.PART_OF: labels.OURS, labels.FARM: farm, labels.STREAM: self.stream}
         for where in (("metadata", "labels"), ("spec", "jobTargetRef", "template", "metadata", "labels")):
             for name, value in ours.items():
@@ -179,6 +182,14 @@ class Manifest:
             if path.startswith(HOST_FOLDER):
                 own = f"{HOST_FOLDER}{farm}/{path.removeprefix(HOST_FOLDER)}"
                 self.set(own, *POD, "volumes", index, "hostPath", "path")
+
+    def _set_identity(self, farm: str) -> None:
+        """Let a farm's analyzers be other users at the broker than those of the streams of the same name."""
+        for index, entry in enumerate(self.get(*CONTAINER, "env") or []):
+            reference = (entry.get("valueFrom") or {}).get("secretKeyRef") or {}
+            if reference.get("name") == f"{IDENTITY_SECRET}{self.stream}":
+                own = ownership.named_for(reference["name"], farm)
+                self.set(own, *CONTAINER, "env", index, "valueFrom", "secretKeyRef", "name")
 
     def _stream(self) -> str:
         """Return the stream's name: its label's, else its file's."""

@@ -195,7 +195,7 @@ def _take_from_environment(
 ) -> None:
     variable = environment_name(section, name)
     by_file = environ.get(variable + "_FILE")
-    if by_file and entry.metadata["may_hold_secret"]:
+    if by_file and entry.metadata["by_file"]:
         try:
             value = Path(by_file).read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
@@ -264,7 +264,7 @@ def _check_environment_names(environ: Mapping[str, str], mistakes: list[str]) ->
     files = {
         environment_name(section, name) + "_FILE"
         for section, name, entry in all_settings()
-        if entry.metadata["may_hold_secret"]
+        if entry.metadata["by_file"]
     }
     prefixes = tuple(f"POSTURE_{section}_".upper() for section in SECTIONS)
     mistakes.extend(

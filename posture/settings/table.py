@@ -24,6 +24,7 @@ def _setting(
     env: str = "",
     secret: bool = False,
     may_hold_secret: bool = False,
+    by_file: bool = False,
     shown: bool = True,
     travels: bool = True,
 ) -> Any:
@@ -38,6 +39,7 @@ def _setting(
         env: the environment variable, if it is not named after section and field.
         secret: the value is a secret: it is taken from the environment only and never printed.
         may_hold_secret: the value can contain a secret; it may be read from a file, like a secret.
+        by_file: the value may be read from a file though it is no secret; what may hold one always may.
         shown: whether error messages may repeat a value that is not accepted.
         travels: whether a pod gets the same value as this machine. Secrets never travel.
     """
@@ -50,6 +52,7 @@ def _setting(
         "env": env,
         "secret": secret,
         "may_hold_secret": holds_secret,
+        "by_file": by_file or holds_secret,
         "shown": shown and not holds_secret,
         "travels": travels and not holds_secret,
     }
@@ -99,7 +102,7 @@ class Mqtt:
         "mqtt://host:port or mqtts://host:port (TLS)",
         "where the broker listens",
     )
-    username: str = _setting("", parsers.text, "text", "empty: the broker accepts anonymous clients")
+    username: str = _setting("", parsers.text, "text", "empty: the broker accepts anonymous clients", by_file=True)
     password: str = _setting("", parsers.text, "text", "the broker's password for that user", secret=True)
     ca_file: str = _optional_file("the authority that signed the broker's certificate")
     cert_file: str = _optional_file("our client certificate, where the broker asks for one")

@@ -34,16 +34,17 @@ def replace(
     _replace_all({path: (temporary or _temporary_for(path), data)}, sync=sync, mode=mode)
 
 
-def replace_all(files: Mapping[Path, bytes]) -> None:
+def replace_all(files: Mapping[Path, bytes], *, mode: int = ANYBODY) -> None:
     """Replace files, each as a whole: all are written beside before the first is renamed.
 
     Args:
         files: path -> new content.
+        mode: permissions of the files, less the umask.
 
     Raises:
         OSError: one can't be written; if it is for lack of space or permission, all are as they were.
     """
-    _replace_all({path: (_temporary_for(path), data) for path, data in files.items()}, sync=True)
+    _replace_all({path: (_temporary_for(path), data) for path, data in files.items()}, sync=True, mode=mode)
 
 
 def _temporary_for(path: Path) -> Path:

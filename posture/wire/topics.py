@@ -1,4 +1,4 @@
-"""The MQTT topics of one stream, and how the farm's prefix enters client ids."""
+"""The MQTT topics of one stream, its users at the broker, and how the farm's prefix enters client ids."""
 
 from __future__ import annotations
 
@@ -56,6 +56,34 @@ class Topics:
     def client_id_prefix(self) -> str:
         """The prefix and a dash, or nothing: it keeps the client ids of two farms on one broker apart."""
         return self.prefix.replace("/", "-") + "-" if self.prefix else ""
+
+    @property
+    def analyzer_user(self) -> str:
+        """The analyzer at a broker with an access list, which uses this name as the client's id, too."""
+        return self._user("analyzer")
+
+    @property
+    def takeover_user(self) -> str:
+        """The analyzer when it asks who has the stream: as ``analyzer_user`` it would end its own session."""
+        return self._user("takeover")
+
+    @property
+    def camera_user(self) -> str:
+        """The camera at a broker with an access list."""
+        return self._user("camera")
+
+    @property
+    def viewer_user(self) -> str:
+        """Who reads what all streams of the farm say; the stream's name is not part of it."""
+        return ".".join((*self._prefix_parts, "viewer", "all"))
+
+    def _user(self, role: str) -> str:
+        # a dot is in neither a prefix nor a stream's name, so that no two users of two farms have the same name
+        return ".".join((*self._prefix_parts, role, self.pi_id))
+
+    @property
+    def _prefix_parts(self) -> list[str]:
+        return self.prefix.split("/") if self.prefix else []
 
     def _of(self, pattern: str) -> str:
         name = pattern.format(self.pi_id)

@@ -22,11 +22,11 @@ import pytest
 from docker_engine import BUILD_S, Engine
 from farm import Camera, Watcher, clip_jpegs
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion
+from identities import TAP, TAP_PASSWORD, Client, credentials, files_with_tap
 from servers import find_program, free_port
 
 from posture.wire import frame
+from posture.wire.identities import provision
 
 pytestmark = pytest.mark.xdist_group("docker")
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +34,7 @@ HARDENED = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-o
 ANALYZERS = {"posture-pi1": "Images_From_Pi1.py", "posture-pi2": "Images_From_Pi2.py"}
 APPS = {**ANALYZERS, "posture-camera-pi1": "publish_images.py"}
 SECOND_NAMES = {"posture-folders": "Images_From_Pi1.py", "posture-camera-pi2": "publish_images.py"}
+IDENTITIES = {"posture-identities": "broker_identities.py"}
 """The same images, as docker-compose.yml names them for other services."""
 SCHEDULER = "posture-scheduler"
 
@@ -47,7 +48,7 @@ def build(docker: Engine, folder: Path, tag: str, target: str, app: str = "") ->
 def images(docker: Engine, tmp_path_factory: pytest.TempPathFactory) -> Engine:
     """The engine, with all images of the farm built from this checkout."""
     folder = checkout(tmp_path_factory.mktemp("checkout"))  # nobody edits the copy meanwhile
-    for tag, app in {**APPS, **SECOND_NAMES}.items():
+    for tag, app in {**APPS, **SECOND_NAMES, **IDENTITIES}.items():
         build(docker, folder, tag, "analyzer", app)
     build(docker, folder, SCHEDULER, "scheduler")
     for name in ("eclipse-mosquitto:2", "postgres:17"):
@@ -143,15 +144,20 @@ def test_the_documented_sizes_are_those_of_the_images(images: Engine) -> None:
 class Network:
     """A network of containers with a broker in it, which this machine reaches at ``port``."""
 
-    def __init__(self, docker: Engine) -> None:
-        self.docker, self.port = docker, free_port()
+    def __init__(self, docker: Engine, folder: Path) -> None:
+        self.docker, self.port, self.identities = docker, free_port(), folder / "identities"
         self.name = f"posture-test-{uuid.uuid4().hex[:8]}"
         self.containers: list[str] = []
         docker.run("network", "create", self.name)
         config = ROOT / "deploy" / "mosquitto.conf"
+        provision(self.identities, ["pi1"])
+        files_with_tap(self.identities, folder / "broker")
+        for path in (folder, folder / "broker", *(folder / "broker").iterdir()):
+            path.chmod(0o755)  # the broker in the container is another user
         self.run(
             "broker", "eclipse-mosquitto:2", "--publish", f"127.0.0.1:{self.port}:1883",
             "--volume", f"{config}:/mosquitto/config/mosquitto.conf:ro", "--network-alias", "broker",
+            "--volume", f"{folder / 'broker'}:/mosquitto/identities:ro",
         )  # fmt: skip
 
     def run(self, name: str, image: str, *flags: str, command: tuple[str, ...] = ()) -> str:
@@ -166,8 +172,8 @@ class Network:
 
 
 @pytest.fixture
-def network(images: Engine) -> Iterator[Network]:
-    made = Network(images)
+def network(images: Engine, tmp_path: Path) -> Iterator[Network]:
+    made = Network(images, tmp_path)
     yield made
     made.close()
 
@@ -177,9 +183,11 @@ class Analyzer:
 
     def __init__(self, network: Network) -> None:
         self.docker = network.docker
+        user, password = credentials(network.identities, "analyzer-pi1")
         self.name = network.run(
             "pi1", "posture-pi1", *HARDENED, "--health-interval", "1s", "--memory", "1g",
             "--env", "POSTURE_MQTT_URL=mqtt://broker:1883",
+            "--env", f"POSTURE_MQTT_USERNAME={user}", "--env", f"POSTURE_MQTT_PASSWORD={password}",
             "--env", "POSTURE_DATABASE_URL=sqlite:///analyzed_images/posture.db",
         )  # fmt: skip
 
@@ -220,14 +228,15 @@ def pictures_of(folder: Path, pi_id: str) -> list[str]:
 def test_a_read_only_container_of_nobody_turns_frames_into_rows_and_docker_stop_in_mid_stream_loses_none(
     network: Network, tmp_path: Path
 ) -> None:
-    watcher = Watcher(network.port)
+    watcher = Watcher(network.port, TAP, TAP_PASSWORD)
     analyzer = Analyzer(network)
     analyzer.wait_online(watcher)
     assert network.docker.run("exec", analyzer.name, "id", "-u") == "10001"
     for place, may in (("/app/x", "no"), ("/app/posture/x", "no"), ("/app/quarantine/x", "yes"), ("/tmp/x", "yes")):
         attempt = f"touch {place} 2>/dev/null && echo yes || echo no"
         assert network.docker.run("exec", analyzer.name, "sh", "-c", attempt) == may, place
-    camera = Camera(network.port)
+    user, password = credentials(network.identities, "camera-pi1")
+    camera = Camera(network.port, username=user, password=password)
     analyzer.stop()  # from here on the broker keeps its frames
     for jpeg in clip_jpegs(40) * 5:
         camera.publish(jpeg)
@@ -332,27 +341,10 @@ def compose(images: Engine, tmp_path: Path) -> Iterator[Compose]:
     made.run("down", "--volumes", "--remove-orphans")
 
 
-class Tap:
-    """A bystander who notes the id of every frame that the broker passes on."""
-
-    def __init__(self, port: int) -> None:
-        self.ids: set[str] = set()
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id="tap")
-        self._client.on_connect = lambda client, *_: client.subscribe("images/+", qos=1)
-        self._client.on_message = lambda _c, _d, message: self.ids.add(frame.identify(message.payload, {}).frame_id)
-        self._client.reconnect_delay_set(0.1, 0.5)
-        self._client.connect_async("127.0.0.1", port)
-        self._client.loop_start()
-
-    def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
-
-
 def test_compose_up_brings_rows_and_pictures_and_down_in_mid_stream_loses_nothing(compose: Compose) -> None:
     compose.environ["CAMERA_FRAMES"] = "2000"
-    watcher, tap = Watcher(compose.port), Tap(compose.port)
     compose.run("up", "-d")
+    watcher = Watcher(compose.port, *credentials(compose.folder / "broker", "viewer"))
     watcher.wait_for(lambda w: len(w.receipts) >= 40, 120)
     output = compose.folder / "analyzed_images"
     assert len(rows_of(output)) >= 40
@@ -366,7 +358,6 @@ def test_compose_up_brings_rows_and_pictures_and_down_in_mid_stream_loses_nothin
     compose.wait_for_cameras()
     compose.run("down")
     rows = rows_of(output)
-    assert tap.ids <= {row["frame_id"] for row in rows}
     numbers = defaultdict(list)
     for row in rows:
         numbers[row["pi_id"], row["boot_id"]].append(row["seq"])
@@ -383,7 +374,6 @@ def test_compose_up_brings_rows_and_pictures_and_down_in_mid_stream_loses_nothin
         "posture-camera-pi1", "/spool", "-name", "*.jpg",
     )  # fmt: skip
     assert left == "", "frames without a receipt wait in the spool"
-    tap.close()
     watcher.close()
 
 
@@ -406,3 +396,22 @@ def test_compose_with_the_postgres_profile_keeps_its_rows_over_down_and_up(compo
     compose.run("up", "-d", "postgres")
     assert wait_for_health(compose.docker, compose.run("ps", "--quiet", "postgres").strip()) == "healthy"
     assert counted() == "20|20|2"
+
+
+def test_composes_first_start_makes_passwords_that_a_second_one_keeps_and_strangers_are_turned_away(
+    compose: Compose,
+) -> None:
+    compose.run("up", "-d", "broker")
+    files = {path: path.read_bytes() for path in (compose.folder / "broker").rglob("*") if path.is_file()}
+    assert len(files) == 2 * 5 + 2, "name and password of five users, and the broker's two files"
+    assert {oct(path.stat().st_mode)[-3:] for path in files} == {"600"}
+    camera = credentials(compose.folder / "broker", "camera-pi1")
+    for user, password in (("", ""), camera, (camera[0], "wrong"), ("posture-pi1", "")):
+        client = Client(compose.port, user, password)
+        assert bool(client.refused) == ((user, password) != camera)
+        client.close()
+    compose.run("down")
+    compose.run("up", "-d", "broker")
+    assert {path: path.read_bytes() for path in files} == files
+    said = compose.logs()
+    assert not any(data.decode() in said for path, data in files.items() if path.name == "POSTURE_MQTT_PASSWORD")

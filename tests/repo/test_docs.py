@@ -28,6 +28,7 @@ SCRIPTS = [
     "run_local.py",
     "build_and_push.py",
     "stop.py",
+    "broker_identities.py",
     "patch_scaledjob.py",
     "cpu_monitor_and_offload.py",
     "gpu_balancer.py",

@@ -52,12 +52,14 @@ def noise_jpeg(seed: int, width: int, height: int, quality: int = 95) -> bytes:
 class Watcher:
     """A client that sees what the farm says, and can wait for it."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, username: str = "", password: str = "") -> None:
         self.receipts: set[str] = set()
         self.retained: dict[str, Any] = {}
         self.alerts: list[Any] = []
         self._changed = threading.Condition()
         self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=f"watcher-{os.getpid()}-{id(self)}")
+        if username:
+            self._client.username_pw_set(username, password)
         self._client.on_connect = lambda client, *_: client.subscribe("#", qos=1)
         self._client.on_message = self._on_message
         self._client.reconnect_delay_set(0.1, 0.5)
@@ -90,11 +92,16 @@ class Watcher:
 class Camera:
     """A foreign camera: paho, QoS 1, no spool. With ``stamped`` it numbers its frames as ours does."""
 
-    def __init__(self, port: int, pi_id: str = "pi1", stamped: bool = True, boot_id: str = "boot1") -> None:
+    def __init__(
+        self, port: int, pi_id: str = "pi1", stamped: bool = True, boot_id: str = "boot1",
+        username: str = "", password: str = "",
+    ) -> None:  # fmt: skip
         self.pi_id, self.stamped, self.boot_id = pi_id, stamped, boot_id
         self.published: list[str] = []
         self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=f"camera-{pi_id}-{boot_id}")
         self._client.max_inflight_messages_set(200)
+        if username:
+            self._client.username_pw_set(username, password)
         self._connected = threading.Event()
         self._client.on_connect = lambda *_: self._connected.set()
         self._client.on_disconnect = lambda *_: self._connected.clear()

@@ -220,6 +220,14 @@ def test_name_and_folders_carry_the_farm_once_unless_it_is_the_default_one() -> 
             "/var/lib/posture-farm/north/analyzed_images",
             "/var/lib/posture-farm/north/quarantine",
         ]
+        assert secret_of(one, "POSTURE_MQTT_PASSWORD") == "posture-mqtt-pi1-north", "another user at the broker"
+    assert secret_of(default, "POSTURE_MQTT_PASSWORD") == "posture-mqtt-pi1"
+
+
+def secret_of(one: Manifest, variable: str) -> str:
+    """The Secret that a variable of the analyzer comes from."""
+    (entry,) = (entry for entry in one.get(*CONTAINER, "env") if entry["name"] == variable)
+    return str(entry["valueFrom"]["secretKeyRef"]["name"])
 
 
 def test_a_name_that_is_too_long_with_the_farm_in_it_is_refused() -> None:

@@ -1,0 +1,184 @@
+"""Who may do what at the broker: a user for each camera and each analyzer, with its own topics and nothing else.
+
+The folder of identities is the state: ``<role>-<pi_id>/`` holds one user's name and password, and what Mosquitto
+reads is made from these folders each time. Passwords are hashed here and not by mosquitto_passwd, which neither our
+image nor a machine without Mosquitto has; it takes a password from its command line, where every process sees it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from posture.errors import UserError
+from posture.settings.parsers import PI_ID
+from posture.system import files
+from posture.wire.topics import Topics
+
+USERNAME, PASSWORD = "POSTURE_MQTT_USERNAME", "POSTURE_MQTT_PASSWORD"
+"""The files of one identity. They are named as the variables, so that a Secret is made from the folder as it is."""
+PASSWORD_BYTES = 32
+ITERATIONS = 1_000
+"""Of PBKDF2. A generated password can't be guessed, and a broker of one thread computes this at each connection."""
+SALT_BYTES = 12
+"""Mosquitto takes no other length."""
+OWNER_ONLY, OWNER_ONLY_FOLDER = 0o600, 0o700
+STREAM_ROLES = ("analyzer", "camera")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """One user of the broker.
+
+    Attributes:
+        folder: where its name and password lie, below the folder of identities.
+        user: its name at the broker.
+        read: topics that it may subscribe to.
+        write: topics that it may publish to.
+    """
+
+    folder: str
+    user: str
+    read: tuple[str, ...]
+    write: tuple[str, ...] = ()
+
+
+def identities_of(stream: Topics) -> list[Identity]:
+    """Return the users of one stream."""
+    state = (stream.status, stream.camera, stream.account, stream.state)
+    return [
+        Identity(
+            f"analyzer-{stream.pi_id}",
+            stream.analyzer_user,
+            (stream.images,),
+            (stream.committed, *state, stream.alert),
+        ),
+        # the same password: it is the analyzer, asking whether another one has taken over its session
+        Identity(f"analyzer-{stream.pi_id}", stream.takeover_user, (stream.status,)),
+        Identity(f"camera-{stream.pi_id}", stream.camera_user, (stream.committed, stream.status), (stream.images,)),
+    ]
+
+
+def viewer(prefix: str) -> Identity:
+    """Return the user who reads what a farm says of itself, and none of its pictures."""
+    every = Topics("+", prefix)
+    topics = (every.committed, every.status, every.camera, every.account, every.state, every.alert)
+    return Identity("viewer", every.viewer_user, topics)
+
+
+def provision(folder: Path, streams: Iterable[str], prefix: str = "") -> list[Identity]:
+    """Make what is missing, and write what Mosquitto reads; a second time nothing changes.
+
+    Args:
+        folder: of the identities. Streams that it has already are kept.
+        streams: the streams that it must have.
+        prefix: the farm's topic prefix.
+
+    Returns:
+        All users.
+
+    Raises:
+        UserError: a file can't be read or written, a password can't be used, or there is no stream.
+    """
+    try:
+        names = sorted({*streams, *_streams_in(folder)})
+        if not names:
+            raise UserError(f"{folder}: holds no stream yet; accepted: the name of at least one, such as pi1")
+        users = [one for name in names for one in identities_of(Topics(name, prefix))] + [viewer(prefix)]
+        passwords = {one.folder: _password(folder / one.folder / PASSWORD) for one in users}
+        content: dict[Path, str] = {}
+        for one in users:
+            content.setdefault(folder / one.folder / USERNAME, one.user)
+            content[folder / one.folder / PASSWORD] = passwords[one.folder]
+        broker = folder / "mosquitto"
+        content[broker / "passwords"] = _password_file(users, passwords, _lines(broker / "passwords"))
+        content[broker / "acl"] = acl(users)
+        _write(folder, content)
+    except (OSError, UnicodeDecodeError) as error:
+        where = getattr(error, "filename", None) or folder
+        raise UserError(f"{where}: {getattr(error, 'strerror', None) or error}") from None
+    return users
+
+
+def acl(users: Iterable[Identity]) -> str:
+    """Return Mosquitto's acl_file. What it doesn't name is denied, and so is everything to who has no name."""
+    blocks = []
+    for one in users:
+        rights = [f"topic read {topic}" for topic in one.read] + [f"topic write {topic}" for topic in one.write]
+        blocks.append("\n".join([f"user {one.user}", *rights]) + "\n")
+    return "\n".join(blocks)
+
+
+def hashed(password: str, salt: bytes, iterations: int = ITERATIONS) -> str:
+    """Return a password as Mosquitto 2 keeps it: PBKDF2 with SHA-512."""
+    key = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, iterations)
+    return f"$7${iterations}${base64.b64encode(salt).decode()}${base64.b64encode(key).decode()}"
+
+
+def _matches(password: str, known: str) -> bool:
+    try:
+        _, kind, iterations, salt, _ = known.split("$")
+        again = hashed(password, base64.b64decode(salt), int(iterations))
+    except (ValueError, OverflowError):  # not written by us
+        return False
+    return kind == "7" and hmac.compare_digest(again, known)
+
+
+def _password_file(users: Iterable[Identity], passwords: Mapping[str, str], former: Mapping[str, str]) -> str:
+    """Return Mosquitto's password_file; a hash that is right stays as it is."""
+    lines = []
+    for one in users:
+        password, known = passwords[one.folder], former.get(one.user, "")
+        if not _matches(password, known):
+            known = hashed(password, secrets.token_bytes(SALT_BYTES))
+        lines.append(f"{one.user}:{known}\n")
+    return "".join(lines)
+
+
+def _lines(path: Path) -> dict[str, str]:
+    """Return user -> hash of a password file; nothing where there is none."""
+    if not path.exists():
+        return {}
+    pairs = (line.partition(":") for line in path.read_text(encoding="utf-8").splitlines())
+    return {user: known for user, _, known in pairs}
+
+
+def _password(path: Path) -> str:
+    """Return the password of an identity: the one that it has, or a new one."""
+    if not path.exists():
+        return secrets.token_urlsafe(PASSWORD_BYTES)
+    password = path.read_text(encoding="utf-8").rstrip("\r\n")
+    if not password or not password.isprintable():
+        raise UserError(
+            f"{path}: is not accepted; accepted: one line of text, or no such file: then it is generated"
+        )
+    return password
+
+
+def _streams_in(folder: Path) -> Iterator[str]:
+    for path in folder.glob("*-*"):
+        match = re.fullmatch(rf"(?:{'|'.join(STREAM_ROLES)})-(.+)", path.name)
+        if match and path.is_dir() and PI_ID.fullmatch(match[1]) and (path / USERNAME).exists():
+            yield match[1]
+
+
+def _write(folder: Path, content: Mapping[Path, str]) -> None:
+    """Write what differs from what is there, for the owner's eyes only."""
+    for one in dict.fromkeys((folder, *(path.parent for path in content))):
+        one.mkdir(mode=OWNER_ONLY_FOLDER, parents=True, exist_ok=True)
+        one.chmod(OWNER_ONLY_FOLDER)
+    for path in content:
+        if path.exists():
+            path.chmod(OWNER_ONLY)
+    changed = {path: text.encode() for path, text in content.items() if not _has(path, text)}
+    files.replace_all(changed, mode=OWNER_ONLY)
+
+
+def _has(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text(encoding="utf-8") == text

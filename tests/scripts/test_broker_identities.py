@@ -1,0 +1,97 @@
+"""broker_identities.py as its user runs it, and the farm's programs at a broker that has its users."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from farm import Analyzer, Watcher
+from identities import TAP, TAP_PASSWORD, guarded_mosquitto
+from servers import Mosquitto
+
+from posture.wire.identities import PASSWORD, USERNAME
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "broker_identities.py"), *arguments],
+        env={**os.environ, **environ}, cwd="/", capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def as_user(folder: Path) -> dict[str, str]:
+    """The settings that docs/broker.md gives to a camera or an analyzer."""
+    return {f"{name}_FILE": str(folder / name) for name in (USERNAME, PASSWORD)}
+
+
+def test_without_names_it_makes_the_users_of_all_streams_here_and_prints_no_password(tmp_path: Path) -> None:
+    done = run("--dir", str(tmp_path / "broker"))
+    assert done.returncode == 0, done.stderr
+    for user in ("analyzer.pi1", "takeover.pi1", "camera.pi1", "analyzer.pi2", "camera.pi2", "viewer.all"):
+        assert user in done.stdout
+    passwords = [path.read_text() for path in (tmp_path / "broker").rglob(PASSWORD)]
+    assert len(passwords) == 5
+    assert not any(password in done.stdout + done.stderr for password in passwords)
+
+
+def test_a_prefix_of_the_environment_is_in_users_and_topics(tmp_path: Path) -> None:
+    assert run("--dir", str(tmp_path), "pi1", POSTURE_MQTT_PREFIX="lab/a").returncode == 0
+    assert (tmp_path / "camera-pi1" / USERNAME).read_text() == "lab.a.camera.pi1"
+    assert "topic write lab/a/images/pi1\n" in (tmp_path / "mosquitto" / "acl").read_text()
+
+
+@pytest.mark.parametrize("name", ["Pi1", "pi/1", "#", "pi1\ntopic readwrite #", "", "..", "a" * 33])
+def test_what_is_no_streams_name_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    done = run("--dir", str(tmp_path / "broker"), "pi1", name)
+    assert done.returncode == 2
+    assert done.stderr == f"error: {name!r} is no stream's name; accepted: a-z, 0-9 and -, up to 32\n"
+    assert not (tmp_path / "broker").exists()
+
+
+def test_a_place_that_is_no_folder_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = run("--dir", str(tmp_path / "file"), "pi1")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {tmp_path}/file")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[Mosquitto]:
+    assert run("--dir", str(tmp_path / "identities"), "pi1").returncode == 0
+    broker = guarded_mosquitto(tmp_path, tmp_path / "identities")
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.stop()
+
+
+def test_frames_become_rows_and_a_newer_analyzer_takes_the_stream_over(guarded: Mosquitto, tmp_path: Path) -> None:
+    identities = tmp_path / "identities"
+    watcher = Watcher(guarded.port, TAP, TAP_PASSWORD)
+    older = Analyzer(tmp_path, guarded.port, **as_user(identities / "analyzer-pi1"))
+    older.start().wait_online(watcher)
+    clip = next((ROOT / "samples").glob("*.mp4"))
+    camera = [
+        sys.executable, str(ROOT / "publish_images.py"), "--pi-id", "pi1", "--source", str(clip), "--limit", "5",
+        "--broker", f"mqtt://127.0.0.1:{guarded.port}", "--spool", str(tmp_path / "spool"), "--json",
+    ]  # fmt: skip
+    environ = {**os.environ, **as_user(identities / "camera-pi1")}
+    done = subprocess.run(camera, env=environ, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["receipted"] == 5
+    newer = Analyzer(tmp_path, guarded.port, **as_user(identities / "analyzer-pi1"))
+    newer.start().wait_online(watcher)
+    assert older.process is not None
+    assert older.process.wait(30) == 0, older.log.read_text()
+    assert newer.stop() == 0
+    assert len(newer.rows()) == 5
+    watcher.close()
