@@ -19,8 +19,13 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+from posture import missing_packages
+
+if __name__ == "__main__":
+    missing_packages.explain("scheduler")
+
 from posture.errors import UserError
-from posture.runtime import EXIT_OK, run_script, setup_logging
+from posture.runtime import EXIT_OK, add_version_flag, run_script, setup_logging
 from posture.settings.flags import add_config_flag, add_setting_flag, settings_with_flags
 from posture.settings.parsers import PI_ID
 from posture.wire.identities import provision
@@ -32,6 +37,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "streams", nargs="*", metavar="PI_ID", help="streams (default: those of posture-job-*.yaml)"
     )
+    add_version_flag(parser)
     add_config_flag(parser)
     parser.add_argument(
         "--dir", type=Path, default=HERE / "broker", help="where they are kept (default: broker here)"

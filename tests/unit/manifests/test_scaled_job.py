@@ -226,7 +226,7 @@ def test_name_and_folders_carry_the_farm_once_unless_it_is_the_default_one() -> 
 
 def secret_of(one: Manifest, variable: str) -> str:
     """The Secret that a variable of the analyzer comes from."""
-    (entry,) = (entry for entry in one.get(*CONTAINER, "env") if entry["name"] == variable)
+    (entry,) = (entry for entry in one.get(*POD, "containers", 0, "env") if entry["name"] == variable)
     return str(entry["valueFrom"]["secretKeyRef"]["name"])
 
 
