@@ -1,6 +1,7 @@
 # make run    everything on this machine: broker, camera, two analyzers, about 30 seconds
 # make test   the tests, with the servers that they need; the first time it builds a control plane (ten minutes)
 # make test-fast   the same without that control plane, for the inner loop
+# make fuzz   100,000 malformed and hostile MQTT messages to an analyzer and a camera that work meanwhile
 # make e2e    the whole farm on real nodes with containers, under faults (root, Linux; E2E_MINUTES=60: all of them)
 # make lint   ruff, mypy, and the rules of who may import whom
 
@@ -13,8 +14,9 @@ CONTAINERS := docker.io iptables mmdebstrap docker-compose docker-registry
 
 NODES := containerd runc containernetworking-plugins iproute2 faketime
 E2E_MINUTES ?= 15
+FUZZ_MESSAGES ?= 100000
 
-.PHONY: run test test-fast e2e lint libraries servers containers nodes go cluster kustomize rtsp clean
+.PHONY: run test test-fast fuzz e2e lint libraries servers containers nodes go cluster kustomize rtsp clean
 
 run: $(VENV)/local.done libraries
 	$(VENV)/bin/python run_local.py --duration 30
@@ -25,6 +27,10 @@ test: $(VENV)/dev.done libraries servers cluster kustomize rtsp
 test-fast: $(VENV)/dev.done libraries servers kustomize rtsp
 	@echo "leaving out tests/cluster, the real control plane with KEDA: make test has it"
 	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup --ignore=tests/cluster
+
+# FUZZ_SEED=... sends the same messages again
+fuzz: $(VENV)/dev.done libraries servers
+	FUZZ_MESSAGES=$(FUZZ_MESSAGES) $(VENV)/bin/python -m pytest -v -s tests/unit/wire/test_fuzzing.py
 
 # e2e-report/index.html shows what happened, also when it fails
 e2e: $(VENV)/dev.done libraries servers containers nodes cluster

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 WINDOW = 50
 """Frames in flight without a receipt; the others wait in the spool, which bounds how many are resent."""
 LAST_RESEND_S = 600.0
+NEXT_ANALYZER_S = 20.0
+"""Analyzers don't follow each other more quickly: strangers who say so are not to make us send again and again."""
 NOBODY_SUBSCRIBES = 0x10
 """PUBACK reason code of MQTT 5: no matching subscribers."""
 TOPIC_ROOM = 1000
@@ -79,7 +81,7 @@ class Publisher:
         self._suspects = Suspects()
         self._deadline = math.inf
         self._topics = Topics(pi_id, settings.prefix)
-        self._analyzer = ""
+        self._analyzer, self._no_analyzer_before = "", 0.0
         self._sent_before: dict[str, str] = {}
         """Frame id -> SHA-256 of what was sent, in hex."""
         self._hashed_receipts = False
@@ -320,10 +322,10 @@ class Publisher:
             if message.topic == self._topics.committed:
                 for frame_id, digest in receipts.read(said):
                     self._on_receipt(frame_id, digest)
-            else:
+            elif message.topic == self._topics.status:
                 self._on_status(said)
         except (ValueError, KeyError, TypeError, RecursionError):
-            log.warning("a message on %s can't be read; ignored", message.topic)
+            self._say_once(f"a message on {message.topic} can't be read; it and others like it are ignored")
 
     def _on_receipt(self, frame_id: str, digest: str | None) -> None:
         ours = self._sent_before.get(frame_id)
@@ -355,8 +357,9 @@ class Publisher:
         """When an analyzer comes online, send at once the frames that were published without a subscriber."""
         online = status["state"] == "online"
         self._hashed_receipts = receipts.announced_in(status)
-        if not online or status["instance"] == self._analyzer:
+        if not online or status["instance"] == self._analyzer or time.monotonic() < self._no_analyzer_before:
             return
+        self._no_analyzer_before = time.monotonic() + NEXT_ANALYZER_S
         self._analyzer = status["instance"]
         self._resend.reset()
         self._send_again([name for name in self._sent_at if name in self._unheard])

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 HEAD_BYTES = 16
 """Of a payload, shown in a log."""
+SAID_AT_MOST = 20
+"""Lines about malformed messages for each connection; their number is in somebody else's hands."""
 LONGEST_TOPIC = 100
 """Characters of a topic, shown in a log."""
 
@@ -96,11 +98,20 @@ class Client(paho.Client):
 
     on_malformed: Callable[[Malformed], None] | None = None
     protocol_error: str = ""
+    _said = 0
 
     def let_go(self, message: Malformed) -> None:
         """Acknowledge a message, so that the broker does not send it again."""
         if message.packet_id:
             self._send_puback(message.packet_id)
+
+    def _pass_over(self, message: Malformed) -> None:
+        self._said += 1
+        if self._said <= SAID_AT_MOST:
+            log.warning("%s; it is passed over", message)
+        if self._said == SAID_AT_MOST:
+            log.warning("further malformed messages of this connection are passed over without a line")
+        self.let_go(message)
 
     def _packet_handle(self) -> MQTTErrorCode:
         header, packet = self._in_packet["command"], bytes(self._in_packet["packet"])
@@ -118,8 +129,7 @@ class Client(paho.Client):
         if self.on_malformed is not None:
             self.on_malformed(message)
         else:
-            log.warning("%s; it is passed over", message)
-            self.let_go(message)
+            self._pass_over(message)
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
 

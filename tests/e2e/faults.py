@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import random
 import signal
@@ -15,15 +16,19 @@ from pathlib import Path
 
 from control_plane import ScaledJob
 from lightkube.resources.core_v1 import Node
+from raw_mqtt import RawClient, publish, user_property
 from real_farm import FACTORS, NAMESPACE, STREAMS, RealFarm, is_ready_node
 from real_nodes import CGROUPS, CONTAINERS
 from watching import wait_for
 
 from posture.kube import labels
 from posture.kube.annotations import MOVE
+from posture.wire.frame import JPEG, Identity, stamp
 
 AWAY_S = 8.0
 """How long what is stopped stays away."""
+FLOOD = 1000
+"""Frames of a stranger."""
 CUT_S = 60.0
 """How long a network is cut."""
 HOG = "import sys; open('/proc/self/oom_score_adj', 'w').write('-1000'); sys.stdin.readline(); b = b'x' * (2 << 30)"
@@ -259,6 +264,42 @@ def clock_wrong(farm: RealFarm, _: random.Random) -> None:
     farm.until_rows(time.time())
 
 
+def poison_message(farm: RealFarm, rng: random.Random) -> None:
+    """Every program gets a message that its MQTT library refuses, live, and retained at its next connection."""
+    poison = {stream: b"poison " + rng.randbytes(8) for stream in STREAMS}
+    properties = user_property(b"who", "\ufeff".encode())
+    topics = [f"committed/{stream}".encode() for stream in STREAMS]
+    stranger = RawClient(farm.mosquitto.port)
+    for stream, payload in poison.items():
+        stranger.send(publish(f"images/{stream}".encode(), payload, properties))
+    for topic in topics:
+        stranger.send(publish(topic, b"poison", properties, retain=True))
+    stranger.close()
+    mosquitto_restarted(farm, rng)
+    for stream, payload in poison.items():
+        farm.until_stored(stream, [hashlib.sha256(payload).hexdigest()])
+    farm.until_rows(time.time())
+    stranger = RawClient(farm.mosquitto.port)
+    for topic in topics:
+        stranger.send(publish(topic, b"", retain=True))
+    stranger.close()
+    farm.timeline.spans[-1].outcome = f"{len(poison)} poisoned messages, and each has its row"
+
+
+def flood(farm: RealFarm, rng: random.Random) -> None:
+    """A stranger sends one stream broken pictures as fast as the broker takes them, each of a boot of its own."""
+    stream, run = rng.choice(STREAMS), rng.randbytes(4).hex()
+    names = [f"flood-{run}-{number}" for number in range(FLOOD)]
+    stranger = RawClient(farm.mosquitto.port)
+    for name in names:
+        identity = Identity(name, seq=rng.randrange(1 << 40), boot_id=name)
+        picture = stamp(JPEG + rng.randbytes(2000), identity)
+        stranger.send(publish(f"images/{stream}".encode(), picture))
+    stranger.close()
+    farm.until_stored(stream, names)
+    farm.timeline.spans[-1].outcome = f"{FLOOD} frames of a stranger for {stream}, and each has its row"
+
+
 def fault(happen: Callable[[RealFarm, random.Random], None], within_s: float, **clocks: int) -> Fault:
     return Fault(happen.__name__.replace("_", " "), happen, within_s, clocks)
 
@@ -270,13 +311,15 @@ def camera_clock_steps(farm: RealFarm, _: random.Random) -> None:
         farm.until_camera_clock("pi2", offset_s)
 
 
-FIRST_SIX = (
+FIRST = (
     fault(analyzer_killed, 90),
     fault(kubelet_stopped, 120),
     fault(keda_killed, 120),
     fault(mosquitto_restarted, 60),
     fault(balancer_killed_in_mid_move, 120),
     fault(prometheus_lying, 60),
+    fault(poison_message, 60),
+    fault(flood, 60),
 )
 """Those of every run."""
 

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -579,6 +579,20 @@ class RealFarm:
             return False
 
         wait_for(have_rows, timeout_s, look_s=0.5)
+
+    def until_stored(self, stream: str, frame_ids: Sequence[str]) -> None:
+        """Wait until frames have their rows."""
+
+        def stored() -> bool:
+            with contextlib.suppress(psycopg.OperationalError), psycopg.connect(self.postgres.url) as db:
+                found = db.execute(
+                    "SELECT count(*) FROM posture_log WHERE pi_id = %s AND frame_id = ANY(%s)",
+                    (stream, list(frame_ids)),
+                ).fetchone()
+                return found == (len(frame_ids),)
+            return False
+
+        wait_for(stored, WAIT_S, look_s=0.5)
 
     def until_camera_clock(self, stream: str, offset_s: int) -> None:
         """Wait until a stream's newest row was captured by a clock that is wrong by so many seconds."""

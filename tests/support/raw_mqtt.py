@@ -59,6 +59,25 @@ class RawClient:
         assert first[0] == 0x40, f"the broker answered with a packet of type {first[0] >> 4}"
         self._rest()
 
+    def send_all(self, packets: list[bytes], answers: int) -> list[int]:
+        """Send PUBLISH packets at once; return the reason codes of the broker's answers, until it closes.
+
+        Args:
+            packets: any.
+            answers: how many of them are to be answered.
+        """
+        reasons: list[int] = []
+        with contextlib.suppress(ConnectionError):
+            self._socket.sendall(b"".join(packets))
+            stream = self._socket.makefile("rb")
+            while len(reasons) < answers:
+                head = stream.read(2)
+                if len(head) < 2 or head[0] != 0x40:
+                    break
+                body = stream.read(head[1])
+                reasons.append(body[2] if len(body) > 2 else 0)
+        return reasons
+
     def _rest(self) -> None:
         (length,) = self._socket.recv(1)
         while length:

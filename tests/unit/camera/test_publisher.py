@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -282,3 +283,48 @@ def test_receipts_without_a_hash_count_only_while_the_analyzer_gives_none(
     camera = publisher(mosquitto.port, waiting)
     assert film(camera, iter(JPEGS), drain_s=1.0) != announced
     assert (camera.receipted, len(waiting)) == ((0, 5) if announced else (5, 0))
+
+
+def test_strangers_who_say_that_a_new_analyzer_is_there_make_no_camera_send_again_and_again(
+    mosquitto: Mosquitto,
+) -> None:
+    camera = publisher(mosquitto.port, Memory(10**6, 1000.0))
+    stranger = RawClient(mosquitto.port)
+    ended = threading.Event()
+
+    def say_so() -> None:
+        number = 0
+        while not ended.wait(0.02):
+            number += 1
+            status = {"state": "online", "instance": f"i{number}", "started": ""}
+            stranger.send(publish(b"status/pi1", json.dumps(status).encode()))
+
+    saying = threading.Thread(target=say_so)
+    saying.start()
+    assert not film(camera, iter(JPEGS), drain_s=1.5)
+    ended.set()
+    saying.join()
+    stranger.close()
+    assert camera.sent <= 2 * len(JPEGS)
+
+
+def test_a_flood_of_messages_that_cannot_be_read_does_not_fill_the_log(
+    mosquitto: Mosquitto, analyzer: Confirming, caplog: pytest.LogCaptureFixture
+) -> None:
+    camera = publisher(mosquitto.port, Memory(10**6, 1000.0))
+    stranger = RawClient(mosquitto.port)
+
+    def frames() -> Iterator[bytes]:
+        yield from JPEGS
+        poison = publish(b"status/pi1", b"{", user_property(b"who", "\ufeff".encode()))
+        for _ in range(200):
+            stranger.send(publish(b"status/pi1", b"{"))
+            stranger.send(poison)
+        yield JPEGS[0]
+
+    assert film(camera, frames())
+    stranger.close()
+    said = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert any("can't be read" in record.getMessage() for record in said)
+    assert any("malformed message on status/pi1" in record.getMessage() for record in said)
+    assert len(said) < 30
