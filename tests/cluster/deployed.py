@@ -61,12 +61,14 @@ def account(cluster: Cluster, namespace: str, name: str) -> Path:
     """The kubeconfig of an account of deploy/base/rbac-*.yaml, with its rights there, in a test's namespace."""
     path = BASE / f"rbac-{name.removeprefix('posture-')}.yaml"
     text = path.read_text().replace("namespace: posture-farm", f"namespace: {namespace}")
-    text = text.replace("resourceNames: [posture-farm]", f"resourceNames: [{namespace}]")
     for item in yaml.safe_load_all(text):
         if item["kind"].startswith("Cluster"):  # one for each test
             item["metadata"]["name"] += f"-{namespace}"
             if "roleRef" in item:
                 item["roleRef"]["name"] += f"-{namespace}"
+        for rule in item.get("rules", []):
+            if rule["resources"] == ["namespaces"]:  # by name, which the Secret has, too
+                rule["resourceNames"] = [namespace]
         assert send(cluster, item) == ""
     for rule, where in _rules(path):
         if "resourceNames" in rule:
