@@ -89,6 +89,8 @@ def _record(settings: Settings, pi_id: str, stop: Stop) -> list[bytes]:
     client = mqtt.make_client(client_id, protocol, settings.mqtt, keep_session=False)
     client.on_connect = lambda c, *_: c.subscribe(images, qos=0)
     client.on_message = on_message
+    refused: list[str] = []
+    client.on_subscribe = lambda *args: refused.extend(mqtt.refused_subscriptions([images], args[3]))
     try:
         mqtt.connect(client, settings.mqtt, session_expiry_s=0)
     except OSError as error:
@@ -98,6 +100,8 @@ def _record(settings: Settings, pi_id: str, stop: Stop) -> list[bytes]:
     while time.monotonic() < deadline and not stop.requested:
         if client.loop(timeout=0.1) != 0:
             raise UserError(f"broker {broker}: closed the connection, check POSTURE_MQTT_USERNAME and its password")
+        if refused:
+            raise UserError(f"broker {broker}: {refused[0]}")
         if first_at and time.monotonic() > first_at[0] + CALIBRATION_S:
             break
     mqtt.abandon(client)

@@ -7,11 +7,12 @@ either), so the retained status topic is asked, under a throw-away client id.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from paho.mqtt import client as paho
@@ -20,6 +21,8 @@ from paho.mqtt.enums import MQTTErrorCode
 from posture.runtime import Stop
 from posture.settings.table import Mqtt
 from posture.wire import mqtt
+
+log = logging.getLogger(__name__)
 
 WATCH_S = 1.5
 """How long a newer instance may take, after it has our session, to say so in the status topic."""
@@ -83,9 +86,15 @@ def _watch_status(
 
     client.on_connect = lambda c, *_: c.subscribe(topic, qos=1)
     client.on_message = on_message
+    client.on_subscribe = lambda *args: _say_refused(mqtt.refused_subscriptions([topic], args[3]))
     mqtt.connect(client, settings, session_expiry_s=0)
     deadline = time.monotonic() + WATCH_S
     while time.monotonic() < deadline and not done.is_set() and not stop.requested:
         if client.loop(timeout=0.1) is not MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise ConnectionError("closed while asking who has the stream")
     mqtt.abandon(client)
+
+
+def _say_refused(lines: Sequence[str]) -> None:
+    for line in lines:
+        log.warning("the broker %s: who else has the stream can't be known", line)

@@ -28,6 +28,7 @@ from posture.settings import loading, paths
 from posture.settings.flags import config_arguments
 from posture.system.children import Child
 from posture.system.terminal import Screen
+from posture.wire.malformed import Client
 from posture.wire.topics import Topics
 
 ANALYZERS = {"pi1": "Images_From_Pi1.py", "pi2": "Images_From_Pi2.py"}
@@ -68,13 +69,16 @@ class StatusView:
     said: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id="run-local", reconnect_on_failure=False)
+        self._client = Client(CallbackAPIVersion.VERSION2, client_id="run-local", reconnect_on_failure=False)
         self._client.on_connect = lambda client, *_: client.subscribe([(EACH.status, 1), (EACH.account, 1)])
         self._client.on_message = self._on_message
         self._client.connect("127.0.0.1", self.port)
 
     def _on_message(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
-        self.said[message.topic] = json.loads(message.payload)
+        with contextlib.suppress(ValueError, RecursionError):  # anybody on this machine may publish
+            said = json.loads(message.payload)
+            if isinstance(said, dict):
+                self.said[message.topic] = said
 
     def turn(self) -> None:
         """Serve the network for a moment.

@@ -15,8 +15,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from raw_mqtt import RawClient, publish, user_property
+from servers import Mosquitto
 
 from posture.demo import summary
+from posture.demo.run import StatusView
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 90.0
@@ -191,3 +194,18 @@ def test_the_contact_sheet_holds_pictures_of_any_size() -> None:
     sheet = summary.contact_sheet([np.full((*size, 3), 40 * n, np.uint8) for n, size in enumerate(sizes)])
     assert sheet.shape[1] >= summary.CELL_WIDTH
     assert {0, 40, 80} <= set(np.unique(sheet))
+
+
+def test_a_status_message_of_a_stranger_does_not_end_the_run(mosquitto: Mosquitto) -> None:
+    raw = RawClient(mosquitto.port)
+    poison = user_property(b"who", "\ufeff".encode())
+    for payload, properties in [(b"", b""), (b"{", b""), (b"[7]", b""), (b"[" * 100_000, b""), (b"{}", poison)]:
+        raw.send(publish(b"status/pi1", payload, properties, retain=True))
+        raw.send(publish(b"status/pi2", b'{"state": "online"}', retain=True))
+        view = StatusView(mosquitto.port)
+        deadline = time.monotonic() + 20
+        while not view.is_online("pi2") and time.monotonic() < deadline:
+            view.turn()
+        assert view.is_online("pi2")
+        assert not view.is_online("pi1")
+    raw.close()

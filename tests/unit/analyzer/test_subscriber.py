@@ -13,6 +13,10 @@ from farm import Analyzer, Camera, Watcher, clip_jpegs, ended
 from raw_mqtt import EndingProxy, RawClient, StrangeBroker, packet, publish, user_property
 from servers import Mosquitto
 
+from posture.analyzer.takeover import Owner, is_superseded
+from posture.runtime import Stop
+from posture.settings.table import Mqtt
+
 FEFF = "\ufeff".encode()
 POISON = publish(b"images/pi1", b"poison", user_property(b"who", FEFF))
 PLUGIN = "mosquitto_dynamic_security.so"
@@ -119,6 +123,27 @@ def test_a_refused_subscription_is_said_with_its_topic_and_reason(
         assert analyzer.process is not None
         assert analyzer.process.wait(30) == 2
     assert analyzer.log.read_text().splitlines()[-1].startswith("error: broker mqtt://127.0.0.1")
+
+
+def test_a_calibration_whose_subscription_is_refused_ends_at_once_with_the_reason(
+    refusing: Mosquitto, tmp_path: Path
+) -> None:
+    analyzer = Analyzer(tmp_path, refusing.port)
+    with ended(analyzer):
+        analyzer.start("--calibrate")
+        assert analyzer.process is not None
+        assert analyzer.process.wait(30) == 2
+    assert "refuses the subscription to images/pi1: " in analyzer.log.read_text().splitlines()[-1]
+
+
+def test_that_it_cannot_be_known_who_has_the_stream_is_said(
+    refusing: Mosquitto, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Mqtt(url=f"mqtt://127.0.0.1:{refusing.port}")
+    ours = Owner("ours", "2026-11-24T12:00:00", online=True)
+    assert not is_superseded(ours, "status/pi1", settings, "auto", "looking", Stop())
+    (line,) = caplog.messages
+    assert "refuses the subscription to status/pi1: " in line
 
 
 @pytest.mark.parametrize(
