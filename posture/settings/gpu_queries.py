@@ -14,9 +14,14 @@ GPU_QUERIES_VARIABLE = "POSTURE_GPU_QUERIES"
 """Environment variable with the whole map as YAML or JSON, which replaces the file's."""
 
 GPU_QUERY_KEYS: Mapping[str, tuple[parsers.Parser, str]] = {
-    "instance": (parsers.host_port, "host:port, as Prometheus' label instance has it"),
+    "instance": (parsers.label_value, "Prometheus' label instance, most often host:port"),
     "metric": (parsers.matching(parsers.METRIC_NAME), "a metric's name: letters, digits, _ and :, no digit first"),
+    "scale": (
+        parsers.number(0.000001, 1_000_000),
+        "what makes percent of it: 100 for a ratio, 0.1 for 0 to 1000",
+    ),
 }
+OPTIONAL = {"scale"}
 
 
 def parse_gpu_queries(leaves: list[Leaf], mistakes: list[str]) -> dict[str, GpuQuery]:
@@ -27,7 +32,7 @@ def parse_gpu_queries(leaves: list[Leaf], mistakes: list[str]) -> dict[str, GpuQ
         mistakes: what is wrong is appended: a node without both keys, an unknown key, an instance used twice.
     """
     shape = "accepted: node: {instance: host:port, metric: name}"
-    entries: dict[str, dict[str, str]] = {}
+    entries: dict[str, dict[str, Any]] = {}
     places: dict[str, str] = {}
     for where, key, value in leaves:
         dotted = ".".join(key)
@@ -55,7 +60,7 @@ def parse_gpu_queries(leaves: list[Leaf], mistakes: list[str]) -> dict[str, GpuQ
     return _whole_gpu_queries(entries, places, mistakes)
 
 
-def _parse_gpu_query(entry: dict[str, str], name: str, value: Any, where: str, mistakes: list[str]) -> None:
+def _parse_gpu_query(entry: dict[str, Any], name: str, value: Any, where: str, mistakes: list[str]) -> None:
     parse, accepted = GPU_QUERY_KEYS[name]
     entry[name] = ""  # the key is present, even if its value is not accepted
     try:
@@ -65,12 +70,12 @@ def _parse_gpu_query(entry: dict[str, str], name: str, value: Any, where: str, m
 
 
 def _whole_gpu_queries(
-    entries: dict[str, dict[str, str]], places: dict[str, str], mistakes: list[str]
+    entries: dict[str, dict[str, Any]], places: dict[str, str], mistakes: list[str]
 ) -> dict[str, GpuQuery]:
     queries: dict[str, GpuQuery] = {}
     owners: dict[str, str] = {}
     for node, entry in entries.items():
-        missing = [name for name in GPU_QUERY_KEYS if name not in entry]
+        missing = [name for name in GPU_QUERY_KEYS if name not in entry and name not in OPTIONAL]
         if missing:
             mistakes.append(f"{places[node]}: GPU_QUERIES.{node}: {' and '.join(missing)} must be given")
             continue

@@ -84,7 +84,10 @@ class GpuQueries(Mapping[str, Mapping[str, str]]):
 
     @cached_property
     def _entries(self) -> dict[str, dict[str, str]]:
-        return {node: asdict(query) for node, query in load(None, os.environ).gpu_queries.items()}
+        queries = load(None, os.environ).gpu_queries
+        return {
+            node: {name: value for name, value in asdict(query).items() if value} for node, query in queries.items()
+        }
 
     def __getitem__(self, node: str) -> Mapping[str, str]:
         return self._entries[node]

@@ -132,6 +132,14 @@ def matching(pattern: re.Pattern[str], *, or_empty: bool = False) -> Parser:
     return parse
 
 
+def label_value(value: Any) -> str:
+    """Accept the value of a label of Prometheus: any text on one line."""
+    given = text(value)
+    if not given or not given.isprintable():
+        raise NotAcceptedError
+    return given
+
+
 def host_port(value: Any) -> str:
     """Accept host:port, with an IPv6 address in brackets."""
     host, _, port = text(value).rpartition(":")

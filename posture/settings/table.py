@@ -502,10 +502,12 @@ class Images:
 
 @dataclass(frozen=True)
 class GpuQuery:
-    """Where one node's GPU usage is read: a sample of ``metric{instance="..."}`` in percent."""
+    """Where one node's GPU usage is read: a sample of ``metric{instance="..."}`` times ``scale`` is percent."""
 
     instance: str
     metric: str
+    scale: float = 0.0
+    """0: by the metric's name, 100 for a ratio and 1 for all others."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,9 @@ from typing import Any
 from posture.settings.table import GpuQuery
 from posture.usage.readings import Series, SeriesByName
 
+NOT_OF_A_GPU = frozenset(
+    {"__name__", "instance", "job", "pod", "namespace", "container", "vgpu", "service", "endpoint", "pid", "user"}
+)
 LONGEST_MATCHER = 12_000
 """Characters. Beyond it, "any instance" replaces the list: VictoriaMetrics refuses a query of 16 KiB."""
 
@@ -40,6 +43,15 @@ def _any_of(texts: set[str]) -> str:
     return json.dumps("|".join(re.escape(text) for text in sorted(texts)))
 
 
+def _gpu(labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return the labels that tell one GPU from another: not those of who uses it, or of who asked the exporter."""
+    return tuple(
+        sorted(
+            (name, value) for name, value in labels.items() if name not in NOT_OF_A_GPU and name[:9] != "exported_"
+        )
+    )
+
+
 def parse_answer(body: Any, ahead_s: float) -> SeriesByName:
     """Return the series of the answer to :func:`batched_query`.
 
@@ -57,6 +69,6 @@ def parse_answer(body: Any, ahead_s: float) -> SeriesByName:
         values = one.get("values")  # absent in a native histogram
         if values:
             times = tuple(float(at) - ahead_s for at, _ in values)
-            series = Series(times, tuple(float(text) for _, text in values))
+            series = Series(times, tuple(float(text) for _, text in values), _gpu(one["metric"]))
             found.setdefault((one["metric"]["__name__"], one["metric"]["instance"]), []).append(series)
     return found

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from posture.settings.table import GpuQuery
+from posture.usage.scale import Scales
 
 
 class UsageUnknownError(Exception):
@@ -54,6 +55,8 @@ class Series:
 
     times: tuple[float, ...]
     values: tuple[float, ...]
+    gpu: tuple[tuple[str, str], ...] = ()
+    """The labels that tell its GPU from others of the same node."""
 
     @property
     def newest_at(self) -> float:
@@ -71,6 +74,23 @@ class Series:
         return since
 
 
+def merged(series: Sequence[Series]) -> list[Series]:
+    """Return one series for each GPU: exporters begin another one whenever somebody else uses it.
+
+    Of two values of one scrape, the larger one counts.
+    """
+    samples: dict[tuple[tuple[str, str], ...], dict[float, float]] = {}
+    for one in series:
+        of_gpu = samples.setdefault(one.gpu, {})
+        for at, value in zip(one.times, one.values, strict=True):
+            of_gpu[at] = max(value, of_gpu.get(at, value))
+    return [
+        Series(tuple(times), tuple(of_gpu[at] for at in times), gpu)
+        for gpu, of_gpu in samples.items()
+        for times in [sorted(of_gpu)]
+    ]
+
+
 SeriesByName = Mapping[tuple[str, str], Sequence[Series]]
 """Series by metric and instance."""
 
@@ -86,6 +106,7 @@ class Reader:
 
     max_age_s: float
     freshness_metric: str
+    scales: Scales = field(default_factory=Scales)
 
     def read(self, node: str, query: GpuQuery, series: SeriesByName, now: float) -> Reading:
         """Return a node's usage.
@@ -100,13 +121,15 @@ class Reader:
             UsageUnknownError: there is no such series or more than one, or it is stale or not a percentage.
         """
         name = f'{query.metric}{{instance="{query.instance}"}}'
-        found = series.get((query.metric, query.instance), [])
+        found = merged(series.get((query.metric, query.instance), []))
         if not found:
             reason = f"{name} is not there: the target is down, or the metric has another name"
             raise UsageUnknownError(node, None, reason)
         fresh = [one for one in found if now - one.newest_at <= self.max_age_s]
         usage = max(fresh or found, key=lambda one: one.newest_at)
-        value = usage.values[-1]
+        factor = self.scales.factor(query)
+        scaled = tuple(one * factor for one in usage.values)
+        value = scaled[-1]
         accepted = f"accepted: {self.max_age_s:g} s"
         if not fresh:
             reason = f"{name} is stale: {value:g} is {now - usage.newest_at:.1f} s old; {accepted}"
@@ -114,8 +137,11 @@ class Reader:
         if len(fresh) > 1:
             reason = f"{name} are {len(fresh)} series; accepted: one for each node"
             raise UsageUnknownError(node, value, reason)
+        doubt = self.scales.doubt(node, query, usage.values)
         if not _is_percentage(value):
             raise UsageUnknownError(node, value, f"{name} is {value:g}; accepted: 0 to 100")
+        if doubt:
+            raise UsageUnknownError(node, value, f"{name} is {value:g} and {doubt}")
         # an exporter whose GPU hangs may keep exporting its last value
         beside = series.get((self.freshness_metric, query.instance))
         if beside:
@@ -123,7 +149,7 @@ class Reader:
             if still_s > self.max_age_s:
                 reason = f"{name} is stale: {self.freshness_metric} beside it has stood still for {still_s:.1f} s"
                 raise UsageUnknownError(node, value, f"{reason}; {accepted}")
-        pairs = zip(usage.times, usage.values, strict=True)
+        pairs = zip(usage.times, scaled, strict=True)
         return Reading(value, usage.newest_at, tuple((at, one) for at, one in pairs if _is_percentage(one)))
 
 

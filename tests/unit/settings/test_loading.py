@@ -289,8 +289,8 @@ def test_the_map_of_nodes_may_come_from_the_environment_alone(yaml_file: Path) -
 def test_every_mistake_in_the_map_of_nodes_is_reported_at_once(yaml_file: Path) -> None:
     yaml_file.write_text(
         "GPU_QUERIES:\n"
-        "  a: {instance: no-port, metric: gpu}\n"
-        "  b: {instance: 'h:0', metric: gpu}\n"
+        "  a: {instance: '', metric: gpu}\n"
+        '  b: {instance: "two\\nlines", metric: gpu}\n'
         "  c: {instance: 'h:1', metric: 'gpu\"} or vector(0) #'}\n"
         "  d: {instance: 'h:1', metric: gpu}\n"
         "  e: {instance: 'h:2'}\n"
@@ -299,24 +299,26 @@ def test_every_mistake_in_the_map_of_nodes_is_reported_at_once(yaml_file: Path) 
         "  Not A Node: {instance: 'h:5', metric: gpu}\n"
         "  i: {instance: 'h\"} or up{a=\"b:6', metric: 7}\n"
         "  j:\n"
+        "  k: {instance: 'jetson in the hall', metric: gpu, scale: 0}\n"
         "balancer_of: {}\n"
     )
     said = mistakes(yaml_file, POSTURE_PROMETHEUS_URL="prometheus:9090")
-    host_port = "accepted: host:port, as Prometheus' label instance has it"
+    label = "accepted: Prometheus' label instance, most often host:port"
     name = "accepted: a metric's name: letters, digits, _ and :, no digit first"
     shape = "accepted: node: {instance: host:port, metric: name}"
     expected = [
-        f"{yaml_file}:2: GPU_QUERIES.a.instance: 'no-port' is not accepted; {host_port}",
-        f"{yaml_file}:3: GPU_QUERIES.b.instance: 'h:0' is not accepted; {host_port}",
+        f"{yaml_file}:2: GPU_QUERIES.a.instance: '' is not accepted; {label}",
+        f"{yaml_file}:3: GPU_QUERIES.b.instance: 'two\\nlines' is not accepted; {label}",
         f"{yaml_file}:4: GPU_QUERIES.c.metric: 'gpu\"}} or vector(0) #' is not accepted; {name}",
         f"{yaml_file}:5: GPU_QUERIES.d.instance: 'h:1' is c's already; accepted: one instance for each node",
         f"{yaml_file}:6: GPU_QUERIES.e: metric must be given",
-        f"{yaml_file}:7: GPU_QUERIES.f.unit: unknown key; known: instance, metric",
+        f"{yaml_file}:7: GPU_QUERIES.f.unit: unknown key; known: instance, metric, scale",
         f"{yaml_file}:8: GPU_QUERIES.g: 'h:4' is not accepted; {shape}",
         f"{yaml_file}:9: GPU_QUERIES: 'Not A Node' is no node's name; accepted: a-z, 0-9, - and ., up to 63",
-        f"{yaml_file}:10: GPU_QUERIES.i.instance: 'h\"}} or up{{a=\"b:6' is not accepted; {host_port}",
         f"{yaml_file}:10: GPU_QUERIES.i.metric: 7 is not accepted; {name}",
         f"{yaml_file}:11: GPU_QUERIES.j: instance and metric must be given",
+        f"{yaml_file}:12: GPU_QUERIES.k.scale: 0 is not accepted; accepted: what makes percent of it: "
+        "100 for a ratio, 0.1 for 0 to 1000",
     ]
     assert set(expected) <= set(said)
     assert len(said) == len(expected) + 2

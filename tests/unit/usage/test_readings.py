@@ -109,6 +109,16 @@ def test_two_series_for_one_instance_are_an_error_of_that_node_alone(farm: Measu
     assert isinstance(found[b], Reading)
 
 
+def test_series_that_differ_only_in_who_uses_the_gpu_are_one(farm: MeasuredFarm) -> None:
+    (a,) = farm.nodes(1)
+    users = ("pod", "namespace", "container", "vgpu", "exported_pod", "exported_job", "exported_anything")
+    farm.exporter.show(a, f'{METRIC}{{gpu="0"}} 30', *(f'{METRIC}{{gpu="0",{user}="x"}} 40' for user in users))
+    farm.exporter.wait_for_scrapes(a, 3)
+    farm.exporter.show(a, f'{METRIC}{{gpu="0",pod="y"}} 50')
+    found = sample_until(farm.server, a, lambda found: isinstance(found, Reading) and found.value == 50)
+    assert {value for _, value in found.scrapes} == {40, 50}, "what others used it for counts as before"
+
+
 def test_an_exporter_that_comes_back_with_other_labels_is_read_again(farm: MeasuredFarm) -> None:
     (a,) = farm.nodes(1)
     farm.exporter.set(a, 10, driver="1")

@@ -1,0 +1,56 @@
+"""Ratios and loads of 0 to 1000 are never read as percent."""
+
+from __future__ import annotations
+
+import pytest
+
+from posture.settings.table import GpuQuery
+from posture.usage.readings import Reader, Series, UsageUnknownError
+
+NOW = 1000.0
+
+
+def read(reader: Reader, metric: str, *values: float, scale: float = 0.0) -> float | str:
+    """What a node's usage is by these samples; or why it is unknown."""
+    query = GpuQuery("node:1", metric, scale)
+    times = tuple(NOW - 5 * (len(values) - index) for index in range(len(values)))
+    try:
+        return reader.read("agx", query, {(metric, "node:1"): [Series(times, values)]}, NOW).value
+    except UsageUnknownError as unknown:
+        return str(unknown)
+
+
+@pytest.fixture
+def reader() -> Reader:
+    return Reader(100.0, "")
+
+
+@pytest.mark.parametrize("metric", ["nvidia_smi_utilization_gpu_ratio", "DCGM_FI_PROF_GR_ENGINE_ACTIVE"])
+def test_what_is_called_a_ratio_is_one(reader: Reader, metric: str) -> None:
+    assert read(reader, metric, 0.1, 0.75) == 75.0
+    assert read(reader, metric, 0.0, 1.0) == 100.0
+    assert "is 4200; accepted: 0 to 100" in str(read(reader, metric, 42.0))
+
+
+def test_fractions_of_a_metric_without_a_unit_are_refused_until_it_has_shown_more_than_1(reader: Reader) -> None:
+    refused = read(reader, "gpu_load", 0.2, 0.75)
+    assert "may be a ratio from 0 to 1; accepted: GPU_QUERIES.agx.scale: 100 if it is one, 1 if" in str(refused)
+    assert read(reader, "gpu_load", 0.2, 0.75, scale=100) == 75.0
+    assert read(reader, "gpu_load", 0.2, 0.75, scale=1) == 0.75
+    assert read(reader, "gpu_load", 0.0, 1.0) == 1.0, "whole numbers are percent"
+    assert read(reader, "gpu_load", 30.0, 0.5) == 0.5
+    assert read(reader, "gpu_load", 0.5) == 0.5, "it is known by now"
+
+
+@pytest.mark.parametrize("metric", ["jetson_gpu_usage_percent", "DCGM_FI_DEV_GPU_UTIL"])
+def test_an_idle_gpu_by_a_metric_that_says_percent_is_idle(reader: Reader, metric: str) -> None:
+    assert read(reader, metric, 0.2, 0.4) == 0.4
+
+
+def test_a_load_of_0_to_1000_is_refused_also_while_it_is_small(reader: Reader) -> None:
+    assert "is 437; accepted: 0 to 100" in str(read(reader, "gpu_load", 437.0))
+    refused = read(reader, "gpu_load", 50.0)
+    assert "was above 200 before; accepted: percent, or GPU_QUERIES.agx.scale: 0.1" in str(refused)
+    assert read(reader, "gpu_load", 50.0, scale=0.1) == 5.0
+    assert "nan" in str(read(reader, "other", float("nan")))
+    assert read(reader, "other", 50.0) == 50.0, "a value that is no number says nothing"
