@@ -1,10 +1,13 @@
-"""Which nodes' usage our own starts and stops disturb, and until when (R5)."""
+"""Which nodes' usage starts and stops disturb, ours (R5) and those of others, and until when."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from posture.balancer.open_move import open_move_text
+from posture.balancer.others import came_or_went, just_started
 from posture.balancer.view import ClusterView
-from posture.kube.objects import ScaledJob
+from posture.kube.objects import Pod, ScaledJob
 from posture.planning.ledger import Ledger
 
 
@@ -21,6 +24,8 @@ class Settling:
         self._after_ready_s = after_ready_s
         self._ready_pods: dict[str, str] = {}
         self._settled_s: dict[str, float] = {}
+        self._others: Mapping[str, Pod] | None = None
+        """Pods of others at the last reading, by uid; None: nothing has been read."""
 
     def see(self, view: ClusterView) -> None:
         """Compare the cluster with the last reading, and tell the ledger what has changed."""
@@ -37,6 +42,18 @@ class Settling:
         for stream in [*self._ready_pods]:
             if stream not in view.scaled_jobs:
                 del self._ready_pods[stream]
+        self._see_others(view)
+
+    def _see_others(self, view: ClusterView) -> None:
+        """A node where a pod of others starts or stops teaches no loads for a while; it takes part as before."""
+        now = {pod.uid: pod for pod in view.other_pods}
+        if self._others is None:
+            hosts = just_started(now.values(), view.taken_s - self._after_ready_s)
+        else:
+            hosts = came_or_went(self._others, now)
+        self._others = now
+        for host in sorted(hosts & view.nodes.keys()):
+            self._ledger.others_change(view.nodes[host].name, view.taken_s + self._after_ready_s)
 
     def _see_stream(self, view: ClusterView, scaled_job: ScaledJob, node: str) -> None:
         stream = scaled_job.stream

@@ -10,6 +10,7 @@ import logging
 
 from posture.balancer.disturbances import Settling
 from posture.balancer.open_move import OpenMove, open_move_text
+from posture.balancer.others import arrivals
 from posture.balancer.refusals import Refusals
 from posture.balancer.snapshot import SnapshotMaker
 from posture.balancer.view import ClusterView, read_nodes, read_view
@@ -159,7 +160,8 @@ class Observer:
         )
         to_the_letter = self._rules.policy is Policy.README
         unsettled = frozenset[str]() if to_the_letter else self._settling.unsettled(start_s)
-        return self._snapshots.make(view, averages, unsettled)
+        arriving = arrivals(view, start_s - self._after_ready_s, self._rules.pull_timeout_s)
+        return self._snapshots.make(view, averages, unsettled, arriving)
 
     def _see_stream(self, stream: str, scaled_job: ScaledJob) -> None:
         """Take a stream's history the first time, and an open move that another balancer has begun."""

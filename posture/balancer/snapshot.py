@@ -39,7 +39,11 @@ class SnapshotMaker:
         """Node -> its Node object when it last carried the label."""
 
     def make(
-        self, view: ClusterView, averages: Mapping[str, Average | UsageUnknownError], unsettled: frozenset[str]
+        self,
+        view: ClusterView,
+        averages: Mapping[str, Average | UsageUnknownError],
+        unsettled: frozenset[str],
+        arriving: Sequence[model.Arrival] = (),
     ) -> Snapshot:
         """Return what one loop plans with.
 
@@ -47,6 +51,7 @@ class SnapshotMaker:
             view: the cluster.
             averages: node -> its window's average, or why it has none.
             unsettled: streams whose load isn't in the window yet.
+            arriving: streams of other farms that are on their way.
         """
         places = {stream: view.place(scaled_job) for stream, scaled_job in view.scaled_jobs.items()}
         placed = {stream: node for stream, node in places.items() if node is not None}
@@ -63,6 +68,7 @@ class SnapshotMaker:
             now_s=view.taken_s,
             contact_s=self._watch.contact_s,
             unmanaged=tuple(sorted(places.keys() - placed.keys())),
+            arriving=arriving,
         )
 
     def _node(

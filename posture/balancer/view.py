@@ -37,6 +37,10 @@ class ClusterView:
     """The pods of each ScaledJob, by its name."""
     complaints: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Reason and message of the newest warning about a Job, by its uid; read only where a Job has no pod."""
+    other_pods: Sequence[Pod] = ()
+    """The namespace's pods that are none of this farm's streams'; only where the whole farm is read."""
+    other_streams: Sequence[ScaledJob] = ()
+    """Other farms' ScaledJobs in the namespace; only where the whole farm is read."""
 
     def trouble(self, scaled_job: ScaledJob) -> Trouble | None:
         """Return why a stream does not run as it should, None if it does."""
@@ -100,7 +104,7 @@ def read_nodes(cluster: KubeClient) -> dict[str, Node]:
 
 
 def read_view(cluster: KubeClient, farm: str, streams: Collection[str] | None = None) -> ClusterView:
-    """Read the cluster. Other farms' and other people's objects in the namespace are left out.
+    """Read the cluster. What others have in the namespace is kept apart.
 
     Args:
         cluster: where from.
@@ -112,21 +116,37 @@ def read_view(cluster: KubeClient, farm: str, streams: Collection[str] | None = 
     """
     few = streams is not None and len(streams) <= FEW
     nodes = read_nodes(cluster)
-    ours = labels.of_streams(farm) | ({labels.STREAM: streams} if few else {})
-    scaled_jobs = _by_stream(map(ScaledJob.read, cluster.list(kinds.SCALED_JOB, ours)))
+    wanted = labels.of_streams(farm) | {labels.STREAM: streams} if few else labels.of_all_streams()
+    listed = [ScaledJob.read(item) for item in cluster.list(kinds.SCALED_JOB, wanted)]
+    scaled_jobs = _by_stream(one for one in listed if one.farm == farm)
     names = [scaled_job.name for scaled_job in scaled_jobs.values()]
     if not names:
         # a selector with an empty list would match objects whose label is empty
         return ClusterView(cluster.now(), nodes, scaled_jobs, {}, {})
     owned = {labels.SCALED_JOB: names if few else None}
-    # pods before Jobs: a pod without a Job in this later list has outlived its Job, and is not newer than the list
-    all_pods = [Pod.read(item) for item in cluster.list(kinds.POD, owned)]
+    # pods before Jobs: a pod without a Job in this later list has outlived its Job, and is not newer than the list;
+    # of the whole farm all the namespace's pods, since those of others disturb the nodes, too
+    all_pods = [Pod.read(item) for item in cluster.list(kinds.POD, owned if few else None)]
     all_jobs = [Job.read(item) for item in cluster.list(kinds.JOB, owned)]
     jobs, pods = owned_by(scaled_jobs.values(), all_jobs, all_pods)
     with_pods = {pod.job_uid for found in pods.values() for pod in found}
     lacking = any(not job.finished and job.uid not in with_pods for found in jobs.values() for job in found)
     complaints = events.complaints_about_jobs(cluster) if lacking else {}
-    return ClusterView(cluster.now(), nodes, scaled_jobs, jobs, pods, complaints)
+    return ClusterView(
+        cluster.now(),
+        nodes,
+        scaled_jobs,
+        jobs,
+        pods,
+        complaints,
+        other_pods=() if few else _not_in(pods, all_pods),
+        other_streams=[one for one in listed if one.farm != farm],
+    )
+
+
+def _not_in(ours: Mapping[str, Sequence[Pod]], pods: Iterable[Pod]) -> list[Pod]:
+    uids = {pod.uid for found in ours.values() for pod in found}
+    return [pod for pod in pods if pod.uid not in uids]
 
 
 def _by_stream(scaled_jobs: Iterable[ScaledJob]) -> dict[str, ScaledJob]:

@@ -24,3 +24,8 @@ def of_farm(farm: str) -> dict[str, str | None]:
 def of_streams(farm: str) -> dict[str, str | None]:
     """Return the selector of a farm's ScaledJobs, Jobs and analyzers' pods."""
     return {**of_farm(farm), STREAM: None}
+
+
+def of_all_streams() -> dict[str, str | None]:
+    """Return the selector of every farm's ScaledJobs, Jobs and analyzers' pods."""
+    return {PART_OF: OURS, FARM: None, STREAM: None}

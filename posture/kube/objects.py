@@ -12,7 +12,7 @@ from typing import Any
 
 from posture.kube.affinity import NODE_LABEL, node_of
 from posture.kube.annotations import PAUSED, is_pinned
-from posture.kube.labels import SCALED_JOB, STREAM
+from posture.kube.labels import FARM, SCALED_JOB, STREAM
 
 CANNOT_START = frozenset(
     {
@@ -90,6 +90,8 @@ class ScaledJob:
     """The field manager that last wrote the affinity; empty where that is not recorded."""
     complaint: str = ""
     """What KEDA has against it, while it is not Ready."""
+    farm: str = ""
+    """Whose stream it is."""
 
     @classmethod
     def read(cls, body: Mapping[str, Any]) -> ScaledJob:
@@ -115,6 +117,7 @@ class ScaledJob:
             last_active_s=_stamped_s(body),
             affinity_manager=_manager_of(metadata, "spec", "jobTargetRef", "template", "spec", "affinity"),
             complaint=_against(conditions.get("Ready", {})),
+            farm=(metadata.get("labels") or {}).get(FARM) or "",
         )
 
     @property

@@ -60,6 +60,11 @@ class Draft:
         # R1: the window does not contain these loads yet; sorted, since sums of floats depend on their order
         for job in sorted((job for job in snapshot.jobs if job.moving), key=operator.attrgetter("stream")):
             self.inflow[job.node] += self.work(job) / self.nodes[job.node].speed
+        for arrival in snapshot.arriving:
+            if arrival.node in self.nodes:
+                cost = self._usual() / self.nodes[arrival.node].speed if arrival.cost is None else arrival.cost
+                self.inflow[arrival.node] += cost
+                self.arrivals[arrival.node] += 1
 
     def _suspects(self) -> dict[str, int]:
         """R13: return how many streams failed to start on each suspect node.

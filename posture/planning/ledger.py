@@ -47,7 +47,7 @@ class _Observation:
     """Points in the window before; None: that window can't teach a load (R5, R11)."""
     destination_before: float | None
     changes: tuple[int, int]
-    """How many changes of ours source and destination had seen, this move included."""
+    """How many changes source and destination had seen, this move included."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,11 @@ class Ledger:
         self._open: dict[str, set[str]] = {}
         self._open_on: Counter[str] = Counter()
         self._settled_s: dict[str, float] = {}
+        self._others_settled_s: dict[str, float] = {}
         self._changes: Counter[str] = Counter()
         self._usage: Mapping[str, float | None] = {}
         self._spoiled: Counter[str] = Counter()
+        self._mixed: set[str] = set()
         self._over: Counter[str] = Counter()
         self._effects: dict[str, list[_Effect]] = {}
         self._observations: list[_Observation] = []
@@ -111,8 +113,21 @@ class Ledger:
 
     def settle_by(self, latest_s: float) -> None:
         """Let no change that has ended settle later than this, in seconds."""
-        for node, settled_s in self._settled_s.items():
-            self._settled_s[node] = min(settled_s, latest_s)
+        for settled in (self._settled_s, self._others_settled_s):
+            for node, settled_s in settled.items():
+                settled[node] = min(settled_s, latest_s)
+
+    def others_change(self, node: str, settled_s: float) -> None:
+        """Note that a pod of somebody else came or went on a node: no load is learned there meanwhile.
+
+        The node stays source and destination (R5 is about our own changes): others may never come to rest.
+
+        Args:
+            node: where.
+            settled_s: when the change has settled, in seconds.
+        """
+        self._changes[node] += 1
+        self._others_settled_s[node] = settled_s
 
     def settles_s(self, node: str) -> float:
         """Return since when samples of a node are free of our changes; infinite while one is under way (R5).
@@ -134,8 +149,10 @@ class Ledger:
         late = late or {}
         limit = self._rules.threshold + self._rules.hysteresis
         self._usage = usage
+        begins = {node: late.get(node, start_s) for node in usage}
+        self._mixed = {node for node in usage if self._others_settled_s.get(node, -math.inf) > begins[node]}
         for node, points in usage.items():
-            clean = self.settles_s(node) <= late.get(node, start_s)
+            clean = self.settles_s(node) <= begins[node]
             self._spoiled[node] = 0 if clean else self._spoiled[node] + 1
             self._over[node] = self._over[node] + 1 if points is not None and points > limit else 0
             if clean and points is not None and self._is_another_load(node, points):
@@ -201,7 +218,7 @@ class Ledger:
     def _observe(self, move: Move) -> None:
         """Keep what is needed to learn from a move."""
         source, destination = self._usage.get(move.source), self._usage.get(move.destination)
-        teaches = source is not None and source < CLIPPED and not self._spoiled[move.source]
+        teaches = source is not None and source < CLIPPED and not self._is_disturbed(move.source)
         self._observations.append(
             _Observation(
                 move.stream,
@@ -209,10 +226,14 @@ class Ledger:
                 move.destination,
                 move.relief,
                 source if teaches else None,
-                destination if not self._spoiled[move.destination] else None,
+                None if self._is_disturbed(move.destination) else destination,
                 (self._changes[move.source], self._changes[move.destination]),
             )
         )
+
+    def _is_disturbed(self, node: str) -> bool:
+        """Say whether the window holds more than the load of the streams that were there all along."""
+        return self._spoiled[node] > 0 or node in self._mixed
 
     def _read(self, seen: _Observation) -> bool:
         """Learn from a settled move where that is possible; return whether the observation is over."""

@@ -257,6 +257,15 @@ class StreamState:
 
 
 @dataclass(frozen=True)
+class Arrival:
+    """A stream of another farm that is on its way to a node."""
+
+    node: str
+    cost: float | None
+    """Points that the node is expected to gain; None: not known."""
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """All that one loop knows."""
 
@@ -268,6 +277,8 @@ class Snapshot:
     """R14: for how long the contact with the API server has been unbroken."""
     unmanaged: Sequence[str] = ()
     """Streams that are on no node: their affinity names none or several, and they have no pod."""
+    arriving: Sequence[Arrival] = ()
+    """R1: moves of other farms that are under way."""
 
 
 @dataclass(frozen=True)

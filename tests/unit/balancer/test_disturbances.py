@@ -9,7 +9,7 @@ from farm_objects import NOW_S, job, pod, scaled_job, view
 
 from posture.balancer.disturbances import Settling
 from posture.planning.ledger import Ledger
-from posture.planning.model import Rules
+from posture.planning.model import Move, MoveKind, Rules
 
 
 def test_a_start_disturbs_its_node_until_it_has_settled() -> None:
@@ -41,3 +41,35 @@ def test_a_wrong_clock_does_not_keep_a_node_from_settling(wrong: str) -> None:
         ledger.window(start_s, {"agx": 10.0})
         assert ledger.node("agx").clean is clean
         assert (settling.unsettled(start_s) == frozenset()) is clean
+
+
+MOVE = Move(MoveKind.OFFLOAD, "pi1", "agx", "nano", 20.0, 20.0, 60.0, 10.0, "")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "learned"),
+    [
+        pytest.param([], [], 20.0, id="nobody"),
+        pytest.param(["old"], ["old"], 20.0, id="somebody who stays"),
+        pytest.param([], ["new"], None, id="came"),
+        pytest.param(["old"], [], None, id="went"),
+        pytest.param(["fresh"], ["fresh"], None, id="had just started when the balancer did"),
+    ],
+)
+@pytest.mark.parametrize("host", ["agx", "nano"])
+def test_no_load_is_learned_while_pods_of_others_come_or_go(host, before, after, learned) -> None:
+    def seen(names: list[str], taken_s: float):
+        since = {"old": NOW_S - 3600, "fresh": NOW_S - 1, "new": NOW_S + 50}
+        others = [pod(name, host, scaled_job="", ready_since_s=since[name]) for name in names]
+        return dataclasses.replace(view(scaled_job("agx"), [], []), taken_s=taken_s, other_pods=others)
+
+    ledger = Ledger(Rules())
+    settling = Settling(ledger, after_ready_s=20.0)
+    settling.see(seen(before, NOW_S))
+    ledger.window(NOW_S, {"agx": 60.0, "nano": 10.0})
+    ledger.moved(MOVE, NOW_S + 30)
+    ledger.change_ends("pi1", NOW_S + 50)
+    settling.see(seen(after, NOW_S + 90))
+    ledger.window(NOW_S + 60, {"agx": 40.0, "nano": 30.0})
+    assert ledger.stream("pi1").work == learned
+    assert ledger.node(host).clean, "others may never come to rest: the node takes part"

@@ -94,6 +94,32 @@ def test_another_change_on_either_node_teaches_nothing() -> None:
         assert ledger.stream("pi1").work is None
 
 
+@pytest.mark.parametrize("node", ["a", "b"])
+@pytest.mark.parametrize("seen_s", [900.0, 1020.0, 1045.0])
+def test_a_pod_of_others_on_either_node_teaches_nothing_and_the_node_takes_part_all_the_same(node, seen_s) -> None:
+    ledger = Ledger(RULES)
+    if seen_s < 1030:
+        ledger.others_change(node, seen_s + 105)
+    ledger.window(1000.0, {"a": 60.0, "b": 10.0})
+    assert ledger.node(node).clean
+    ledger.moved(move(), 1030.0)
+    ledger.change_ends("pi1", 1040.0)
+    if seen_s > 1030:
+        ledger.others_change(node, seen_s + 5)
+    ledger.window(1060.0, {"a": 40.0, "b": 30.0})
+    assert ledger.stream("pi1").work is None
+    assert ledger.node(node).clean
+    assert not ledger.stream("pi1").tried, "it may be moved on a guess again"
+
+
+def test_a_pod_of_others_that_has_settled_or_is_elsewhere_hides_nothing() -> None:
+    ledger = Ledger(RULES)
+    ledger.others_change("a", 1000.0)
+    ledger.others_change("c", 9000.0)
+    ledger = ledger_after({"a": 60.0, "b": 10.0}, {"a": 38.0, "b": 33.0}, ledger=ledger, at_s=1000.0)
+    assert ledger.stream("pi1").work == 22.0
+
+
 def test_the_first_clean_window_teaches_and_not_a_spoiled_one() -> None:
     ledger = Ledger(RULES)
     ledger.window(1000.0, {"a": 60.0, "b": 10.0})

@@ -14,6 +14,7 @@ from planned_farms import ANY_FARM, GUARDED, README, RULES, SEEDS, SPEEDS, could
 
 from posture.planning.ledger import Ledger
 from posture.planning.model import (
+    Arrival,
     Move,
     MoveKind,
     NodeHistory,
@@ -461,3 +462,18 @@ def test_volcano_5313_a_herd_to_the_last_idle_node_during_metric_lag() -> None:
     plan = plan_offloads(farm_, GUARDED, Random(0))
     assert [move.destination for move in plan.moves] == ["idle"] * 3
     assert reasons(plan) == {VetoReason.UNPLACEABLE: 5}
+
+
+def test_farms_that_share_nodes_do_not_herd_onto_the_same_idle_one() -> None:
+    loads = {"hot": [30.0, 30.0], "idle": [5.0], "second": [10.0]}
+    for cost, destination in ((4.0, "idle"), (10.0, "second"), (None, "second")):
+        plan = plan_offloads(farm(loads, arriving=[Arrival("idle", cost)]), GUARDED, Random(0))
+        assert [move.destination for move in plan.moves] == [destination], cost
+
+
+def test_r2_a_node_that_other_farms_fill_takes_no_stream() -> None:
+    loads = {"hot": [30.0, 30.0], "idle": [5.0]}
+    arriving = [Arrival("idle", 15.0), Arrival("idle", 15.0), Arrival("a node of theirs only", 10.0)]
+    assert not plan_offloads(farm(loads, arriving=arriving), GUARDED, Random(0)).moves
+    (move,) = plan_offloads(farm(loads, arriving=arriving[1:]), GUARDED, Random(0)).moves
+    assert move.destination_usage == 20.0
