@@ -71,7 +71,7 @@ def _lost_nodes(draft: Draft) -> set[str]:
     for node in down:
         if node.name not in lost:
             draft.veto(VetoReason.NODE_GRACE, node.name, down_s=node.down_s, node_grace_s=grace)
-    there = {node.name for node in draft.nodes.values() if not node.gone and (node.labelled or not node.ready)}
+    there = {node.name for node in draft.nodes.values() if not node.gone}
     silent = lost & there
     if 2 * len(silent) > len(there):
         draft.veto(VetoReason.MANY_LOST, lost=float(len(silent)), nodes=float(len(there)))

@@ -17,8 +17,8 @@ GPU_QUERY_KEYS: Mapping[str, tuple[parsers.Parser, str]] = {
     "instance": (parsers.label_value, "Prometheus' label instance, most often host:port"),
     "metric": (parsers.matching(parsers.METRIC_NAME), "a metric's name: letters, digits, _ and :, no digit first"),
     "scale": (
-        parsers.number(0.000001, 1_000_000),
-        "what makes percent of it: 100 for a ratio, 0.1 for 0 to 1000",
+        parsers.number(0, 1_000_000),
+        "what makes percent of it: 100 for a ratio, 0.1 for 0 to 1000; 0: by the metric's name",
     ),
 }
 OPTIONAL = {"scale"}

@@ -154,10 +154,16 @@ def taint_is_denied(checkout: Checkout, cluster: Cluster) -> Callable[[], None]:
     # a policy takes a moment to be in force; there is no event for that
     end = deny(cluster, "no-taint", "", "nodes", "has(object.spec.taints)")
     await_denial(cluster)
-    return end
+
+    def end_and_wait() -> None:
+        end()
+        await_denial(cluster, denied=False)
+
+    return end_and_wait
 
 
-def await_denial(cluster: Cluster) -> None:
+def await_denial(cluster: Cluster, *, denied: bool = True) -> None:
+    """Wait until the policy is in force; or, after its end, until it is no longer: new nodes come with a taint."""
     probe = [{"op": "add", "path": "/spec/taints", "value": [{"key": "test/probe", "effect": "NoSchedule"}]}]
     undo = [{"op": "remove", "path": "/spec/taints"}]
     deadline = time.monotonic() + 60
@@ -165,9 +171,13 @@ def await_denial(cluster: Cluster) -> None:
         try:
             cluster.client.patch(Node, "nano", probe, patch_type=PatchType.JSON)
         except ApiError:
-            return
+            if denied:
+                return
+            continue
         cluster.client.patch(Node, "nano", undo, patch_type=PatchType.JSON)
-    raise AssertionError("the policy is never in force")
+        if not denied:
+            return
+    raise AssertionError(f"the policy is {'never' if denied else 'for ever'} in force")
 
 
 def file_cant_be_written(checkout: Checkout, cluster: Cluster) -> Callable[[], None]:

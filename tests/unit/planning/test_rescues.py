@@ -119,6 +119,19 @@ def test_r14_no_stream_of_a_lost_node_stays_while_a_node_could_run_it(snapshot, 
             assert not any(could_run(job, node, snapshot.now_s) for node in rooms)
 
 
+def test_r14_a_node_without_its_label_is_there_when_those_are_counted_that_fell_silent_together() -> None:
+    nodes = [
+        NodeState("a", None, ready=False, down_s=99.0),
+        NodeState("b", 10.0),
+        NodeState("c", 10.0, labelled=False),
+    ]
+    plan = plan_offloads(Snapshot(nodes, [StreamState("homeless", "a")]), GUARDED, Random(0))
+    assert [(move.stream, move.destination) for move in plan.moves] == [("homeless", "b")]
+    more = [*nodes, NodeState("d", None, ready=False, down_s=99.0), NodeState("e", None, ready=False, down_s=99.0)]
+    plan = plan_offloads(Snapshot(more, [StreamState("homeless", "a")]), GUARDED, Random(0))
+    assert VetoReason.MANY_LOST in reasons(plan)
+
+
 def test_r14_a_stream_may_go_where_another_one_is_stuck() -> None:
     nodes = [
         NodeState("odd", 10.0),

@@ -299,7 +299,7 @@ def test_every_mistake_in_the_map_of_nodes_is_reported_at_once(yaml_file: Path) 
         "  Not A Node: {instance: 'h:5', metric: gpu}\n"
         "  i: {instance: 'h\"} or up{a=\"b:6', metric: 7}\n"
         "  j:\n"
-        "  k: {instance: 'jetson in the hall', metric: gpu, scale: 0}\n"
+        "  k: {instance: 'jetson in the hall', metric: gpu, scale: -1}\n"
         "balancer_of: {}\n"
     )
     said = mistakes(yaml_file, POSTURE_PROMETHEUS_URL="prometheus:9090")
@@ -317,8 +317,8 @@ def test_every_mistake_in_the_map_of_nodes_is_reported_at_once(yaml_file: Path) 
         f"{yaml_file}:9: GPU_QUERIES: 'Not A Node' is no node's name; accepted: a-z, 0-9, - and ., up to 63",
         f"{yaml_file}:10: GPU_QUERIES.i.metric: 7 is not accepted; {name}",
         f"{yaml_file}:11: GPU_QUERIES.j: instance and metric must be given",
-        f"{yaml_file}:12: GPU_QUERIES.k.scale: 0 is not accepted; accepted: what makes percent of it: "
-        "100 for a ratio, 0.1 for 0 to 1000",
+        f"{yaml_file}:12: GPU_QUERIES.k.scale: -1 is not accepted; accepted: what makes percent of it: "
+        "100 for a ratio, 0.1 for 0 to 1000; 0: by the metric's name",
     ]
     assert set(expected) <= set(said)
     assert len(said) == len(expected) + 2
