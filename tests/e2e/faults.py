@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import random
 import signal
@@ -15,10 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from control_plane import ScaledJob
+from deployed import BASE, account, objects_of, send
+from lightkube.resources.admissionregistration_v1 import (
+    ValidatingAdmissionPolicy,
+    ValidatingAdmissionPolicyBinding,
+)
 from lightkube.resources.core_v1 import Node
 from raw_mqtt import RawClient, publish, user_property
 from real_farm import FACTORS, NAMESPACE, STREAMS, RealFarm, is_ready_node
 from real_nodes import CGROUPS, CONTAINERS
+from stolen_token import ATTEMPTS, NAME, annotation, refusal
 from watching import wait_for
 
 from posture.kube import labels
@@ -311,6 +318,28 @@ def camera_clock_steps(farm: RealFarm, _: random.Random) -> None:
         farm.until_camera_clock("pi2", offset_s)
 
 
+def stolen_token_tries_everything(farm: RealFarm, _: random.Random) -> None:
+    """Who has the token of the scaler's account tries to change a stream; deploy/'s policy refuses each attempt."""
+    cluster = farm.cluster
+    policy = objects_of(BASE / "admission-policy.yaml")
+    for item in policy:
+        assert send(cluster, item) == ""
+    try:
+        thief = cluster.client_for(account(cluster, NAMESPACE, "posture-scaler"))
+        counts = itertools.count()
+        # in force once it refuses this, which does nobody harm
+        wait_for(lambda: bool(refusal(thief, NAMESPACE, ("add", annotation("test/probe"), str(next(counts))))), 30)
+        before = cluster.client.get(ScaledJob, NAME, namespace=NAMESPACE).to_dict()["spec"]
+        taken = [what for what, operation in ATTEMPTS.items() if not refusal(thief, NAMESPACE, operation)]
+        assert taken == []
+        assert cluster.client.get(ScaledJob, NAME, namespace=NAMESPACE).to_dict()["spec"] == before
+    finally:
+        kinds = {"ValidatingAdmissionPolicy": ValidatingAdmissionPolicy}
+        for item in policy:
+            kind = kinds.get(item["kind"], ValidatingAdmissionPolicyBinding)
+            cluster.client.delete(kind, item["metadata"]["name"])
+
+
 FIRST = (
     fault(analyzer_killed, 90),
     fault(kubelet_stopped, 120),
@@ -337,4 +366,5 @@ OTHERS = (
     fault(network_cut, 120),
     fault(clock_wrong, 60, pi1=3600),
     fault(camera_clock_steps, 60, pi2=0),
+    fault(stolen_token_tries_everything, 60),
 )
