@@ -67,5 +67,6 @@ def _state(pod: Pod) -> tuple[object, ...]:
 
 def _points(cost: object) -> float | None:
     """Return what another farm expects its stream to cost; None for a figure that can't be true."""
-    known = isinstance(cost, int | float) and math.isfinite(cost) and 0 <= cost <= 100
-    return float(cost) if known else None  # type: ignore[arg-type]
+    if not isinstance(cost, int | float) or not math.isfinite(cost) or not 0 <= cost <= 100:
+        return None
+    return float(cost)

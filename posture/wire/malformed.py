@@ -114,7 +114,7 @@ class Client(paho.Client):
         self.let_go(message)
 
     def _packet_handle(self) -> MQTTErrorCode:
-        header, packet = self._in_packet["command"], bytes(self._in_packet["packet"])
+        header, packet = self._in_packet["command"], self._in_packet["packet"]
         is_message = header & 0xF0 == MessageType.PUBLISH
         try:
             if is_message:
@@ -125,7 +125,7 @@ class Client(paho.Client):
                 self.protocol_error = f"the broker sent a malformed packet of type {header >> 4}: {shown(error)}"
                 raise
             with_properties = self.protocol == MQTTProtocolVersion.MQTTv5
-            message = Malformed.read(header, packet, properties=with_properties, why=str(error))
+            message = Malformed.read(header, bytes(packet), properties=with_properties, why=str(error))
         if self.on_malformed is not None:
             self.on_malformed(message)
         else:
@@ -133,7 +133,7 @@ class Client(paho.Client):
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
 
-def _check_topic(packet: bytes) -> None:
+def _check_topic(packet: bytearray) -> None:
     """Refuse a topic that is no text: paho decodes it only when it is asked for.
 
     Raises:
