@@ -20,6 +20,7 @@ from posture.settings.paths import path_of
 from posture.settings.table import Analyzer, Database
 from posture.store.base import Row, Store, StoreRefusedError, StoreUnavailableError
 from posture.system.backoff import Backoff
+from posture.system.said_once import SaidOnce
 from posture.system.untrusted import shown
 from posture.wire import frame
 from posture.wire.receipts import receipt
@@ -79,7 +80,7 @@ class Committer:
         self._boots: set[str] = set()
         self._questions = float(BOOTS_AT_ONCE)
         self._questions_at = time.monotonic()
-        self._said: set[str] = set()
+        self._said = SaidOnce(log)
         self._left = False
         """A stop came while the store was away: what is in hand is left to the broker."""
         self._next_prune = time.monotonic()
@@ -156,8 +157,8 @@ class Committer:
                     raise
                 # a database of another encoding has no letters for some ids
                 self._account.ignored["id"] += 1
-                self._say_once(
-                    "refused", f"{error}; a frame is stored with its id hashed, and without boot and time"
+                self._said.warning(
+                    f"{error}; a frame is stored with its id hashed, and without boot and time", "refused"
                 )
                 continue
             if said:
@@ -186,8 +187,8 @@ class Committer:
         for item, row in tell_apart(batch, lambda ids: self._store.digests(self._topics.pi_id, ids)):
             self._account.reused_ids += 1
             name = shown(item.identity.frame_id)
-            self._say_once(
-                "reused", f"frame id {name} was used for two pictures; both are kept: {shown(row.frame_id)}"
+            self._said.warning(
+                f"frame id {name} was used for two pictures; both are kept: {shown(row.frame_id)}", "reused"
             )
         for item in batch:
             if (
@@ -197,11 +198,6 @@ class Committer:
                 and self._pictures.has_another(item.row.filename, item.content)
             ):
                 item.row = with_another_name(item.row, item.content)
-
-    def _say_once(self, kind: str, line: str) -> None:
-        if kind not in self._said:
-            self._said.add(kind)
-            log.warning("%s", line)
 
     def _write_files(self, batch: Sequence[Item]) -> None:
         self._pictures.write_many(
@@ -215,7 +211,9 @@ class Committer:
         """Before the first row of a camera's boot is written, ask the database which rows it has of that boot."""
         for boot_id in {row.boot_id for row in rows if row.boot_id} - self._boots:
             if not self._may_ask():
-                self._say_once("boots", "boot ids come faster than a camera can start; some frames won't be missed")
+                self._said.warning(
+                    "boot ids come faster than a camera can start; some frames won't be missed", "boots"
+                )
                 return
             lowest, highest, distinct = self._store.sequences(self._topics.pi_id, boot_id)
             # where old rows are deleted, those before the lowest were; elsewhere they never came

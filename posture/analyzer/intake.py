@@ -12,6 +12,7 @@ from posture.analyzer.delivery import Acknowledger, Delivery
 from posture.analyzer.item import Failures, Item, unknown
 from posture.analyzer.pose import PoseEstimator
 from posture.settings.table import Analyzer
+from posture.system.said_once import SaidOnce
 from posture.system.untrusted import shown
 from posture.wire import frame
 
@@ -51,7 +52,7 @@ class Intake:
         self._recent: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._last_tail = b""
         self._equal_in_a_row = 0
-        self._said: set[str] = set()
+        self._said = SaidOnce(log)
 
     def take(self, delivery: Delivery) -> Item:
         """Return the frame of a message. One that can't be decoded has the reason as its verdict."""
@@ -66,7 +67,9 @@ class Intake:
         self._watch_for_frozen_camera(picture)
         if identity.ignored:
             fields = ", ".join(identity.ignored)
-            self._say_once("ignored", f"frame {shown(identity.frame_id)}: {fields} is nothing that a camera says")
+            self._said.warning(
+                f"frame {shown(identity.frame_id)}: {fields} is nothing that a camera says", "ignored"
+            )
         if item.again:
             return item
         waited = time.monotonic() - delivery.monotonic
@@ -93,16 +96,10 @@ class Intake:
         item.verdict = unknown(reason, self._options.rule_set)
         item.quarantine = payload
         begin = payload[:SHOWN_BYTES].hex(" ") or "nothing"
-        self._say_once(
-            reason,
-            f"payloads are rejected as {reason}; the first has {len(payload)} bytes and begins with {begin}",
+        # a camera that is set up wrongly would fill the log
+        self._said.warning(
+            f"payloads are rejected as {reason}; the first has {len(payload)} bytes and begins with {begin}", reason
         )
-
-    def _say_once(self, kind: str, line: str) -> None:
-        """Log the first line of a kind: a camera that is set up wrongly would fill the log."""
-        if kind not in self._said:
-            self._said.add(kind)
-            log.warning("%s", line)
 
     def _is_repeated(self, frame_id: str, content: str) -> bool:
         # another picture under the same id is another frame

@@ -31,6 +31,7 @@ from posture.analyzer.takeover import Owner, is_superseded
 from posture.errors import UserError
 from posture.runtime import Stop
 from posture.settings.table import Mqtt
+from posture.system.said_once import SaidOnce
 from posture.system.untrusted import shown
 from posture.wire import mqtt, receipts
 from posture.wire.malformed import Client, Malformed
@@ -47,8 +48,6 @@ GOODBYE_S = 3.0
 """How long the broker may take to take our last words."""
 MOST_ENDED = 3
 """Connections that may end over one message of ours, until it is dropped."""
-SAID_AT_MOST = 100
-"""Different lines about messages and refusals; their number is in somebody else's hands."""
 RECEIPTS_KEPT = 1000
 """Messages not yet taken by the broker; beyond it the oldest go: a lost receipt costs a re-sent frame."""
 
@@ -136,7 +135,7 @@ class Stream:
         self._camera_said = ""
         self.passed_over: Counter[str] = Counter()
         self._retains = True
-        self._said: set[str] = set()
+        self._said = SaidOnce(log)
         self._reconnecting = Reconnecting()
 
     # Called by the pipeline, from any thread.
@@ -314,7 +313,9 @@ class Stream:
             )
             self.session_present = answer.session_present
             if self._retains and not answer.retains:
-                self._say_once(f"broker {self._broker} retains no messages: who subscribes later learns no state")
+                self._said.warning(
+                    f"broker {self._broker} retains no messages: who subscribes later learns no state"
+                )
             self._retains = answer.retains
             return answer
 
@@ -372,19 +373,14 @@ class Stream:
     def _on_publish(self, connection: _Connection, packet_id: int, reason: ReasonCode) -> None:
         message = connection.in_flight.pop(packet_id, None)
         if message is not None and reason.is_failure:
-            self._say_once(f"broker {self._broker} refuses messages for {message.topic}: {reason}")
+            self._said.warning(f"broker {self._broker} refuses messages for {message.topic}: {reason}")
 
     def _on_subscribe(self, connection: _Connection, reasons: Sequence[ReasonCode]) -> None:
         connection.refused = "".join(mqtt.refused_subscriptions([self._topics.images], reasons))
         if not connection.refused and any(reason.value == 0 for reason in reasons):
-            self._say_once(
+            self._said.warning(
                 f"broker {self._broker} gives {self._topics.images} with QoS 0 only: what it can't deliver is lost"
             )
-
-    def _say_once(self, line: str) -> None:
-        if line not in self._said and len(self._said) < SAID_AT_MOST:
-            self._said.add(line)
-            log.warning("%s", line)
 
     def _on_malformed(
         self, connection: _Connection, message: Malformed, deliver: Callable[[Delivery], None]
@@ -393,7 +389,7 @@ class Stream:
             self._pass_over("malformed", f"{message}; it is passed over")
             connection.client.let_go(message)
             return
-        self._say_once(f"{message}; it is taken without properties")
+        self._said.warning(f"{message}; it is taken without properties")
         self._take(connection, message.payload, {}, message.packet_id, deliver, malformed=True)
 
     def _on_message(
@@ -415,7 +411,7 @@ class Stream:
 
     def _pass_over(self, kind: str, line: str) -> None:
         self.passed_over[kind] += 1
-        self._say_once(line)
+        self._said.warning(line)
 
     def _take(
         self,

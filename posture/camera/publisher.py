@@ -23,6 +23,7 @@ from posture.errors import UserError
 from posture.runtime import Stop
 from posture.settings.table import Mqtt
 from posture.system.backoff import Backoff
+from posture.system.said_once import SaidOnce
 from posture.wire import mqtt, receipts
 from posture.wire.frame import Identity, stamp
 from posture.wire.malformed import Client
@@ -94,7 +95,7 @@ class Publisher:
         self._sent_at: dict[str, float] = {}
         self._unacknowledged: dict[int, str] = {}
         self._unheard: set[str] = set()
-        self._said: set[str] = set()
+        self._said = SaidOnce(log)
 
     def run(
         self, frames: Iterator[bytes], *, fps: float, limit: int | None, drain_s: float, show: Callable[[], None]
@@ -237,7 +238,8 @@ class Publisher:
             self._suspects.forget_all_but(waiting)
             self._unsent = deque(self._suspects.last(waiting))
             self._sent_before = {name: sent for name, sent in self._sent_before.items() if name in self._waiting}
-        self._sent_at, self._unacknowledged, self._unheard, self._said = {}, {}, set(), set()
+        self._sent_at, self._unacknowledged, self._unheard = {}, {}, set()
+        self._said.forget()
         self._client = client[0]
 
     def _send(self, client: Client) -> None:
@@ -290,19 +292,14 @@ class Publisher:
             return
         self._suspects.answered(frame_id)
         if reason.is_failure:
-            self._say_once(f"broker {self._broker} refuses frames for {self._topics.images}: {reason}")
+            self._said.warning(f"broker {self._broker} refuses frames for {self._topics.images}: {reason}")
             return
         self.acknowledged += 1
         if not self._receipts:
             self._let_go(frame_id)
         elif reason.value == NOBODY_SUBSCRIBES:
             self._unheard.add(frame_id)
-            self._say_once(f"nobody subscribes to {self._topics.images}: frames wait in the spool")
-
-    def _say_once(self, line: str) -> None:
-        if line not in self._said:
-            self._said.add(line)
-            log.warning("%s", line)
+            self._said.warning(f"nobody subscribes to {self._topics.images}: frames wait in the spool")
 
     @property
     def _receipt_topics(self) -> list[str]:
@@ -312,7 +309,9 @@ class Publisher:
         self, _client: paho.Client, _data: object, _id: int, reasons: Sequence[ReasonCode], _properties: object
     ) -> None:
         for line in mqtt.refused_subscriptions(self._receipt_topics, reasons):
-            self._say_once(f"broker {self._broker} {line}: frames wait in the spool for receipts that won't come")
+            self._said.warning(
+                f"broker {self._broker} {line}: frames wait in the spool for receipts that won't come"
+            )
 
     def _on_message(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
         if not message.payload:  # a retained status that was cleared
@@ -325,7 +324,7 @@ class Publisher:
             elif message.topic == self._topics.status:
                 self._on_status(said)
         except (ValueError, KeyError, TypeError, RecursionError):
-            self._say_once(f"a message on {message.topic} can't be read; it and others like it are ignored")
+            self._said.warning(f"a message on {message.topic} can't be read; it and others like it are ignored")
 
     def _on_receipt(self, frame_id: str, digest: str | None) -> None:
         ours = self._sent_before.get(frame_id)
@@ -344,7 +343,7 @@ class Publisher:
 
     def _refuse_receipt(self, frame_id: str, why: str) -> None:
         self.refused_receipts += 1
-        self._say_once(f"a receipt on {self._topics.committed} is {why}; such frames stay in the spool")
+        self._said.warning(f"a receipt on {self._topics.committed} is {why}; such frames stay in the spool")
         log.debug("refused: receipt for %s, %s", frame_id, why)
 
     def _let_go(self, frame_id: str) -> bool:

@@ -8,13 +8,13 @@ from typing import Any
 
 import grpc
 
+from posture.system.said_once import SaidOnce
 from posture.system.untrusted import shown
 
 _log = logging.getLogger(__name__)
 
 NAMES = ("x509_common_name", "x509_subject_alternative_name")
 """Where a certificate names its owner, as gRPC has verified it."""
-SAID_AT_MOST = 100
 Handler = Any
 """An RpcMethodHandler; only the type stubs know it as generic."""
 
@@ -30,7 +30,7 @@ class OnlyOneClient(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # ge
     def __init__(self, service: str, name: str) -> None:
         self._calls = f"/{service}/"
         self._name = name
-        self._refused: set[str] = set()
+        self._said = SaidOnce(_log)
 
     async def intercept_service(
         self,
@@ -68,7 +68,7 @@ class OnlyOneClient(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # ge
         if self._name in names:
             return
         who = shown(", ".join(names) or "no name")
-        if who not in self._refused and len(self._refused) < SAID_AT_MOST:
-            self._refused.add(who)
-            _log.warning("a client with a certificate for %s is refused; scaler.client_name: %s", who, self._name)
+        self._said.warning(
+            f"a client with a certificate for {who} is refused; scaler.client_name: {self._name}", who
+        )
         await context.abort(grpc.StatusCode.PERMISSION_DENIED, "this certificate is not that of scaler.client_name")
