@@ -30,8 +30,8 @@ class UsageUnknownError(Exception):
 
 
 @dataclass(frozen=True)
-class Reading:
-    """A node's usage at its newest scrape.
+class SignalReading:
+    """One signal of a node at its newest scrape.
 
     Args:
         value: percent, 0 to 100.
@@ -42,6 +42,32 @@ class Reading:
     value: float
     at: float
     scrapes: tuple[tuple[float, float], ...] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A node's usage: that of its scarcest resource, the largest of its signals.
+
+    Args:
+        of_signal: signal -> what it shows; at least one. A node that is read by a metric has one of that name.
+    """
+
+    of_signal: Mapping[str, SignalReading]
+
+    @property
+    def signals(self) -> Mapping[str, float]:
+        """Signal -> percent, 0 to 100."""
+        return {name: one.value for name, one in self.of_signal.items()}
+
+    @property
+    def value(self) -> float:
+        """Percent, 0 to 100."""
+        return max(one.value for one in self.of_signal.values())
+
+    @property
+    def at(self) -> float:
+        """Time of the newest scrape in seconds since the epoch; of several signals, the one that lags behind."""
+        return min(one.at for one in self.of_signal.values())
 
 
 @dataclass(frozen=True)
@@ -150,7 +176,8 @@ class Reader:
                 reason = f"{name} is stale: {self.freshness_metric} beside it has stood still for {still_s:.1f} s"
                 raise UsageUnknownError(node, value, f"{reason}; {accepted}")
         pairs = zip(usage.times, scaled, strict=True)
-        return Reading(value, usage.newest_at, tuple((at, one) for at, one in pairs if _is_percentage(one)))
+        scrapes = tuple((at, one) for at, one in pairs if _is_percentage(one))
+        return Reading({query.metric: SignalReading(value, usage.newest_at, scrapes)})
 
 
 def _is_percentage(value: float) -> bool:

@@ -30,7 +30,7 @@ from posture.lifecycle.registry import registry_host
 from posture.runtime import Stop
 from posture.settings.table import GpuQuery, Images, Kubernetes, Settings
 from posture.system import commands
-from posture.usage.readings import Reading, UsageUnknownError
+from posture.usage.readings import Reading, SignalReading, UsageUnknownError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -372,7 +372,7 @@ def required(*terms: Mapping[str, Any]) -> dict[str, Any]:
 SETTINGS = Settings(
     kubernetes=Kubernetes(master="a"), gpu_queries={name: GpuQuery(f"{name}:1", "gpu") for name in "abc"}
 )
-READING = Reading(10.0, 0.0, ())
+READING = Reading({"gpu": SignalReading(10.0, 0.0, ())})
 FOREIGN = {"key": "somebody/else", "value": "", "effect": "NoSchedule"}
 GPU = {"key": "nvidia.com/gpu", "value": "", "effect": "NoSchedule"}
 RARE = {"key": "rare", "value": "", "effect": "NoSchedule"}

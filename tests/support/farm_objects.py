@@ -45,5 +45,5 @@ def view(one: ScaledJob, jobs: list[Job], pods: list[Pod], taken_s: float = NOW_
 
 
 def make(seen: ClusterView, **averages: float) -> model.Snapshot:
-    found = {name: Average(value, 6, NOW_S - 30, NOW_S) for name, value in averages.items()}
+    found = {name: Average({"gpu": value}, 6, NOW_S - 30, NOW_S) for name, value in averages.items()}
     return SnapshotMaker(Ledger(Rules()), Watch()).make(seen, found, frozenset())

@@ -15,9 +15,9 @@ from posture.lifecycle.scaler_here import LocalScaler
 from posture.manifests import files
 from posture.runtime import ROOT
 from posture.settings.table import Kubernetes, Settings
-from posture.usage.readings import Reading, UsageUnknownError
+from posture.usage.readings import Reading, SignalReading, UsageUnknownError
 
-IDLE = dict.fromkeys(("n1", "n2", "n3", "n4"), Reading(0.0, 0.0, ()))
+IDLE = dict.fromkeys(("n1", "n2", "n3", "n4"), Reading({"gpu": SignalReading(0.0, 0.0, ())}))
 MANIFESTS = files.load(sorted(ROOT.glob("posture-job-pi*.yaml")))
 
 

@@ -10,7 +10,7 @@ from servers import PrometheusServer
 
 from posture.settings import table
 from posture.usage.prometheus import Prometheus
-from posture.usage.readings import Reading, UsageUnknownError
+from posture.usage.readings import Reading, SignalReading, UsageUnknownError
 from posture.usage.window import Average, Window
 
 
@@ -67,26 +67,59 @@ def test_a_window_in_which_prometheus_was_stopped_gives_no_usage_for_any_node(
     )
 
 
+def signal(*scrapes: tuple[float, float]) -> SignalReading:
+    return SignalReading(scrapes[-1][1], scrapes[-1][0], scrapes)
+
+
+def reading(*scrapes: tuple[float, float]) -> Reading:
+    return Reading({"gpu": signal(*scrapes)})
+
+
 def test_two_thirds_of_the_scrapes_are_enough_and_one_less_is_not() -> None:
     settings = dataclasses.replace(table.Prometheus(), scrape_interval_s=5.0)
     window = Window(settings, 30.0)
     for at in (100.0, 105.0, 115.0):
-        window.add({"a": Reading(40.0, at, ((90.0, 99.0), (at, 40.0)))})
+        window.add({"a": reading((90.0, 99.0), (at, 40.0))})
     assert str(window.averages()["a"]) == (
         "a: 3 scrapes in 30 s; accepted: 4 of the 6 that one each 5 s should give"
     )
-    window.add({"a": Reading(80.0, 120.0, ((115.0, 40.0), (120.0, 80.0)))})
-    assert window.averages()["a"] == Average(50.0, 4, 100.0, 120.0)
+    window.add({"a": reading((115.0, 40.0), (120.0, 80.0))})
+    assert window.averages()["a"] == Average({"gpu": 50.0}, 4, 100.0, 120.0)
 
 
 def test_r5_scrapes_from_before_our_last_change_are_left_out_where_enough_others_remain() -> None:
     window = Window(table.Prometheus(), 30.0)
     for at in range(5, 35, 5):
         value = 90.0 if at <= 10 else 30.0
-        window.add({"a": Reading(value, float(at), ((float(at), value),))})
+        window.add({"a": reading((float(at), value))})
     found = {since: window.averages(lambda node, since=since: since)["a"] for since in (0.0, 15.0, 16.0)}  # type: ignore[misc]
     assert [average.value for average in found.values()] == [50.0, 30.0, 50.0]  # type: ignore[union-attr]
     assert found[15.0].since == 15.0  # type: ignore[union-attr]
+
+
+def test_each_signal_is_averaged_by_itself_and_the_largest_average_counts() -> None:
+    window = Window(table.Prometheus(), 20.0)
+    for at in (0.0, 5.0, 10.0, 15.0):
+        gpu, cpu = (90.0, 10.0) if at % 10 else (10.0, 60.0)
+        window.add({"a": Reading({"gpu": signal((at, gpu)), "cpu": signal((at + 1, cpu))})})
+    average = window.averages()["a"]
+    assert average == Average({"gpu": 50.0, "cpu": 35.0}, 4, 0.0, 15.0)
+    assert average.value == 50.0, "the mean of the larger ones would be 75"
+
+
+def test_a_node_whose_second_signal_has_too_few_scrapes_is_unknown() -> None:
+    window = Window(table.Prometheus(), 20.0)
+    for at in (0.0, 5.0, 10.0, 15.0):
+        window.add({"a": Reading({"gpu": signal((at, 20.0)), "cpu": signal((0.0, 30.0))})})
+    assert str(window.averages()["a"]).startswith("a: 1 scrapes in 20 s")
+
+
+def test_a_signal_that_is_taken_away_from_a_node_no_longer_counts() -> None:
+    window = Window(table.Prometheus(), 20.0)
+    window.add({"a": Reading({"gpu": signal((0.0, 90.0)), "cpu": signal((0.0, 90.0))})})
+    for at in (5.0, 10.0, 15.0):
+        window.add({"a": Reading({"cpu": signal((at, 30.0))})})
+    assert window.averages()["a"] == Average({"cpu": 30.0}, 3, 5.0, 15.0)
 
 
 def test_an_invalid_scrape_is_not_counted_in_a_window(farm: MeasuredFarm) -> None:
