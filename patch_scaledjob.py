@@ -25,6 +25,7 @@ if __name__ == "__main__":
 
 from posture.errors import UserError
 from posture.lifecycle import container_images, placement
+from posture.lifecycle.preflight import signals
 from posture.manifests import files as manifest_files
 from posture.manifests import new_stream, scaled_job
 from posture.manifests.scaled_job import Manifest
@@ -180,16 +181,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     scaled_job.check_pace(streams, settings.scaler.stabilize_s)
     targets = {one.stream: flags.output_dir / f"patched-job-{one.stream}.yaml" for one in streams}
     log.info("%s, nodes: %s", settings.prometheus, ", ".join(settings.gpu_queries))
+    sampled = sample(settings)
     plan = placement.place(
         {one.stream: placed_before(one, targets[one.stream]) for one in streams},
         {one.stream: str(one.node) for one in streams if one.pinned},
-        placement.qualifying(settings, sample(settings)),
+        placement.qualifying(settings, sampled),
         flags.seed,
     )
     print("\n".join(placement.table(plan.rows)))
     for stream, node in plan.nodes.items():
         print(f"{stream} -> {node}")
     patch(streams, plan.nodes, settings, flags.image or "")
+    will_be = {one.stream: one.data() for one in streams}
+    for finding in (*signals.all_at_zero(sampled), *signals.in_advance(settings, will_be)):
+        print(finding)
     write({targets[one.stream]: one.text() for one in streams}, dry_run=flags.dry_run)
     return EXIT_OK
 

@@ -10,7 +10,7 @@ from posture.balancer.view import ClusterView
 from posture.kube.annotations import STATE
 from posture.kube.objects import ScaledJob
 from posture.kube.troubles import Trouble
-from posture.natural_order import natural
+from posture.natural_order import some_of
 
 RUNS = "Running"
 """First word of the annotation's value for a stream that runs; else it is the trouble's reason."""
@@ -97,8 +97,6 @@ class Health:
     def summary(self) -> str:
         """Return the streams that don't run, in a few words; empty if all do."""
         down = self.down
-        told = [f"{stream} ({down[stream].trouble.reason})" for stream in sorted(down, key=natural)]
-        if not told:
+        if not down:
             return ""
-        listed = ", ".join(told[:5]) + (f" and {len(told) - 5} more" if len(told) > 5 else "")
-        return f"not running: {listed}"
+        return f"not running: {some_of(f'{stream} ({one.trouble.reason})' for stream, one in down.items())}"

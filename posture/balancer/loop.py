@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from random import Random
 
 from posture.balancer import last_node, plan_text
+from posture.balancer.delegates import Delegates
 from posture.balancer.drift import Drift, DriftWatch, drift_of
 from posture.balancer.health import Health
 from posture.balancer.metrics import BalancerMetrics
@@ -38,6 +39,7 @@ from posture.runtime import EXIT_FAILED, EXIT_OK, Stop
 from posture.settings.paths import path_of
 from posture.settings.table import Balancer as BalancerSettings
 from posture.settings.table import Settings
+from posture.usage.agreement import Disagreement, disagreements
 from posture.usage.prometheus import Prometheus
 from posture.usage.window import Window
 
@@ -62,6 +64,8 @@ ACTING = (
 )
 """Further rights that moves need."""
 
+READ_S = 10.0
+"""How long ``--explain`` and ``--dry-run`` wait for what the broker says."""
 ONCE_S = 600.0
 """With ``--once``: how long the moves of the one loop may take."""
 
@@ -131,6 +135,9 @@ class Balancer:
         )
         self._mover = Mover(cluster)
         self._health = Health(self._settings.start_timeout_s)
+        self._delegates = Delegates(settings.mqtt, stop)
+        self._disagreements: list[Disagreement] = []
+        """Of the last loop: nodes whose usage does not follow their streams."""
         self._hanging: set[str] = set()
         """Ids of open moves of which it has been said that they hang."""
         self._lease = Lease(cluster, self._farm, self._settings.lease_s)
@@ -283,6 +290,7 @@ class Balancer:
         """Observe a window, plan and act; return whether it got as far as a plan."""
         window = Window(self._all_settings.prometheus, self._settings.window_s)
         start_s = self._cluster.now()
+        self._delegates.begin()
         self._pass(self._settings.window_s, window)
         if self._stop.requested:
             return False
@@ -293,6 +301,7 @@ class Balancer:
             snapshot = self._observer.snapshot(view, window, start_s)
             plan = plan_offloads(snapshot, self._rules, self._rng)
             self._see_health(view)
+            self._see_delegates(view)
             self._report(snapshot, plan)
             if not self._dry_run:
                 self._act(view, plan)
@@ -316,12 +325,28 @@ class Balancer:
                 told = "it runs again" if change.down is None else f"it does not run: {change.down.trouble}"
                 self._tell(view.scaled_jobs[change.stream], reason, told, warning=change.down is not None)
 
+    def _see_delegates(self, view: ClusterView) -> None:
+        """Tell of nodes whose usage does not follow what their streams run on."""
+        if self._dry_run or self._show_all:  # somebody wants to read it now
+            self._delegates.wait(READ_S)
+        places = {stream: view.place(scaled_job) or "" for stream, scaled_job in view.scaled_jobs.items()}
+        found = disagreements(self._prometheus.queries, places, self._delegates.found)
+        self._metrics.disagreements(found)
+        for one in found:
+            if one not in self._disagreements:
+                log.warning("%s", one)
+        self._disagreements = found
+
     def _report(self, snapshot: Snapshot, plan: Plan) -> None:
         self._metrics.planned(plan)
         log.info("%s", "; ".join(filter(None, (plan_text.summary(snapshot, plan), self._health.summary()))))
         said = {(veto.reason, veto.node, veto.stream) for veto in plan.vetoes}
         if self._dry_run or self._show_all:
-            print("\n".join(plan_text.lines(snapshot, plan, self._rules, self._health.down)), flush=True)
+            told = plan_text.lines(snapshot, plan, self._rules, self._health.down)
+            told += [f"signal {one}" for one in self._disagreements]
+            if self._delegates.problem:
+                told.append(f"what the streams run on is not known: {self._delegates.problem}")
+            print("\n".join(told), flush=True)
         elif said != self._logged_vetoes:
             for veto in plan.vetoes:
                 log.info("not moved: %s", veto)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from posture.balancer.health import Down
 from posture.planning.model import Move, Plan
+from posture.usage.agreement import Disagreement
 
 
 class BalancerMetrics:
@@ -46,6 +47,10 @@ class BalancerMetrics:
             "stream", "source", "destination",
         )  # fmt: skip
         self._running = family("stream_running", "1 while a stream runs as it should, else 0.", "stream", "node")
+        self._disagrees = family(
+            "balancer_signal_disagrees", "1: moving a stream off this node changes nothing that is measured.",
+            "node", "measured", "used",
+        )  # fmt: skip
         self._trouble = family("stream_trouble", "1: why a stream does not run.", "stream", "node", "reason")
 
     def planned(self, plan: Plan) -> None:
@@ -73,6 +78,10 @@ class BalancerMetrics:
         self._running.show({(stream, node): float(stream not in down) for stream, node in nodes.items()})
         self._trouble.show({(stream, nodes[stream], one.trouble.reason): 1.0 for stream, one in down.items()})
 
+    def disagreements(self, found: Iterable[Disagreement]) -> None:
+        """Show the nodes whose usage does not follow what their streams run on."""
+        self._disagrees.show({(one.node, one.measured, one.used): 1.0 for one in found})
+
     def open_moves(self, moves: Mapping[Move, float]) -> None:
         """Show the moves that are not finished, each with its age in seconds."""
         self._open.show({(move.stream, move.source, move.destination): age_s for move, age_s in moves.items()})
@@ -84,7 +93,7 @@ class BalancerMetrics:
     def forget_farm(self) -> None:
         """Say nothing of nodes and streams any more: another balancer does."""
         self._overloaded.set(0)
-        for one in (self._over, self._veto, self._open, self._running, self._trouble):
+        for one in (self._over, self._veto, self._open, self._running, self._trouble, self._disagrees):
             one.show({})
 
 

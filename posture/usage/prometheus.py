@@ -77,6 +77,11 @@ class Prometheus:
         """Ask at each sample about what this returns then, instead of what was given at the start."""
         self._follow = queries
 
+    @property
+    def queries(self) -> Mapping[str, GpuQuery]:
+        """What the last sample was asked about."""
+        return self._queries
+
     def _ask_about(self, queries: Mapping[str, GpuQuery]) -> None:
         self._queries = dict(queries)
         self._query = batched_query(queries, self._settings.freshness_metric, self._lookback_s)

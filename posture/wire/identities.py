@@ -72,6 +72,12 @@ def viewer(prefix: str) -> Identity:
     return Identity("viewer", every.viewer_user, topics)
 
 
+def balancer(prefix: str) -> Identity:
+    """Return the user who reads which analyzers of a farm run, and on what."""
+    every = Topics("+", prefix)
+    return Identity("balancer", every.balancer_user, (every.status,))
+
+
 def provision(folder: Path, streams: Iterable[str], prefix: str = "") -> list[Identity]:
     """Make what is missing, and write what Mosquitto reads; a second time nothing changes.
 
@@ -90,7 +96,10 @@ def provision(folder: Path, streams: Iterable[str], prefix: str = "") -> list[Id
         names = sorted({*streams, *_streams_in(folder)})
         if not names:
             raise UserError(f"{folder}: holds no stream yet; accepted: the name of at least one, such as pi1")
-        users = [one for name in names for one in identities_of(Topics(name, prefix))] + [viewer(prefix)]
+        users = [one for name in names for one in identities_of(Topics(name, prefix))] + [
+            viewer(prefix),
+            balancer(prefix),
+        ]
         passwords = {one.folder: _password(folder / one.folder / PASSWORD) for one in users}
         content: dict[Path, str] = {}
         for one in users:

@@ -77,6 +77,11 @@ class Topics:
         """Who reads what all streams of the farm say; the stream's name is not part of it."""
         return ".".join((*self._prefix_parts, "viewer", "all"))
 
+    @property
+    def balancer_user(self) -> str:
+        """Who asks what the analyzers run on."""
+        return ".".join((*self._prefix_parts, "balancer", "all"))
+
     def _user(self, role: str) -> str:
         # a dot is in neither a prefix nor a stream's name, so that no two users of two farms have the same name
         return ".".join((*self._prefix_parts, role, self.pi_id))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import requests
 from balancing import MOVE, Farm, annotations
-from servers import free_port
+from identities import retained
+from servers import Mosquitto, free_port
 
 PINNED = {"posture-farm/pinned": "true"}
 
@@ -58,6 +60,16 @@ def test_explain_prints_every_veto_with_its_numbers(farm: Farm) -> None:
     balancer = farm.balancer("--once", "--explain")
     assert balancer.wait() == 0
     assert f"veto {busy.name}: unplaceable (usage 80, smallest_job 80 (a guess))" in balancer.said()
+
+
+def test_a_node_that_is_balanced_by_what_its_streams_do_not_use_is_named(farm: Farm, mosquitto: Mosquitto) -> None:
+    busy, _ = farm.add_nodes(80, 10)
+    farm.add_stream("pi1", busy)
+    retained(mosquitto.port, {"status/pi1": json.dumps({"state": "online", "delegate": "cpu"}).encode()})
+    broker = {"mqtt": {"url": f"mqtt://127.0.0.1:{mosquitto.port}"}}
+    balancer = farm.balancer("--once", "--explain", settings=broker)
+    assert balancer.wait() == 0
+    assert f"signal {busy.name} is balanced by its GPU, and pi1 runs on its CPU" in balancer.said()
 
 
 def test_a_silent_prometheus_moves_nothing(farm: Farm) -> None:

@@ -43,6 +43,7 @@ COVERED_BY = {
     "lifecycle/preflight/machine": UP,
     "lifecycle/preflight/pods": UP,
     "lifecycle/preflight/run": UP,
+    "lifecycle/preflight/signals": PATCH,
     "lifecycle/registry": UP,
     "lifecycle/rollout": UP,
     "lifecycle/scaler_here": LIFE,

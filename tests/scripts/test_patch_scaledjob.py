@@ -24,7 +24,8 @@ from posture.settings import gpu_queries, loading
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "patch_scaledjob.py"
-USAGE = {"idle": 5.0, "half": 50.0, "busy": 95.0, "twin-1": 20.0, "twin-2": 20.0}
+USAGE = {"idle": 5.0, "half": 50.0, "busy": 95.0, "twin-1": 20.0, "twin-2": 20.0,
+         "asleep-1": 0.0, "asleep-2": 0.0}  # fmt: skip
 ABSENT = "is not there: the target is down, or the metric has another name"
 
 
@@ -130,6 +131,28 @@ def test_the_plan_is_a_table_of_nodes_with_usage_jobs_and_why(patcher: Patcher) 
     ]
     assert ended.stdout.count("would write") == 5
     assert content(patcher.folder) == before
+
+
+def test_streams_that_will_not_use_what_is_measured_are_named(patcher: Patcher) -> None:
+    said = "pi1, pi2 will run on the CPU, and busy, half, idle are balanced by the GPU"
+    assert said in patcher.run("--dry-run", *patcher.streams(2)).stdout
+    (patcher.folder / "posture-job-pi2.yaml").unlink()
+    with_gpu = patcher.streams(1)
+    with_gpu[0].write_text(
+        with_gpu[0].read_text().replace("# runtimeClassName: nvidia", "runtimeClassName: nvidia")
+    )
+    assert "will run on the CPU" not in patcher.run("--dry-run", *with_gpu).stdout
+    patcher.environ = {"POSTURE_ANALYZER_DELEGATE": "cpu"}
+    assert "pi1 will run on the CPU" in patcher.run("--dry-run", *with_gpu).stdout
+
+
+def test_usage_of_exactly_0_everywhere_is_said(patcher: Patcher) -> None:
+    files = patcher.streams(2)
+    assert "exactly 0" not in patcher.run("--dry-run", *files).stdout
+    patcher.nodes = ["asleep-1", "asleep-2"]
+    ended = patcher.run("--dry-run", *files)
+    assert "all 2 nodes show a usage of exactly 0" in ended.stdout
+    assert ended.returncode == 0
 
 
 def test_the_dry_runs_plan_is_what_is_then_done(patcher: Patcher) -> None:

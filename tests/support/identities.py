@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 from paho.mqtt import client as paho
@@ -37,6 +38,14 @@ def guarded_mosquitto(folder: Path, identities: Path) -> Mosquitto:
 def credentials(identities: Path, folder: str) -> tuple[str, str]:
     """Name and password of one identity."""
     return (identities / folder / USERNAME).read_text(), (identities / folder / PASSWORD).read_text()
+
+
+def retained(port: int, messages: Mapping[str, bytes]) -> None:
+    """Leave retained messages, topic -> payload, on a broker without users."""
+    client = Client(port)
+    for topic, payload in messages.items():
+        client.publish(topic, payload, retain=True)
+    client.close()
 
 
 class Client:
@@ -78,9 +87,9 @@ class Client:
         self._client.subscribe([(topic, 1) for topic in topics])
         assert self._subscribed.wait(20)
 
-    def publish(self, topic: str, payload: bytes) -> None:
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Return when the broker has it, whatever it makes of it."""
-        self._client.publish(topic, payload, qos=1).wait_for_publish(20)
+        self._client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(20)
 
     def wait_for(self, topic: str, payload: bytes) -> None:
         with self._changed:

@@ -1,4 +1,4 @@
-"""What the analyzers' pods need: Secrets, volumes, addresses that a pod can reach, a GPU where one is asked for."""
+"""What the analyzers' pods need: Secrets, volumes, addresses that a pod can reach."""
 
 from __future__ import annotations
 
@@ -242,19 +242,3 @@ def _pod_of(manifest: Object) -> Object:
     metadata = {key: given[key] for key in ("labels", "annotations") if key in given}
     metadata["generateName"] = f"{manifest['metadata']['name']}-"
     return {"apiVersion": kinds.POD.api, "kind": kinds.POD.name, "metadata": metadata, "spec": template["spec"]}
-
-
-def check_gpu(intent: Intent) -> Iterator[Finding]:
-    """Pods that reach a GPU: otherwise moving them changes nothing in what is balanced."""
-    without = [stream for stream, manifest in intent.manifests.items() if not _asks_for_gpu(pod_spec(manifest))]
-    if without:
-        yield Finding(
-            f"stream {', '.join(without)}: analyzers will run on the CPU, so moving them won't change GPU usage",
-            "in posture-job-*.yaml, take the comment signs off runtimeClassName and the GPU's limits",
-            warning=True,
-        )
-
-
-def _asks_for_gpu(pod: Object) -> bool:
-    limits = [(container.get("resources") or {}).get("limits") or {} for container in pod.get("containers", [])]
-    return bool(pod.get("runtimeClassName")) or any("gpu" in name for limit in limits for name in limit)

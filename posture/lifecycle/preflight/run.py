@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from posture.kube.client import KubeClient
+from posture.lifecycle.preflight import signals
 from posture.lifecycle.preflight.cluster import check_cluster, check_metrics, check_places
 from posture.lifecycle.preflight.findings import Finding, Intent, Survey, pod_spec
 from posture.lifecycle.preflight.machine import check_docker, check_registry, check_scaler
-from posture.lifecycle.preflight.pods import check_admission, check_gpu, check_manifests
+from posture.lifecycle.preflight.pods import check_admission, check_manifests
 
 
 def check(intent: Intent, cluster: KubeClient, trial: KubeClient) -> tuple[list[Finding], Survey]:
@@ -26,10 +27,17 @@ def check(intent: Intent, cluster: KubeClient, trial: KubeClient) -> tuple[list[
         findings += check_manifests(intent, trial)
         findings += check_admission(intent, trial, survey)
     findings += check_metrics(intent, survey)
+    findings += signals.all_at_zero(survey.readings)
+    findings += signals.as_they_run(intent, survey)
     findings += check_places(intent, survey)
     return findings, survey
 
 
 def check_here(intent: Intent) -> list[Finding]:
     """Look at everything that can be looked at without a cluster."""
-    return [*check_docker(intent), *check_registry(intent), *check_gpu(intent), *check_scaler(intent)]
+    return [
+        *check_docker(intent),
+        *check_registry(intent),
+        *signals.in_advance(intent.settings, intent.manifests),
+        *check_scaler(intent),
+    ]

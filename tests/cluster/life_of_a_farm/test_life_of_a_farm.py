@@ -498,7 +498,7 @@ def test_every_finding_about_the_cluster_comes_at_once_and_nothing_is_touched(
         "error: claim pictures is ReadWriteOnce: it would hold its streams on one node",
         "pollingIntervall",
         "warning: KEDA 2.16.1 is older than 2.20",
-        "warning: stream pi1, pi2: analyzers will run on the CPU",
+        "warning: pi1, pi2 will run on the CPU",
     ):
         assert part in said
     assert "Traceback" not in said

@@ -8,6 +8,7 @@ from posture.balancer.health import Down
 from posture.balancer.metrics import BalancerMetrics
 from posture.kube.troubles import Trouble
 from posture.planning.model import Move, MoveKind, Plan, Veto, VetoReason
+from posture.usage.agreement import Disagreement
 
 
 def test_each_loop_move_and_veto_is_counted_and_overloaded_nodes_are_those_of_the_last_loop() -> None:
@@ -52,6 +53,16 @@ def test_streams_that_do_not_run_have_their_reason_and_open_moves_their_age() ->
     metrics.streams({"pi1": "agx", "pi2": "nano"}, {})
     assert registry.get_sample_value(running, {"stream": "pi1", "node": "agx"}) == 1
     assert registry.get_sample_value("posture_stream_trouble", why) is None
+
+
+def test_a_node_whose_usage_does_not_follow_its_streams_is_named_until_it_does() -> None:
+    registry = CollectorRegistry()
+    metrics = BalancerMetrics(registry, "default")
+    labels = {"node": "nano", "measured": "gpu", "used": "cpu"}
+    metrics.disagreements([Disagreement("nano", "gpu", "cpu", ("pi1",))])
+    assert registry.get_sample_value("posture_balancer_signal_disagrees", labels) == 1
+    metrics.disagreements([])
+    assert registry.get_sample_value("posture_balancer_signal_disagrees", labels) is None
 
 
 def test_a_balancer_that_waits_for_the_lease_says_nothing_of_nodes_and_streams() -> None:

@@ -15,7 +15,7 @@ from identities import TAP, TAP_PASSWORD, Client, credentials, guarded_mosquitto
 from servers import Mosquitto
 
 from posture.errors import UserError
-from posture.wire.identities import PASSWORD, Identity, hashed, identities_of, provision, viewer
+from posture.wire.identities import PASSWORD, Identity, balancer, hashed, identities_of, provision, viewer
 from posture.wire.topics import Topics
 
 STREAMS = ("pi1", "pi2", "pi2-b")
@@ -173,7 +173,7 @@ def test_nobody_but_the_owner_reads_any_of_it_and_no_password_is_in_the_brokers_
     for path in (folder, *folder.rglob("*")):
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
     passwords = [path.read_text() for path in folder.rglob(PASSWORD)]
-    assert len(set(passwords)) == 3
+    assert len(set(passwords)) == 4
     assert all(len(password) >= 32 for password in passwords)
     said = "".join(path.read_text() for path in (folder / "mosquitto").iterdir())
     assert not any(password in said for password in passwords)
@@ -217,10 +217,14 @@ def test_no_two_users_of_any_two_farms_have_one_name() -> None:
         "a-b",
         "a_b",
     ]
-    streams = ["pi1", "camera", "analyzer", "viewer", "all", "takeover", "camera-pi1"]
+    streams = ["pi1", "camera", "analyzer", "viewer", "all", "takeover", "balancer", "camera-pi1"]
     names = [
         one.user
         for prefix in prefixes
-        for one in [viewer(prefix), *itertools.chain(*(identities_of(Topics(name, prefix)) for name in streams))]
+        for one in [
+            viewer(prefix),
+            balancer(prefix),
+            *itertools.chain(*(identities_of(Topics(name, prefix)) for name in streams)),
+        ]
     ]
     assert len(names) == len(set(names))
