@@ -233,6 +233,11 @@ def test_each_alert_comes_when_it_must_and_not_before(tmp_path: Path) -> None:
             3,
         ),
         "PostureNodeStaysOverloaded": ('posture_balancer_node_overloaded{node="agx"}', "_ 1x17", 17),
+        "PostureSignalDisagrees": (
+            'posture_balancer_signal_disagrees{node="nano",measured="gpu",used="cpu"}',
+            "_ 1x17",
+            17,
+        ),
         "PostureBalancerIdle": ('posture_balancer_acting{farm="north"}', "1 0 0 0 0", 4),
     }
     rules = yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]
