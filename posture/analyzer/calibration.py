@@ -15,7 +15,7 @@ from posture.settings.paths import path_of
 from posture.settings.table import Settings
 from posture.verdict import rule_sets
 from posture.verdict.rule_sets import CALIBRATION_S, Baseline, Landmarks
-from posture.wire import frame, mqtt
+from posture.wire import decoding, frame, mqtt
 from posture.wire.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,8 @@ def calibrate(settings: Settings, pi_id: str, stop: Stop) -> int:
     with PoseEstimator(path_of(options.model), options.delegate) as pose:
         for index, payload in enumerate(pictures):
             try:
-                picture = frame.decode(frame.unwrap(payload, options.image_key), limits, options.picture_max_width)
+                unwrapped = frame.unwrap(payload, options.image_key)
+                picture = decoding.decode(unwrapped, limits, options.picture_max_width)
             except frame.UndecodableError as error:
                 log.warning("a frame was passed over: %s", error.reason)
                 continue

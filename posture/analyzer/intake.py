@@ -14,7 +14,7 @@ from posture.analyzer.pose import PoseEstimator
 from posture.settings.table import Analyzer
 from posture.system.said_once import SaidOnce
 from posture.system.untrusted import shown
-from posture.wire import frame
+from posture.wire import decoding, frame
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class Intake:
 
     def _decode(self, item: Item, picture: bytes) -> None:
         try:
-            item.picture = frame.decode(picture, self._limits, self._options.picture_max_width)
+            item.picture = decoding.decode(picture, self._limits, self._options.picture_max_width)
             item.view = self._pose.view(item.picture)
         except frame.UndecodableError as error:
             self._reject(item, error.reason)

@@ -16,16 +16,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-import cv2
-import numpy as np
-import numpy.typing as npt
-
 from posture.wire import jpeg as jpeg_file
 from posture.wire.errors import UndecodableError
 from posture.wire.payload import unwrap
 
 __all__ = [
-    "JPEG", "PNG", "Identity", "Limits", "UndecodableError", "content_digest", "decode", "identify", "safe_name",
+    "JPEG", "PNG", "Identity", "Limits", "UndecodableError", "content_digest", "identify", "safe_name",
     "stamp", "unwrap",
 ]  # fmt: skip
 
@@ -33,10 +29,6 @@ JPEG, PNG = jpeg_file.START, b"\x89PNG\r\n\x1a\n"
 MAX_ID, MAX_COMMENT, MAX_SEQ = 200, 8192, 2**53
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=timezone.utc), datetime(2200, 1, 1, tzinfo=timezone.utc)
 """A camera's clock says something between them, right or wrong; near the ends of time nobody can count."""
-SCANS_OF_THE_LARGEST = 10
-"""A picture of ``max_pixels`` may have so many scans, a smaller one more: each is a pass over all pixels."""
-FULL_SCALE_SHARE = 0.5
-"""Share of ``max_pixels`` that a PNG or WebP may have: only a JPEG can be decoded small from the start."""
 
 
 @dataclass(frozen=True)
@@ -124,99 +116,6 @@ def safe_name(frame_id: str) -> str:
         return frame_id
     digest = hashlib.sha256(frame_id.encode("utf-8", "surrogatepass")).hexdigest()
     return f"{harmless or 'frame'}.{digest[:32]}"
-
-
-def decode(picture: bytes, limits: Limits, max_side: int) -> npt.NDArray[np.uint8]:
-    """Decode to BGR, uint8, of shape (height, width, 3), upright by its EXIF orientation.
-
-    Args:
-        picture: JPEG, PNG or WebP.
-        limits: checked against the header before anything is decoded.
-        max_side: the longer side of the result is at most this; large JPEGs are decoded at reduced scale.
-
-    Raises:
-        UndecodableError: with the reason.
-    """
-    if not picture:
-        raise UndecodableError("empty")
-    if len(picture) > limits.max_bytes:
-        raise UndecodableError("too_many_bytes")
-    if picture.startswith(JPEG):
-        declared = jpeg_file.header(picture)
-        pixels = _checked(declared.width, declared.height, limits.max_pixels)
-        jpeg_file.check_scans(picture, declared, SCANS_OF_THE_LARGEST * limits.max_pixels // pixels)
-        decoded = jpeg_file.decode(picture, declared, max_side)
-    else:
-        _checked(*_size(picture), int(limits.max_pixels * FULL_SCALE_SHARE))
-        _check_complete(picture)
-        decoded = _decode_at_full_scale(picture)
-    side = max(decoded.shape[:2])
-    if side > max_side:
-        scale = max_side / side
-        size = (max(1, round(decoded.shape[1] * scale)), max(1, round(decoded.shape[0] * scale)))
-        # a JPEG is less than twice too large by now, and there linear is as good as area at a quarter of its cost
-        reduced = cv2.INTER_LINEAR if 2 * max_side > side else cv2.INTER_AREA
-        decoded = np.asarray(cv2.resize(decoded, size, interpolation=reduced), np.uint8)
-    return decoded
-
-
-def _checked(width: int, height: int, max_pixels: int) -> int:
-    """Return the number of pixels of a declared size."""
-    if width == 0 or height == 0:
-        raise UndecodableError("zero_area")
-    if width * height > max_pixels:
-        raise UndecodableError("too_many_pixels")
-    return width * height
-
-
-def _decode_at_full_scale(picture: bytes) -> npt.NDArray[np.uint8]:
-    """Decode a PNG or WebP; the decoders refuse one of which only a part is there."""
-    try:
-        decoded = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
-        decoded = None
-    if decoded is None:
-        raise UndecodableError("undecodable")
-    return np.asarray(decoded, np.uint8)
-
-
-def _size(picture: bytes) -> tuple[int, int]:
-    """Return (width, height) as the header of a PNG or WebP declares them."""
-    if picture.startswith(PNG):
-        if len(picture) < 24:
-            raise UndecodableError("truncated")
-        if picture[12:16] != b"IHDR":
-            raise UndecodableError("not_a_picture")
-        width, height = struct.unpack(">II", picture[16:24])
-        return width, height
-    if picture[:4] == b"RIFF" and picture[8:12] == b"WEBP":
-        return _webp_size(picture)
-    raise UndecodableError("not_a_picture")
-
-
-def _check_complete(picture: bytes) -> None:
-    """Refuse a PNG or WebP that ends before its end."""
-    if picture.startswith(PNG):
-        complete = b"IEND" in picture
-    else:
-        complete = len(picture) >= 8 + int.from_bytes(picture[4:8], "little")
-    if not complete:
-        raise UndecodableError("truncated")
-
-
-def _webp_size(picture: bytes) -> tuple[int, int]:
-    if len(picture) < 30:
-        raise UndecodableError("truncated")
-    kind = picture[12:16]
-    if kind == b"VP8 ":
-        width, height = struct.unpack("<HH", picture[26:30])
-        return width & 0x3FFF, height & 0x3FFF
-    if kind == b"VP8L":
-        bits = int.from_bytes(picture[21:25], "little")
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    if kind == b"VP8X":
-        return int.from_bytes(picture[24:27], "little") + 1, int.from_bytes(picture[27:30], "little") + 1
-    raise UndecodableError("not_a_picture")
 
 
 def _comment(picture: bytes) -> Mapping[str, Any]:

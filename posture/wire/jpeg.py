@@ -1,4 +1,4 @@
-"""JPEG files of strangers: their segments, whether all of their scans are there, and their pixels.
+"""JPEG files of strangers: their segments, their turn, and whether all of their scans are there.
 
 The bytes are untrusted: the only exception that leaves is ``UndecodableError``.
 """
@@ -9,10 +9,6 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-
-import cv2
-import numpy as np
-import numpy.typing as npt
 
 from posture.wire.errors import UndecodableError
 
@@ -32,8 +28,6 @@ MAX_SEGMENTS, MAX_SCANS = 1000, 100
 """A progressive JPEG has about ten scans; the thousands that fit in 20 MB would keep the decoder busy for hours."""
 ORIENTATION = 0x0112
 """The EXIF tag that says how the camera was held."""
-HARMLESS = re.compile(r"^Corrupt JPEG data: \d extraneous bytes|^(?!Corrupt JPEG data|Premature end)")
-"""What the decoder may warn of in a picture that is whole: cheap webcams pad their scans, by a few bytes."""
 
 
 @dataclass(frozen=True)
@@ -133,42 +127,7 @@ def _note_scan(scan: bytes, progressive: bool, missing: dict[int, int]) -> None:
             missing[component] &= ~brought
 
 
-def decode(jpeg: bytes, of: Header, min_side: int) -> npt.NDArray[np.uint8]:
-    """Decode to BGR, upright by its EXIF orientation, at the smallest scale that is not under ``min_side``.
-
-    Args:
-        jpeg: a whole file; see ``check_scans``.
-        of: its header.
-        min_side: of the longer side, in pixels.
-
-    Raises:
-        UndecodableError: ``truncated`` or ``damaged`` if only a part of the picture can be decoded, which would be
-            filled up with grey; else ``undecodable``.
-    """
-    import simplejpeg  # noqa: PLC0415 - a camera, which only stamps, has no need of it
-
-    least = {"min_width" if of.width >= of.height else "min_height": min(min_side, max(of.width, of.height))}
-    try:
-        pixels = simplejpeg.decode_jpeg(jpeg, "BGR", strict=True, **least)
-    except ValueError as error:
-        if not HARMLESS.search(str(error)):
-            raise UndecodableError("truncated" if "remature end" in str(error) else "damaged") from None
-        try:
-            pixels = simplejpeg.decode_jpeg(jpeg, "BGR", strict=False, **least)
-        except ValueError:
-            raise UndecodableError("undecodable") from None
-    return _upright(pixels, _orientation(jpeg))
-
-
-def _upright(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
-    """Turn and mirror a picture as EXIF's orientation, 1 to 8, asks for."""
-    if orientation in (5, 6, 7, 8):
-        pixels = np.asarray(cv2.transpose(pixels), np.uint8)
-    flip = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)
-    return pixels if flip is None else np.asarray(cv2.flip(pixels, flip), np.uint8)
-
-
-def _orientation(jpeg: bytes) -> int:
+def orientation(jpeg: bytes) -> int:
     """Return EXIF's orientation; 1, upright, where there is none."""
     for marker, start, end in segments(jpeg):
         if marker == APP1 and jpeg[start : start + 6] == b"Exif\0\0":

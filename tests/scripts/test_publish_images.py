@@ -27,7 +27,7 @@ from PIL import Image
 from rtsp_server import RtspCamera
 from servers import Mosquitto, find_program, free_port
 
-from posture.wire import frame
+from posture.wire import decoding, frame
 from posture.wire.mqtt import Broker, parse_broker
 
 pytestmark = pytest.mark.xdist_group("camera")
@@ -314,7 +314,7 @@ def test_pictures_that_are_no_jpeg_go_as_jpeg_and_what_is_no_picture_is_passed_o
     assert (status, result["captured"]) == (0, 3)
     assert [identity.seq for identity in receiver.identities] == [0, 1, 2]
     assert all(payload.startswith(frame.JPEG) for payload in receiver.payloads)
-    colours = [frame.decode(payload, frame.Limits(), 1280)[10, 10] for payload in receiver.payloads]
+    colours = [decoding.decode(payload, frame.Limits(), 1280)[10, 10] for payload in receiver.payloads]
     assert np.abs(np.array(colours, int) - [(0, 0, 255), (0, 255, 0), (255, 0, 0)]).max() < 6
     assert "2.jpg" in log
     assert "5.png" in log
@@ -343,7 +343,7 @@ def test_a_tilted_replay_turns_the_picture_to_and_fro(mosquitto: Mosquitto, tmp_
     assert status == 0
     angles = []
     for payload in sorted(receiver.payloads, key=lambda payload: frame.identify(payload, {}).seq or 0):
-        rows, columns = np.nonzero(frame.decode(payload, frame.Limits(), 1280)[60:140, :, 0] > 128)
+        rows, columns = np.nonzero(decoding.decode(payload, frame.Limits(), 1280)[60:140, :, 0] > 128)
         angles.append(np.degrees(np.arctan(np.polyfit(rows, columns, 1)[0])))
     assert max(angles) == pytest.approx(20, abs=1.5)
     assert min(angles) == pytest.approx(-20, abs=1.5)

@@ -15,7 +15,7 @@ from farm import ROOT, noise_jpeg
 
 from posture.camera.sources import is_camera, open_source
 from posture.errors import UserError
-from posture.wire import frame
+from posture.wire import decoding, frame
 
 CLIP = next((ROOT / "samples").glob("*.mp4"))
 RED = np.full((40, 60, 3), (0, 0, 255), np.uint8)
@@ -23,7 +23,7 @@ RED = np.full((40, 60, 3), (0, 0, 255), np.uint8)
 
 def decoded(jpeg: bytes) -> np.ndarray:
     assert jpeg.startswith(frame.JPEG)
-    return frame.decode(jpeg, frame.Limits(), 4000)
+    return decoding.decode(jpeg, frame.Limits(), 4000)
 
 
 def test_a_folders_jpegs_come_in_order_of_name_byte_by_byte_as_they_are(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hostile import EOI, encoded, noise_picture, with_scans
 from PIL import Image
 
-from posture.wire import frame
+from posture.wire import decoding, frame
 from posture.wire.errors import UndecodableError
 
 BASELINE = encoded(noise_picture(), "JPEG", quality=80)
@@ -26,7 +26,7 @@ KINDS = [
 
 def refusal(picture: bytes) -> str:
     with pytest.raises(UndecodableError) as refused:
-        frame.decode(picture, frame.Limits(), 1280)
+        decoding.decode(picture, frame.Limits(), 1280)
     return refused.value.reason
 
 
@@ -47,7 +47,7 @@ def test_most_pictures_that_lost_a_piece_on_their_way_are_refused() -> None:
     reasons: Counter[str] = Counter()
     for at in range(1000, len(PROGRESSIVE) - 400, 400):
         try:
-            frame.decode(PROGRESSIVE[:at] + PROGRESSIVE[at + 100 :], frame.Limits(), 1280)
+            decoding.decode(PROGRESSIVE[:at] + PROGRESSIVE[at + 100 :], frame.Limits(), 1280)
             reasons["decoded"] += 1
         except UndecodableError as refused:
             reasons[refused.reason] += 1
@@ -58,8 +58,8 @@ def test_most_pictures_that_lost_a_piece_on_their_way_are_refused() -> None:
 @pytest.mark.parametrize("jpeg", [KINDS[0], KINDS[2]])
 def test_a_picture_whose_scan_is_padded_as_webcams_do_is_whole(jpeg: bytes) -> None:
     padded = jpeg[:-2] + bytes(6) + EOI
-    whole = frame.decode(jpeg, frame.Limits(), 1280)
-    assert np.array_equal(frame.decode(padded, frame.Limits(), 1280), whole)
+    whole = decoding.decode(jpeg, frame.Limits(), 1280)
+    assert np.array_equal(decoding.decode(padded, frame.Limits(), 1280), whole)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
@@ -89,4 +89,4 @@ def test_a_picture_that_would_keep_the_processor_busy_is_refused_by_its_header(p
 
 
 def test_a_small_picture_may_have_more_scans_than_a_large_one() -> None:
-    assert frame.decode(with_scans(400, 300, 60), frame.Limits(), 1280).shape == (300, 400, 3)
+    assert decoding.decode(with_scans(400, 300, 60), frame.Limits(), 1280).shape == (300, 400, 3)
