@@ -5,6 +5,7 @@ Imported by each script before what needs packages; knows only the standard libr
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from types import TracebackType
@@ -20,11 +21,15 @@ def explain(role: str) -> None:
     """
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if not isinstance(error, ModuleNotFoundError) or (error.name or "").split(".")[0] == "posture":
+        name = (error.name if isinstance(error, ModuleNotFoundError) else None) or ""
+        package = name.partition(".")[0]
+        if package in ("", "posture"):
             sys.__excepthook__(kind, error, trace)
             return
+        known = package != name and importlib.util.find_spec(package) is not None
+        what = f"{package} is of another version: it has no {name}" if known else f"{name} is missing"
         print(
-            f"error: the Python package {error.name} is missing; get it: python3 -m pip install -r "
+            f"error: the Python package {what}; get it: python3 -m pip install -r "
             f"requirements/{role}.txt (in a virtual environment, such as the one that make run sets up in .venv)",
             file=sys.stderr,
             flush=True,

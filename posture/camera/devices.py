@@ -1,4 +1,4 @@
-"""Cameras that OpenCV or picamera2 opens: webcams, RTSP, the Raspberry Pi's own."""
+"""Cameras that OpenCV opens: webcams and RTSP."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
+from posture.camera import pixels
 from posture.camera.live import CREDENTIALS, CameraLostError, CameraRefusedError
-from posture.camera.pictures import Pixels
 from posture.system import native_output
 from posture.wire.frame import UndecodableError
 
@@ -50,14 +49,14 @@ class VideoCamera:
                 raise CameraLostError("gives no picture; is it unplugged, off, or in use by another program?")
             time.sleep(READ_AGAIN_S)
 
-    def picture(self) -> Pixels:
+    def picture(self) -> bytes:
         """See ``Camera``."""
         # so that no noise of months piles up; what it says of one picture helps nobody
         native_output.taken()
-        read, pixels = self._capture.retrieve()
-        if not read or pixels is None:
+        read, picture = self._capture.retrieve()
+        if not read or picture is None:
             raise UndecodableError("undecodable")
-        return np.asarray(pixels, np.uint8)
+        return pixels.encoded(np.asarray(picture, np.uint8))
 
     def close(self) -> None:
         """See ``Camera``."""
@@ -113,51 +112,3 @@ def open_rtsp(url: str, secret: str) -> VideoCamera:
     if REFUSED.search(why):
         raise CameraRefusedError(f"{why}; accepted: the right {CREDENTIALS}")
     raise CameraLostError(why)
-
-
-class PiCamera:
-    """The Raspberry Pi's own camera."""
-
-    on_demand = True
-
-    def __init__(self, camera: Any) -> None:
-        self._camera = camera
-
-    def wait(self) -> None:
-        """See ``Camera``: picamera2 hands out the newest picture whenever it is asked."""
-
-    def picture(self) -> Pixels:
-        """See ``Camera``."""
-        native_output.taken()
-        try:
-            pixels: Pixels = self._camera.capture_array()
-        except (RuntimeError, OSError) as error:
-            raise CameraLostError(f"gives no picture: {error}") from error
-        return pixels
-
-    def close(self) -> None:
-        """See ``Camera``."""
-        self._camera.close()
-
-
-def open_picamera() -> PiCamera:
-    """Open the Raspberry Pi's camera.
-
-    Raises:
-        CameraRefusedError: picamera2 is not installed, or finds no camera.
-    """
-    try:
-        from picamera2 import Picamera2  # noqa: PLC0415 - on a Pi only, from its system packages
-    except ModuleNotFoundError:
-        raise CameraRefusedError("picamera2 is not installed: apt-get install python3-picamera2") from None
-    except (ImportError, ValueError) as error:  # ValueError: made for another numpy
-        raise CameraRefusedError(f"picamera2 can't be loaded: {error}") from None
-    try:
-        camera: Any = Picamera2()
-        camera.configure(camera.create_video_configuration({"format": "RGB888", "size": (1280, 720)}))
-        camera.start()
-    except (IndexError, RuntimeError, OSError) as error:
-        raise CameraRefusedError(
-            f"there is no camera that can be used ({error}); is its cable in, is another program using it?"
-        ) from error
-    return PiCamera(camera)

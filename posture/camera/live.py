@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Protocol
 
-from posture.camera.pictures import Pixels, as_jpeg
+from posture.camera.pictures import as_jpeg
 from posture.errors import UserError
 from posture.system.backoff import Backoff
 from posture.system.untrusted import shown
@@ -60,8 +60,8 @@ class Camera(Protocol):
             CameraLostError: none comes.
         """
 
-    def picture(self) -> bytes | Pixels:
-        """Return the picture that has been waited for.
+    def picture(self) -> bytes:
+        """Return the picture that has been waited for: a JPEG, PNG or WebP.
 
         Raises:
             CameraLostError: there is none.
@@ -126,6 +126,9 @@ class _Filming:
                 pause_s = pauses.next_s()
                 log.warning("--source %s: %s; next try in %.1f s", self._name, error, pause_s)
                 self._ended.wait(pause_s)
+            except UserError as error:  # it sends what takes a package that is not installed
+                self._fail(error)
+                return
 
     def _film(self, camera: Camera, pauses: Backoff) -> None:
         since: float | None = None
@@ -158,7 +161,7 @@ class _Filming:
             self._wanted, self._newest = False, jpeg
             self._changed.notify_all()
 
-    def _fail(self, error: CameraLostError) -> None:
+    def _fail(self, error: CameraLostError | UserError) -> None:
         with self._changed:
             self._failure = UserError(f"--source {self._name}: {error}")
             self._changed.notify_all()

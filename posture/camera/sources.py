@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-import cv2
-
-from posture.camera.devices import open_picamera, open_rtsp, open_webcam
+from posture.camera import opencv
 from posture.camera.http_camera import open_http
 from posture.camera.live import CREDENTIALS, Camera, film
-from posture.camera.pictures import Pixels, as_jpeg, pixels_of
+from posture.camera.pi_camera import open_picamera
+from posture.camera.pictures import as_jpeg
 from posture.errors import UserError
 from posture.settings import table
-from posture.system import native_output
 from posture.wire.frame import Limits, UndecodableError
 
 log = logging.getLogger(__name__)
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
-TILT_PERIOD = 150
-"""Frames of one full swing of ``--tilt``."""
-LEAST_OF_PROMISED = 0.9
-"""A video's header may only estimate how many pictures it has."""
 SCHEMES = ("rtsp", "http", "https")
 ACCEPTED = (
     "accepted: a folder of pictures, a picture, a video file, a webcam's number (0) or device (/dev/video0), "
@@ -69,7 +62,11 @@ def open_source(
         frames = film(name, opener, fail_fast=fail_fast, given_up=given_up)
     else:
         frames = _files(Path(source), loop)
-    return _tilted(frames, tilt_deg) if tilt_deg else frames
+    if not tilt_deg:
+        return frames
+    with opencv.needed_for("--tilt"):
+        from posture.camera.tilting import tilted  # noqa: PLC0415 - see opencv
+    return tilted(frames, tilt_deg)
 
 
 def _is_webcam(source: str) -> bool:
@@ -81,10 +78,14 @@ def _camera(source: str, settings: table.Camera) -> tuple[str, Callable[[], Came
     if source == "picamera":
         return source, open_picamera
     if _is_webcam(source):
+        with opencv.needed_for(f"--source {source}: a webcam"):
+            from posture.camera.devices import open_webcam  # noqa: PLC0415 - see opencv
         return source, partial(open_webcam, source)
     scheme, name = _named(source)
     if scheme != "rtsp":
         return name, partial(open_http, source, settings)
+    with opencv.needed_for(f"--source {name}: RTSP"):
+        from posture.camera.devices import open_rtsp  # noqa: PLC0415 - see opencv
     user, password = (quote(text, safe="") for text in (settings.username, settings.password))
     url = source.replace("://", f"://{user}:{password}@", 1) if user else source
     return name, partial(open_rtsp, url, password)
@@ -137,6 +138,8 @@ def _pictures(source: Path, paths: list[Path], loop: bool) -> Iterator[bytes]:
         for path in paths:
             try:
                 jpeg = _jpeg_of(path)
+            except UserError as error:
+                raise UserError(f"--source {path}: {error}") from None
             except (OSError, UndecodableError) as error:
                 if path not in passed_over:
                     passed_over.add(path)
@@ -157,6 +160,7 @@ def _jpeg_of(path: Path) -> bytes:
     Raises:
         OSError: it can't be read.
         UndecodableError: it is no picture, or too large.
+        UserError: it takes a package that is not installed.
     """
     if not path.is_file() and path.exists():  # a pipe would never end
         raise UndecodableError("not_a_file")
@@ -165,54 +169,6 @@ def _jpeg_of(path: Path) -> bytes:
 
 
 def _video(path: Path, loop: bool) -> Iterator[bytes]:
-    capture = _open_video(path)
-
-    def frames(capture: cv2.VideoCapture) -> Iterator[bytes]:
-        while True:
-            count = 0
-            promised = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-            while (read := capture.read())[0]:
-                count += 1
-                yield _as_frame(path, read[1])
-            capture.release()
-            if not count:
-                raise UserError(f"--source {path}: no picture can be read from it; {ACCEPTED}")
-            if count < LEAST_OF_PROMISED * promised:
-                log.warning("%s: ends after %d of %d pictures; is it cut off or damaged?", path, count, promised)
-            if not loop:
-                return
-            # to go back to the start is more than every container can
-            capture = _open_video(path)
-
-    return frames(capture)
-
-
-def _as_frame(path: Path, pixels: Pixels) -> bytes:
-    try:
-        return as_jpeg(pixels)
-    except UndecodableError:
-        raise UserError(
-            f"--source {path}: {pixels.shape[1]} x {pixels.shape[0]} pixels are no JPEG's size"
-        ) from None
-
-
-def _open_video(path: Path) -> cv2.VideoCapture:
-    native_output.taken()
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    if not capture.isOpened():
-        raise UserError(f"--source {path}: can't be opened as a video; {ACCEPTED}")
-    return capture
-
-
-def _tilted(frames: Iterator[bytes], degrees: float) -> Iterator[bytes]:
-    for number, jpeg in enumerate(frames):
-        try:
-            pixels = pixels_of(jpeg)
-            height, width = pixels.shape[:2]
-            angle = degrees * math.sin(2 * math.pi * number / TILT_PERIOD)
-            turn = cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1.0)
-            tilted = as_jpeg(cv2.warpAffine(pixels, turn, (width, height), borderMode=cv2.BORDER_REPLICATE))
-        except UndecodableError as error:
-            log.warning("a picture can't be tilted: %s; skipped", error)
-            continue
-        yield tilted
+    with opencv.needed_for(f"--source {path}: a video"):
+        from posture.camera.video_file import open_video  # noqa: PLC0415 - see opencv
+    return open_video(path, loop=loop)

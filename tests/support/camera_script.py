@@ -7,17 +7,19 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from farm import ROOT
 
 
 @contextlib.contextmanager
-def publishing(tmp_path: Path, broker: int | str, *flags: str, **settings: str) -> Iterator[subprocess.Popen[str]]:
+def publishing(
+    tmp_path: Path, broker: int | str, *flags: str, python: Sequence[str] = (sys.executable,), **settings: str
+) -> Iterator[subprocess.Popen[str]]:
     """publish_images.py as a process; ``broker`` is a port here, or an address."""
     command = [
-        sys.executable, str(ROOT / "publish_images.py"), "--pi-id", "pi1",
+        *python, str(ROOT / "publish_images.py"), "--pi-id", "pi1",
         "--broker", broker if isinstance(broker, str) else f"127.0.0.1:{broker}",
         "--spool", str(tmp_path / "spool"), "--json", *flags,
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Webcams, the Pi's camera and RTSP: real devices where there are any, and a real RTSP server."""
+"""Webcams and RTSP: real devices where there are any, and a real RTSP server."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ import numpy as np
 import pytest
 from rtsp_server import RtspCamera
 
-from posture.camera import devices, live
+from posture.camera import devices, live, pixels
 from posture.camera.devices import VideoCamera, open_webcam
 from posture.camera.live import CameraLostError, CameraRefusedError
-from posture.camera.pictures import pixels_of
 from posture.camera.sources import open_source
 from posture.errors import UserError
 from posture.settings.table import Camera
@@ -45,7 +44,7 @@ def camera(tmp_path: Path, pictures: Path) -> Iterator[RtspCamera]:
 
 
 def number_of(jpeg: bytes) -> int:
-    return round(float(pixels_of(jpeg).mean()) / 4)
+    return round(float(pixels.decoded(jpeg).mean()) / 4)
 
 
 def test_an_rtsp_camera_films_for_who_has_its_password(camera: RtspCamera) -> None:
@@ -121,7 +120,7 @@ class Capture:
 def test_a_webcam_that_fails_its_first_reads_films_all_the_same() -> None:
     webcam = VideoCamera(Capture(5))  # type: ignore[arg-type]
     webcam.wait()
-    assert webcam.picture().shape == (48, 64, 3)
+    assert pixels.decoded(webcam.picture()).shape == (48, 64, 3)
 
 
 def test_a_webcam_that_fails_for_long_is_lost_and_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,8 +129,3 @@ def test_a_webcam_that_fails_for_long_is_lost_and_let_go(monkeypatch: pytest.Mon
     with pytest.raises(CameraLostError, match="gives no picture"), closing(VideoCamera(capture)) as webcam:  # type: ignore[arg-type]
         webcam.wait()
     assert capture.released
-
-
-def test_without_picamera2_the_error_says_how_to_get_it() -> None:
-    with pytest.raises(UserError, match="apt-get install python3-picamera2"):
-        next(open_source("picamera", loop=False))
