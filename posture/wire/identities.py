@@ -56,8 +56,12 @@ def identities_of(stream: Topics) -> list[Identity]:
         Identity(
             f"analyzer-{stream.pi_id}",
             stream.analyzer_user,
-            (stream.images,),
-            (stream.committed, *state, stream.alert),
+            # its own state and calibration: what an analyzer before it has left there
+            (stream.images, stream.command, stream.calibration, stream.state),
+            (
+                *(stream.committed, *state, stream.alert),
+                *(stream.picture, stream.answer, stream.calibration),
+            ),
         ),
         # the same password: it is the analyzer, asking whether another one has taken over its session
         Identity(f"analyzer-{stream.pi_id}", stream.takeover_user, (stream.status,)),
@@ -78,6 +82,16 @@ def balancer(prefix: str) -> Identity:
     return Identity("balancer", every.balancer_user, (every.status,))
 
 
+def dashboard(prefix: str) -> Identity:
+    """Return the user who shows what a farm says, with the small pictures, and gives commands to its analyzers."""
+    every = Topics("+", prefix)
+    topics = (
+        *(every.status, every.camera, every.account, every.state, every.alert),
+        *(every.picture, every.answer, every.calibration),
+    )
+    return Identity("dashboard", every.dashboard_user, topics, (every.command,))
+
+
 def provision(folder: Path, streams: Iterable[str], prefix: str = "") -> list[Identity]:
     """Make what is missing, and write what Mosquitto reads; a second time nothing changes.
 
@@ -96,10 +110,8 @@ def provision(folder: Path, streams: Iterable[str], prefix: str = "") -> list[Id
         names = sorted({*streams, *_streams_in(folder)})
         if not names:
             raise UserError(f"{folder}: holds no stream yet; accepted: the name of at least one, such as pi1")
-        users = [one for name in names for one in identities_of(Topics(name, prefix))] + [
-            viewer(prefix),
-            balancer(prefix),
-        ]
+        users = [one for name in names for one in identities_of(Topics(name, prefix))]
+        users += [viewer(prefix), balancer(prefix), dashboard(prefix)]
         passwords = {one.folder: _password(folder / one.folder / PASSWORD) for one in users}
         content: dict[Path, str] = {}
         for one in users:

@@ -53,6 +53,31 @@ class Topics:
         return self._of("posture/{}/alert")
 
     @property
+    def picture(self) -> str:
+        """A small annotated picture, about once a second, by the privacy mode."""
+        return self._of("posture/{}/picture")
+
+    @property
+    def command(self) -> str:
+        """What an operator wants of the analyzer."""
+        return self._of("command/{}")
+
+    @property
+    def answer(self) -> str:
+        """What became of a command."""
+        return self._of("posture/{}/answer")
+
+    @property
+    def calibration(self) -> str:
+        """The calibrated pose, so that it moves with the stream. Retained."""
+        return self._of("calibration/{}")
+
+    @property
+    def retained(self) -> tuple[str, ...]:
+        """Those that the broker keeps: of a stream that is gone they are to be cleared."""
+        return self.status, self.camera, self.account, self.state, self.calibration
+
+    @property
     def client_id_prefix(self) -> str:
         """The prefix and a dash, or nothing: it keeps the client ids of two farms on one broker apart."""
         return self.prefix.replace("/", "-") + "-" if self.prefix else ""
@@ -81,6 +106,11 @@ class Topics:
     def balancer_user(self) -> str:
         """Who asks what the analyzers run on."""
         return ".".join((*self._prefix_parts, "balancer", "all"))
+
+    @property
+    def dashboard_user(self) -> str:
+        """Who shows all streams of the farm, with their pictures, and gives commands; likewise."""
+        return ".".join((*self._prefix_parts, "dashboard", "all"))
 
     def _user(self, role: str) -> str:
         # a dot is in neither a prefix nor a stream's name, so that no two users of two farms have the same name

@@ -34,10 +34,19 @@ def as_user(folder: Path) -> dict[str, str]:
 def test_without_names_it_makes_the_users_of_all_streams_here_and_prints_no_password(tmp_path: Path) -> None:
     done = run("--dir", str(tmp_path / "broker"))
     assert done.returncode == 0, done.stderr
-    for user in ("analyzer.pi1", "takeover.pi1", "camera.pi1", "camera.pi2", "viewer.all", "balancer.all"):
+    for user in (
+        "analyzer.pi1",
+        "takeover.pi1",
+        "camera.pi1",
+        "analyzer.pi2",
+        "camera.pi2",
+        "viewer.all",
+        "balancer.all",
+        "dashboard.all",
+    ):
         assert user in done.stdout
     passwords = [path.read_text() for path in (tmp_path / "broker").rglob(PASSWORD)]
-    assert len(passwords) == 6
+    assert len(passwords) == 7
     assert not any(password in done.stdout + done.stderr for password in passwords)
 
 

@@ -12,13 +12,15 @@ def test_topics_keep_their_deployed_names_after_the_farms_prefix(prefix: str) ->
     topics = Topics("pi1", prefix)
     names = [
         topics.images, topics.committed, topics.status, topics.camera, topics.account, topics.state, topics.alert,
+        topics.picture, topics.answer, topics.command, topics.calibration,
     ]  # fmt: skip
     in_front = f"{prefix}/" if prefix else ""
     assert names == [
         f"{in_front}{name}"
         for name in (
             "images/pi1", "committed/pi1", "status/pi1", "camera/pi1", "account/pi1",
-            "posture/pi1/state", "posture/pi1/alert",
+            "posture/pi1/state", "posture/pi1/alert", "posture/pi1/picture", "posture/pi1/answer", "command/pi1",
+            "calibration/pi1",
         )
     ]  # fmt: skip
 
