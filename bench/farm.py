@@ -35,7 +35,7 @@ import httpx2
 import requests
 import yaml
 from control_plane import Cluster
-from gpu_exporter import GpuExporter, gpu_queries
+from driven_exporter import GpuExporter, gpu_queries
 from lightkube import Client, KubeConfig
 from lightkube.codecs import from_dict
 from lightkube.resources.core_v1 import Pod

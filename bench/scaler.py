@@ -34,7 +34,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 import grpc
 import requests
-from gpu_exporter import METRIC, GpuExporter, gpu_queries, instance_of
+from driven_exporter import METRIC, GpuExporter, gpu_queries, instance_of
 from scaler_process import ScalerProcess, ref, wire, wire_grpc
 from servers import PrometheusServer, Server, free_port
 

@@ -14,7 +14,7 @@ import docker_engine
 import psycopg
 import pytest
 from docker_engine import Engine, EngineMissingError
-from gpu_exporter import GpuExporter
+from driven_exporter import GpuExporter
 from hypothesis import HealthCheck, settings
 from psycopg import sql
 from servers import Mosquitto, Postgres, PrometheusServer, make_cluster, postgres_binaries, server_user

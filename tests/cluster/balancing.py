@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 from control_plane import Cluster, ScaledJob
-from gpu_exporter import METRIC, GpuExporter, instance_of
+from driven_exporter import METRIC, GpuExporter, instance_of
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import Event, Pod
 from lightkube.types import PatchType

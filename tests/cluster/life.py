@@ -17,7 +17,7 @@ from typing import Any
 import requests
 import yaml
 from control_plane import Cluster
-from gpu_exporter import gpu_queries
+from driven_exporter import gpu_queries
 from nodes import SimulatedNode
 from servers import PrometheusServer, Server, find_program, free_port
 

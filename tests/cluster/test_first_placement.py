@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from control_plane import Cluster, ScaledJob
-from gpu_exporter import GpuExporter, gpu_queries
+from driven_exporter import GpuExporter, gpu_queries
 from lightkube.resources.core_v1 import Pod
 from nodes import Kubelets
 from scaled_jobs import is_ready, labels_of_jobs, ready_on

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from control_plane import Cluster, ScaledJob
-from gpu_exporter import GpuExporter, gpu_queries
+from driven_exporter import GpuExporter, gpu_queries
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import Pod
 from nodes import Kubelets

@@ -26,7 +26,7 @@ import psycopg
 import yaml
 from control_plane import Cluster
 from docker_engine import Engine
-from gpu_exporter import METRIC, GpuExporter
+from driven_exporter import METRIC, GpuExporter
 from life import Checkout, Registry
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import Node, Pod, Secret

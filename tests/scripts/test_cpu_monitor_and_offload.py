@@ -21,7 +21,7 @@ from typing import Any
 import grpc
 import pytest
 import yaml
-from gpu_exporter import GpuExporter, gpu_queries
+from driven_exporter import GpuExporter, gpu_queries
 from scaler_process import ANSWER_S, ROOT, Certificates, ScalerProcess, poll, ref, wire_grpc
 from servers import PrometheusServer, free_port, is_running
 

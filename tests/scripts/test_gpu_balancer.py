@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from gpu_exporter import gpu_queries
+from driven_exporter import gpu_queries
 
 import cpu_monitor_and_offload
 import gpu_balancer

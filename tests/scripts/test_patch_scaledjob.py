@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from gpu_exporter import METRIC, GpuExporter, instance_of
+from driven_exporter import METRIC, GpuExporter, instance_of
 from servers import PrometheusServer, free_port
 
 import cpu_monitor_and_offload

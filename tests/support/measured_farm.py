@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gpu_exporter import GpuExporter, gpu_queries
+from driven_exporter import GpuExporter, gpu_queries
 from servers import PrometheusServer
 
 from posture.settings import table

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from control_plane import Cluster
-from gpu_exporter import GpuExporter
+from driven_exporter import GpuExporter
 from life import NODES, SECRET, Checkout
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import Secret

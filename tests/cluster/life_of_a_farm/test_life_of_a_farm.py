@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from control_plane import Cluster, ScaledJob
 from deployed import REVIEWS, account, granted
-from gpu_exporter import GpuExporter
+from driven_exporter import GpuExporter
 from life import Checkout, everything
 from lightkube import ApiError
 from lightkube.resources.admissionregistration_v1 import (

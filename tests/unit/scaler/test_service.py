@@ -6,7 +6,7 @@ import asyncio
 import threading
 
 import pytest
-from gpu_exporter import gpu_queries
+from driven_exporter import gpu_queries
 from scaler_process import ANSWER_S
 
 from posture.scaler import service

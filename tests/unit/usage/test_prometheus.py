@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import trustme
-from gpu_exporter import METRIC, GpuExporter, gpu_queries
+from driven_exporter import METRIC, GpuExporter, gpu_queries
 from loopback_servers import CountingProxy, DrippingServer, StrangeServer
 from measured_farm import INTERVAL_S, MeasuredFarm, sample, settings_for
 from servers import PrometheusServer, free_port

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from gpu_exporter import METRIC, gpu_queries, instance_of
+from driven_exporter import METRIC, gpu_queries, instance_of
 from loopback_servers import CountingProxy
 from measured_farm import MeasuredFarm, sample, settings_for
 

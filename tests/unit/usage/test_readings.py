@@ -7,7 +7,7 @@ import re
 import time
 
 import pytest
-from gpu_exporter import METRIC, instance_of
+from driven_exporter import METRIC, instance_of
 from measured_farm import INTERVAL_S, MeasuredFarm, is_unavailable, sample, sample_until
 
 from posture.usage.readings import Reading, UsageUnknownError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from gpu_exporter import GpuExporter, gpu_queries
+from driven_exporter import GpuExporter, gpu_queries
 from measured_farm import INTERVAL_S, MeasuredFarm, settings_for
 from servers import PrometheusServer
 
