@@ -2,7 +2,7 @@
 """See to what pip can't bring: shared libraries of mediapipe, and the servers of the tests.
 
     python3 packages.py libraries libegl1 libgles2 libgl1 libglib2.0-0
-    python3 packages.py servers mosquitto postgresql prometheus
+    python3 packages.py servers mosquitto postgresql prometheus chromium chromium-driver fonts-dejavu-core
     python3 packages.py containers docker.io iptables mmdebstrap docker-compose docker-registry
     python3 packages.py nodes containerd runc containernetworking-plugins iproute2 faketime
     .venv/bin/python packages.py go        # puts Go into .venv where the machine has none that is new enough
@@ -38,9 +38,9 @@ def missing_libraries() -> list[str]:
 
 
 def missing_servers() -> list[str]:
-    """Return the servers that are not installed."""
+    """Return the servers, and the browser, that are not installed."""
     folders = [os.environ.get("PATH", ""), "/usr/sbin", *map(str, Path("/usr/lib/postgresql").glob("*/bin"))]
-    return _not_found(("mosquitto", "initdb", "prometheus"), folders)
+    return _not_found(("mosquitto", "initdb", "prometheus", "chromium", "chromedriver"), folders)
 
 
 def missing_containers() -> list[str]:

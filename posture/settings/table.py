@@ -466,6 +466,18 @@ class Scaler:
 
 
 @dataclass(frozen=True)
+class Dashboard:
+    """The page on which the farm is looked at."""
+
+    listen: str = _setting(
+        "127.0.0.1:8470",
+        parsers.listen,
+        ":port or host:port; an IPv6 address in brackets",
+        "where dashboard.py serves the page",
+    )
+
+
+@dataclass(frozen=True)
 class Images:
     """The container images that build_and_push.py makes.
 
@@ -523,6 +535,7 @@ class Settings:
     images: Images = Images()
     balancer: Balancer = Balancer()
     scaler: Scaler = Scaler()
+    dashboard: Dashboard = Dashboard()
     streams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     gpu_queries: Mapping[str, GpuQuery] = field(default_factory=dict)
 
@@ -560,6 +573,7 @@ SECTIONS: dict[str, type[Any]] = {
     "images": Images,
     "balancer": Balancer,
     "scaler": Scaler,
+    "dashboard": Dashboard,
 }
 
 

@@ -47,6 +47,9 @@ def test_who_imports_whom_follows_the_rules() -> None:
         pytest.param(
             "camera/spool", "import numpy", "A camera needs OpenCV and numpy only", id="numpy in a camera"
         ),
+        pytest.param(
+            "dashboard/words", "import numpy", "Pictures only where pictures are handled", id="numpy in the page"
+        ),
         pytest.param("balancer/loop", "import grpc", "gRPC only in scaler", id="gRPC in the balancer"),
         pytest.param("kube/kinds", "import posture.kube.client", "No import cycle", id="cycle in a package"),
         pytest.param("new/__init__", "", "Imports run one way", id="package without a layer"),

@@ -12,6 +12,7 @@ LIFE = "cluster/life_of_a_farm/test_life_of_a_farm.py"
 IN_CLUSTER = "cluster/life_of_a_farm/test_farm_in_cluster.py"
 UP, DOWN, PATCH = "scripts/test_build_and_push.py", "scripts/test_stop.py", "scripts/test_patch_scaledjob.py"
 SCALER, LOCAL = "scripts/test_cpu_monitor_and_offload.py", "scripts/test_run_local.py"
+STREAMS_PAGE = "browser/test_streams_page.py"
 CONTRACT, MANIFESTS, LOADING = (
     "unit/store/test_store.py",
     "unit/manifests/test_scaled_job.py",
@@ -28,6 +29,16 @@ COVERED_BY = {
     "camera/opencv": "scripts/test_camera_without_opencv.py",
     "camera/tilting": "unit/camera/test_sources.py",
     "camera/video_file": "unit/camera/test_sources.py",
+    "dashboard/app": STREAMS_PAGE,
+    "dashboard/broker": STREAMS_PAGE,
+    "dashboard/feed": STREAMS_PAGE,
+    "dashboard/live": STREAMS_PAGE,
+    "dashboard/messages": STREAMS_PAGE,
+    "dashboard/pages": STREAMS_PAGE,
+    "dashboard/protection": "scripts/test_dashboard.py",
+    "dashboard/serving": "scripts/test_dashboard.py",
+    "dashboard/sources": STREAMS_PAGE,
+    "dashboard/words": STREAMS_PAGE,
     "demo/broker": LOCAL,
     "demo/run": LOCAL,
     "demo/summary": LOCAL,

@@ -1,0 +1,99 @@
+"""The process: the sources' threads, the web server, and their end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator
+
+import uvicorn
+
+from posture.dashboard.app import Dashboard
+from posture.dashboard.broker import BrokerReader
+from posture.dashboard.feed import Feed
+from posture.dashboard.live import Live
+from posture.errors import UserError
+from posture.settings.table import Settings
+from posture.system.addresses import is_loopback, split_listen
+
+log = logging.getLogger(__name__)
+
+LAST_WORDS_S = 2
+"""How long answers may take that are under way when the process is to end."""
+BACKLOG = 256
+OWN_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+def serve(settings: Settings) -> None:
+    """Serve the page until SIGTERM or SIGINT. Prints its address first.
+
+    Raises:
+        UserError: the address can't be had, or is not this machine's alone.
+    """
+    host, _ = split_listen(settings.dashboard.listen)
+    if not is_loopback(host):
+        raise UserError(
+            f"dashboard.listen: {settings.dashboard.listen} is reached from other machines; accepted: an address "
+            "of this machine alone, such as 127.0.0.1:8470"
+        )
+    live = Live(settings.mqtt.prefix)
+    feed = Feed(live)
+    with bound(settings.dashboard.listen) as listener:
+        name = host if host else socket.gethostname()
+        print(f"dashboard: http://{name}:{listener.getsockname()[1]}/", flush=True)
+
+        @contextlib.asynccontextmanager
+        async def running() -> AsyncIterator[None]:
+            live.serve(asyncio.get_running_loop())
+            broker = BrokerReader(settings.mqtt, live)
+            broker.start()
+            try:
+                yield
+            finally:
+                await asyncio.to_thread(broker.close)
+
+        app = Dashboard(live, feed).application(OWN_NAMES, running)
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=LAST_WORDS_S,
+            lifespan="on",
+        )
+        _Server(config, feed).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Ends the feeds when it is to end: they would never end by themselves."""
+
+    def __init__(self, config: uvicorn.Config, feed: Feed) -> None:
+        super().__init__(config)
+        self._feed = feed
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._feed.close()
+        await super().shutdown(sockets)
+
+
+def bound(listen: str) -> socket.socket:
+    """Return a socket that listens.
+
+    Args:
+        listen: ``:port`` or ``host:port``.
+
+    Raises:
+        UserError: the address is in use or not ours.
+    """
+    host, port = split_listen(listen)
+    everywhere = not host and socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if everywhere or ":" in host else socket.AF_INET
+    try:
+        return socket.create_server(
+            (host.strip("[]"), port), family=family, backlog=BACKLOG, dualstack_ipv6=everywhere
+        )
+    except OSError as error:
+        raise UserError(f"dashboard.listen: {listen}: can't be had: {error.strerror or error}") from None

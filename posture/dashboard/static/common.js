@@ -1,0 +1,165 @@
+// What all pages share: the feed, the banners, the theme, times, and how elements are made.
+
+const SVG = "http://www.w3.org/2000/svg";
+export const NAMES = {
+  good: "Good", bad: "Bad", unknown: "Unknown", away: "Away", silent: "Silent", frozen: "Frozen", offline: "Offline",
+};
+const SOURCES = { broker: "The broker", database: "The database", prometheus: "Prometheus", kubernetes: "The Kubernetes API" };
+const MEANS = {
+  broker: "what you see is the last that was known",
+  database: "history can't be shown",
+  prometheus: "the nodes' usage can't be shown",
+  kubernetes: "where streams run can't be shown",
+};
+
+/** Returns a new element. Text is always text, never HTML. */
+export function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === true) made.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value);
+  }
+  made.append(...children.filter((child) => child !== null && child !== undefined));
+  return made;
+}
+
+export function icon(name, className = "icon") {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("class", className);
+  svg.setAttribute("aria-hidden", "true");
+  const use = document.createElementNS(SVG, "use");
+  use.setAttribute("href", `/static/icons.svg#${name}`);
+  svg.append(use);
+  return svg;
+}
+
+/** Sets a text only where it differs, so that nothing is drawn, or read aloud, again. */
+export function setText(target, text) {
+  if (target.textContent !== text) target.textContent = text;
+}
+
+// Times
+
+let ahead = 0;
+/** Seconds since 1970 by the server's clock. */
+export const now = () => Date.now() / 1000 + ahead;
+
+export function duration(seconds) {
+  const s = Math.max(0, Math.round(seconds));
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min`;
+  if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+  return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
+}
+
+export const degrees = (angle) => (angle === null || angle === undefined ? "–" : `${Math.round(angle)}°`);
+
+/** pi2 before pi10. */
+export const naturally = new Intl.Collator("en", { numeric: true }).compare;
+
+// The feed
+
+const listeners = [];
+export const state = { streams: new Map(), sources: {}, malformed: { count: 0, last: [] }, alerts: [], about: {}, connected: false };
+
+/** Calls back with the names of the streams that have changed, at each change of anything. */
+export function onNews(listener) {
+  listeners.push(listener);
+}
+
+function take(news) {
+  ahead = news.now - Date.now() / 1000;
+  const changed = [];
+  for (const [name, stream] of Object.entries(news.streams ?? {})) {
+    if (stream === null) state.streams.delete(name);
+    else state.streams.set(name, stream);
+    changed.push(name);
+  }
+  if (news.sources) state.sources = news.sources;
+  if (news.malformed) state.malformed = news.malformed;
+  if (news.alerts) state.alerts.push(...news.alerts);
+  tell(changed, news.alerts ?? []);
+}
+
+function tell(changed, alerts) {
+  showBanners();
+  for (const listener of listeners) listener(changed, alerts);
+}
+
+export function follow() {
+  const source = new EventSource("/api/feed");
+  source.addEventListener("all", (event) => {
+    const all = JSON.parse(event.data);
+    const before = [...state.streams.keys()];
+    state.streams.clear();
+    state.alerts = [];
+    state.about = all;
+    state.connected = true;
+    take({ ...all, streams: { ...Object.fromEntries(before.map((name) => [name, null])), ...all.streams } });
+  });
+  source.addEventListener("news", (event) => take(JSON.parse(event.data)));
+  source.addEventListener("goodbye", () => location.reload());
+  source.addEventListener("error", () => {
+    state.connected = false;
+    tell([], []);
+    // refused for good (the server is starting, say): the browser does not try again by itself
+    if (source.readyState === EventSource.CLOSED) setTimeout(follow, 2000);
+  });
+}
+
+// Banners
+
+function banners() {
+  if (!state.connected) return [["page", "No connection to the dashboard", "trying again; what you see is old"]];
+  const found = [];
+  for (const [name, source] of Object.entries(state.sources)) {
+    if (source.state === "down") found.push([name, `${SOURCES[name]} is away`, `${source.why}; ${MEANS[name]}`]);
+  }
+  return found;
+}
+
+function showBanners() {
+  const place = document.getElementById("banners");
+  const wanted = banners();
+  const key = JSON.stringify(wanted);
+  if (place.dataset.shown === key) return;
+  place.dataset.shown = key;
+  place.replaceChildren(
+    ...wanted.map(([name, title, text]) =>
+      element("div", { class: "banner", "data-source": name }, icon("warning"), element("span", {}, element("strong", {}, title), ` · ${text}`)),
+    ),
+  );
+}
+
+// Theme
+
+const THEMES = ["auto", "light", "dark"];
+
+function chosenTheme() {
+  try {
+    const chosen = localStorage.getItem("theme");
+    return THEMES.includes(chosen) ? chosen : "auto";
+  } catch {
+    return "auto"; // storage is forbidden
+  }
+}
+
+function showTheme() {
+  const chosen = chosenTheme();
+  document.documentElement.dataset.theme = chosen;
+  const button = document.getElementById("theme");
+  button.hidden = false;
+  button.title = `Theme: ${chosen}`;
+  setText(button.querySelector("span"), `Theme: ${chosen}`);
+}
+
+document.getElementById("theme").addEventListener("click", () => {
+  const next = THEMES[(THEMES.indexOf(chosenTheme()) + 1) % THEMES.length];
+  try {
+    localStorage.setItem("theme", next);
+  } catch {
+    // it lasts for this page alone
+  }
+  showTheme();
+});
+showTheme();

@@ -1,0 +1,103 @@
+"""All streams at a glance, in a real browser."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from browser import Browser
+from dashboard_process import DashboardProcess
+from servers import Mosquitto
+from speaking import Farm
+
+PICTURE = (Path(__file__).parents[2] / "docs" / "picture.jpg").read_bytes()
+
+
+def test_a_frame_is_on_the_page_within_a_second(
+    browser: Browser, shared_dashboard: DashboardProcess, farm: Farm
+) -> None:
+    farm.stream("pi1", "Good")
+    browser.open(shared_dashboard.url)
+    browser.until_text("[data-stream=pi1]", "Good")
+    started = time.monotonic()
+    farm.posture("pi1", "Bad", neck=41.2, body=17.6, reason="neck+body")
+    browser.until_text("[data-stream=pi1] .pill", "Bad")
+    assert time.monotonic() - started < 1.0
+    card = browser.text("[data-stream=pi1]")
+    assert "The neck leans too far and the trunk leans too far." in card
+    assert "41°" in card
+    assert "18°" in card
+    assert browser.text("h1") == "1 person sits badly"
+
+
+def test_the_picture_is_the_last_that_was_published(
+    browser: Browser, shared_dashboard: DashboardProcess, farm: Farm
+) -> None:
+    farm.stream("pi1")
+    browser.open(shared_dashboard.url)
+    browser.until_text("[data-stream=pi1]", "Good")
+    assert not [image for image in browser.all("[data-stream=pi1] img") if image.is_displayed()]
+    farm.publish("posture/pi1/picture", PICTURE)
+    image = browser.find("[data-stream=pi1] img")
+    assert image.get_property("naturalWidth") > 0
+    _, headers, body = shared_dashboard.ask("/api/streams/pi1/picture")
+    assert (headers["content-type"], body) == ("image/jpeg", PICTURE)
+
+
+def test_silence_and_absence_are_said_in_words(
+    browser: Browser, shared_dashboard: DashboardProcess, farm: Farm
+) -> None:
+    farm.stream("pi1", camera="silent")
+    farm.stream("pi2")
+    farm.publish("status/pi2", {"state": "offline", "instance": "a", "why": "connection lost"}, retain=True)
+    farm.stream("pi10", "Unknown", away=True, reason="no_person")
+    browser.open(shared_dashboard.url)
+    browser.until_text("[data-stream=pi1]", "The camera sends no frames.")
+    browser.until_text("[data-stream=pi2]", "The analyzer is offline: connection lost.")
+    browser.until_text("[data-stream=pi10]", "Nobody is there.")
+    assert browser.text("h1") == "1 camera is silent, 1 stream has no analyzer"
+    assert [card.get_attribute("data-stream") for card in browser.all(".card")] == ["pi1", "pi2", "pi10"]
+    browser.find("[data-filter=silent]").click()
+    browser.until(lambda: [card.is_displayed() for card in browser.all(".card")] == [True, False, False])
+
+
+def test_broken_messages_are_counted_and_the_page_goes_on(
+    browser: Browser, shared_dashboard: DashboardProcess, farm: Farm
+) -> None:
+    farm.publish("status/pi1", b"\xff{", retain=True)
+    farm.publish("camera/<img src=x>", b"{}", retain=True)
+    farm.stream("pi2")
+    browser.open(shared_dashboard.url)
+    browser.until_text("[data-stream=pi2]", "Good")
+    assert [card.get_attribute("data-stream") for card in browser.all(".card")] == ["pi2"]
+
+
+def test_no_request_leaves_the_machine(browser: Browser, shared_dashboard: DashboardProcess, farm: Farm) -> None:
+    farm.stream("pi1")
+    browser.open(shared_dashboard.url)
+    browser.until_text("[data-stream=pi1]", "Good")
+    requests = browser.requests()
+    assert requests
+    assert [url for url in requests if not url.startswith((shared_dashboard.url, "about:", "data:"))] == []
+
+
+def test_a_broker_that_is_away_is_named_and_the_page_goes_on_by_itself(
+    browser: Browser, mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    dashboard = DashboardProcess(tmp_path / "own", {"mqtt": {"url": f"mqtt://127.0.0.1:{mosquitto.port}"}})
+    dashboard.start()
+    try:
+        with Farm(mosquitto.port) as farm:
+            farm.stream("pi1")
+            browser.open(dashboard.url)
+            browser.until_text("[data-stream=pi1]", "Good")
+        mosquitto.stop()
+        browser.until_text("#banners", "The broker is away")
+        mosquitto.start()
+        with Farm(mosquitto.port) as farm:
+            farm.stream("pi1", "Bad")
+            browser.until_text("[data-stream=pi1]", "Bad")
+            browser.until(lambda: browser.text("#banners") == "")
+    finally:
+        browser.open("about:blank")
+        dashboard.stop()

@@ -1,0 +1,61 @@
+"""dashboard.py as a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import yaml
+from servers import Server, free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class DashboardProcess(Server):
+    """The script on a free loopback port.
+
+    Args:
+        folder: for its settings and log.
+        settings: sections of cluster.yaml.
+        listen: the host to listen on.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], listen: str = "127.0.0.1") -> None:
+        super().__init__()
+        folder.mkdir(parents=True, exist_ok=True)
+        self.log = folder / "dashboard.log"
+        self.log.touch()
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        config = folder / "cluster.yaml"
+        config.write_text(yaml.safe_dump(dict(settings)))
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("POSTURE_")}
+        self.environment = {**environment, "KUBECONFIG": str(folder / "no-kubeconfig")}
+        self.command = [
+            "env", "-i", *(f"{name}={value}" for name, value in self.environment.items()),
+            sys.executable, str(ROOT / "dashboard.py"),
+            "--config", str(config), "--listen", f"{listen}:{self.port}",
+        ]  # fmt: skip
+
+    def ask(
+        self, path: str, *, method: str = "GET", body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Return status, headers (as they are written) and body of an answer."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request(method, path, body, dict(headers or {}))
+            answer = connection.getresponse()
+            return answer.status, dict(answer.headers), answer.read()
+        finally:
+            connection.close()
+
+    def json(self, path: str) -> Any:
+        """Return the JSON of a successful answer."""
+        status, _, body = self.ask(path)
+        assert status == 200, body
+        return json.loads(body)
