@@ -53,7 +53,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     listed = subprocess.run(
         [
             "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard",
-            "--", "pyproject.toml", "README.md", "LICENSE", "*.py",
+            "--", "pyproject.toml", "README.md", "LICENSE", "*.py", "posture/dashboard/static",
         ],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
@@ -78,7 +78,15 @@ def test_the_wheel_has_every_module_and_no_test(wheel: Path) -> None:
         files = {Path(name) for name in archive.namelist() if name.endswith(".py")}
     modules = {".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in files}
     assert modules == modules_of_the_tree() | GENERATED
-    assert len(packages_of_the_tree()) == 16
+    assert len(packages_of_the_tree()) == 17
+
+
+def test_the_wheel_has_the_pages_files(wheel: Path) -> None:
+    static = ROOT / "posture" / "dashboard" / "static"
+    with zipfile.ZipFile(wheel) as archive:
+        assert {str(path.relative_to(ROOT)) for path in static.rglob("*") if path.is_file()} <= set(
+            archive.namelist()
+        )
 
 
 def test_every_module_of_the_wheel_is_importable_but_for_libraries(wheel: Path, tmp_path: Path) -> None:
