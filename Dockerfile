@@ -29,9 +29,14 @@ ENV PIP_PYTHON=/opt/venv/bin/python3 \
     PIP_DISABLE_PIP_VERSION_CHECK=1
 
 FROM builder AS analyzer-packages
-COPY requirements/analyzer.txt ./
-# neither the packages' own tests (23 MB) nor their type stubs are needed to run them
-RUN /usr/bin/python3 -m pip install -r analyzer.txt && find /opt/venv \( -type d -name tests -o -name '*.pyi' \) -prune -exec rm -r {} +
+COPY requirements/analyzer.txt requirements/analyzer-armv8.0.txt ./
+# arm64 gets both mediapipes, and posture/analyzer/fitting.py chooses: not every board can run the newer one.
+# Neither the packages' own tests (23 MB) nor their type stubs are needed to run them.
+RUN /usr/bin/python3 -m pip install -r analyzer.txt \
+    && if [ "$(uname -m)" = aarch64 ]; then \
+        /usr/bin/python3 -m pip install --no-deps --target /opt/venv/armv8.0 -r analyzer-armv8.0.txt; \
+    fi \
+    && find /opt/venv \( -type d -name tests -o -name '*.pyi' \) -prune -exec rm -r {} +
 
 FROM python AS analyzer
 # Shared libraries of mediapipe and its cv2. Mesa's drivers (180 MB) are removed again: the container runtime mounts a

@@ -18,18 +18,18 @@ FUZZ_MESSAGES ?= 100000
 
 .PHONY: run test test-fast fuzz e2e lint libraries servers containers nodes go cluster kustomize rtsp clean
 
-run: $(VENV)/local.done libraries
+run: $(VENV)/local.done $(VENV)/mediapipe.done libraries
 	$(VENV)/bin/python run_local.py --duration 30
 
-test: $(VENV)/dev.done libraries servers cluster kustomize rtsp
+test: $(VENV)/dev.done $(VENV)/mediapipe.done libraries servers cluster kustomize rtsp
 	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup
 
-test-fast: $(VENV)/dev.done libraries servers kustomize rtsp
+test-fast: $(VENV)/dev.done $(VENV)/mediapipe.done libraries servers kustomize rtsp
 	@echo "leaving out tests/cluster, the real control plane with KEDA: make test has it"
 	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup --ignore=tests/cluster
 
 # FUZZ_SEED=... sends the same messages again
-fuzz: $(VENV)/dev.done libraries servers
+fuzz: $(VENV)/dev.done $(VENV)/mediapipe.done libraries servers
 	FUZZ_MESSAGES=$(FUZZ_MESSAGES) $(VENV)/bin/python -m pytest -v -s tests/unit/wire/test_fuzzing.py
 
 # e2e-report/index.html shows what happened, also when it fails
@@ -75,6 +75,11 @@ $(VENV)/bin/python:
 
 $(VENV)/%.done: requirements/%.txt $(VENV)/bin/python
 	$(PIP) install --require-hashes -r $<
+	@touch $@
+
+# for Raspberry Pi 3 and 4, Jetson Nano and TX2; elsewhere it does nothing
+$(VENV)/mediapipe.done: requirements/analyzer-armv8.0.txt $(VENV)/bin/python
+	@$(VENV)/bin/python packages.py mediapipe
 	@touch $@
 
 clean:

@@ -6,6 +6,7 @@
     python3 packages.py containers docker.io iptables mmdebstrap docker-compose docker-registry
     python3 packages.py nodes containerd runc containernetworking-plugins iproute2 faketime
     .venv/bin/python packages.py go        # puts Go into .venv where the machine has none that is new enough
+    .venv/bin/python packages.py mediapipe # puts the older one beside it where the processor can't run the newer
 
 Installs Debian packages where it may (root, or sudo without a password); elsewhere it prints the command to type.
 Missing libraries then end with status 1; missing servers don't: the tests that need them are skipped by name.
@@ -14,6 +15,7 @@ Missing libraries then end with status 1; missing servers don't: the tests that 
 import argparse
 import ctypes
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -22,7 +24,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 OLDEST_GO = (1, 26)
-GO_PINS = Path(__file__).resolve().parent / "requirements" / "go.txt"
+REQUIREMENTS = Path(__file__).resolve().parent / "requirements"
+NEWEST_PYTHON_OF_OLDER_MEDIAPIPE = (3, 12)
 LIBRARIES = ("libEGL.so.1", "libGLESv2.so.2", "libGL.so.1", "libglib-2.0.so.0")
 
 
@@ -68,8 +71,35 @@ def provide_go() -> int:
         found = re.match(r"go(\d+)\.(\d+)", words)
         if found and tuple(map(int, found.groups())) >= OLDEST_GO:
             return 0
+    return install("-r", str(REQUIREMENTS / "go.txt"))
+
+
+def provide_mediapipe() -> int:
+    """Install the mediapipe for processors of ARMv8.0 where this is one; return the exit status."""
+    from posture.analyzer import fitting  # noqa: PLC0415 - here alone: it needs a Python that can run us
+
+    folder = fitting.folder_of_older_packages()
+    if platform.machine() != "aarch64" or not fitting.lacking():
+        return 0
+    if sys.version_info[:2] > NEWEST_PYTHON_OF_OLDER_MEDIAPIPE:
+        newest = ".".join(map(str, NEWEST_PYTHON_OF_OLDER_MEDIAPIPE))
+        print(
+            f"missing: a mediapipe for this processor; there is one for Python {newest} at most, this is "
+            f"{platform.python_version()}. Type: make PYTHON=python{newest} ..., or use the container image",
+            file=sys.stderr,
+        )
+        return 1
+    print(f"installing into {folder} the mediapipe that this processor can run", flush=True)
+    # its other requirements (jax and what that needs, 440 MB) are for what is not used here
+    return install(
+        "--no-deps", "--upgrade", "--target", str(folder), "-r", str(REQUIREMENTS / "analyzer-armv8.0.txt")
+    )
+
+
+def install(*arguments: str) -> int:
+    """Let pip install pinned packages for this Python; return the exit status."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    return subprocess.run([*pip, "install", "--require-hashes", "-r", str(GO_PINS)], check=False).returncode
+    return subprocess.run([*pip, "install", "--require-hashes", *arguments], check=False).returncode
 
 
 def as_root() -> list[str] | None:
@@ -89,17 +119,19 @@ FINDERS = {
     "nodes": missing_nodes,
 }
 """What for -> what of it is not there."""
+PROVIDERS = {"go": provide_go, "mediapipe": provide_mediapipe}
+"""What comes from pip all the same, where it is needed."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Install what is missing, or say how."""
     parser = argparse.ArgumentParser(description="Install what pip can't bring, or say how.")
-    parser.add_argument("what", choices=[*FINDERS, "go"], help="what it is for")
+    parser.add_argument("what", choices=[*FINDERS, *PROVIDERS], help="what it is for")
     parser.add_argument("packages", nargs="*", metavar="PACKAGE", help="Debian's name of it")
     flags = parser.parse_args(argv)
     what, packages = flags.what, flags.packages
-    if what == "go":
-        return provide_go()
+    if what in PROVIDERS:
+        return PROVIDERS[what]()
     find = FINDERS[what]
     missing = find()
     if not missing:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from posture.analyzer import people
+from posture.analyzer import fitting, people
 from posture.errors import UserError
 from posture.verdict.persons import Following, Person
 from posture.verdict.rule_sets import Landmarks
@@ -272,8 +272,9 @@ def import_libraries() -> tuple[Any, Any]:
     """Import mediapipe and the cv2 that it brings; both load graphics libraries.
 
     Raises:
-        UserError: with the line that installs what is missing.
+        UserError: with the line that installs what is missing, or because this processor is too old.
     """
+    fitting.check_that_mediapipe_runs_here()
     if "MPLCONFIGDIR" not in os.environ and not os.access(Path.home(), os.W_OK):
         # Its matplotlib wants to write a cache; on a read-only root it needs another place.
         os.environ["MPLCONFIGDIR"] = tempfile.gettempdir()
