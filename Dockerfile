@@ -1,4 +1,4 @@
-# The farm's images: one for each stream's analyzer (they share all layers but the last), one for scaler and balancer.
+# The farm's images: one for each stream's analyzer (they share all layers but the last), one for scaler, balancer and exporter.
 #   docker build --target analyzer --build-arg APP=Images_From_Pi1.py -t posture-analyzer:pi1 .
 #   docker build --target scheduler -t posture-scheduler .
 # docs/containers.md says what they need at run time and how large they are.
@@ -69,7 +69,7 @@ FROM python AS scheduler
 COPY --from=scheduler-packages /opt/venv /opt/venv
 COPY externalscaler_pb2.py externalscaler_pb2_grpc.py ./
 COPY posture posture
-COPY cpu_monitor_and_offload.py gpu_balancer.py ./
+COPY cpu_monitor_and_offload.py gpu_balancer.py gpu_exporter.py ./
 USER 10001:10001
 EXPOSE 50051 9464
 HEALTHCHECK --interval=30s --timeout=10s --start-period=20s --retries=3 CMD ["python3", "-c", \

@@ -50,7 +50,7 @@ def gpu_only(queries: Mapping[str, GpuQuery]) -> list[str]:
 def remedy(node: str, measured: str) -> str:
     """Return what to change where a node's usage does not follow its streams."""
     both = f"set GPU_QUERIES.{node} to signal: [gpu, cpu]"
-    return f"{both}, or let its streams use the GPU (docs/containers.md)" if measured == "gpu" else both
+    return f"{both}, or let its streams use the GPU (docs/boards.md)" if measured == "gpu" else both
 
 
 def processors(query: GpuQuery) -> frozenset[str]:

@@ -28,6 +28,7 @@ DEPLOY = ROOT / "deploy"
 FILES = [
     *sorted(path for path in BASE.glob("*.yaml") if path.name != "kustomization.yaml"),
     DEPLOY / "secret-example.yaml",
+    DEPLOY / "exporter" / "exporter.yaml",
     WITH_TLS / "trigger-authentication.yaml",
     *sorted(ROOT.glob("posture-job-*.yaml")),
 ]
@@ -60,6 +61,21 @@ def test_every_object_is_accepted_by_the_api_server_without_an_unknown_field(
     (scaler, _) = objects_of(BASE / "scaler.yaml")
     broken: dict[str, Any] = {**scaler, "spec": {**scaler["spec"], "replica": 1}}
     assert "replica" in send(cluster, broken, dry_run=True), "the check itself is strict"
+
+
+@pytest.mark.parametrize("folder", ["exporter", "overlays/exporter-nvml"])
+def test_the_exporter_runs_where_pods_have_no_privileges(cluster: Cluster, posture_farm: str, folder: str) -> None:
+    """As kubectl apply -k does; and a pod of it is admitted at PodSecurity's strictest level."""
+    level = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
+    cluster.client.patch(Namespace, posture_farm, level)
+    (daemon_set,) = (item for item in render(DEPLOY / folder) if item["kind"] == "DaemonSet")
+    assert [send(cluster, item) for item in render(DEPLOY / folder)] == ["", ""]
+    template = daemon_set["spec"]["template"]
+    template["spec"].pop("runtimeClassName", None)  # the test's cluster has none
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "tried", "namespace": posture_farm}}
+    assert send(cluster, {**pod, "spec": template["spec"]}, dry_run=True) == ""
+    template["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = True
+    assert "PodSecurity" in send(cluster, {**pod, "spec": template["spec"]}, dry_run=True), "the level is in force"
 
 
 def test_the_patch_for_mutual_tls_fits_the_deployment(cluster: Cluster, posture_farm: str) -> None:

@@ -29,7 +29,8 @@ DEPLOY = ROOT / "deploy"
 BASE = DEPLOY / "base"
 WITH_TLS = DEPLOY / "overlays" / "tls"
 FOLDERS = [DEPLOY, BASE, WITH_TLS]
-MANIFESTS = sorted(path for folder in FOLDERS for path in folder.glob("*.yaml"))
+EXPORTER = DEPLOY / "exporter"
+MANIFESTS = sorted(path for folder in [*FOLDERS, EXPORTER] for path in folder.glob("*.yaml"))
 ALERTS = DEPLOY / "monitoring" / "alerts.yml"
 
 

@@ -78,7 +78,7 @@ def test_the_wheel_has_every_module_and_no_test(wheel: Path) -> None:
         files = {Path(name) for name in archive.namelist() if name.endswith(".py")}
     modules = {".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in files}
     assert modules == modules_of_the_tree() | GENERATED
-    assert len(packages_of_the_tree()) == 17
+    assert len(packages_of_the_tree()) == 18
 
 
 def test_the_wheel_has_the_pages_files(wheel: Path) -> None:
@@ -127,5 +127,7 @@ def test_the_images_get_every_module_and_script_that_they_run() -> None:
     copied = {
         name for names in re.findall(r"^COPY ([\w. -]+) \./$", stages["scheduler"], re.M) for name in names.split()
     }
-    assert copied == {f"{name}.py" for name in GENERATED} | {"cpu_monitor_and_offload.py", "gpu_balancer.py"}
+    assert copied == {f"{name}.py" for name in GENERATED} | {
+        "cpu_monitor_and_offload.py", "gpu_balancer.py", "gpu_exporter.py",
+    }  # fmt: skip
     assert copied <= set(allowed)

@@ -42,6 +42,8 @@ COVERED_BY = {
     "demo/broker": LOCAL,
     "demo/run": LOCAL,
     "demo/summary": LOCAL,
+    "exporter/exposition": "scripts/test_gpu_exporter.py",
+    "exporter/source": "unit/exporter/test_jetson.py",
     "health": "scripts/test_health.py",
     "errors": "unit/test_runtime.py",
     "kube/errors": "unit/kube/test_client.py",

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -182,9 +183,11 @@ class PrometheusServer(Server):
 
     Args:
         folder: for its configuration, data and log; data are kept over a stop.
-        targets: what to scrape; tests/support/gpu_exporter.py makes some.
+        targets: what to scrape; tests/support/driven_exporter.py makes some.
         scrape_interval_s: seconds.
         web: its ``--web.config.file``, for TLS and users.
+        scrape_configs: what to scrape instead, each with its interval.
+        rule_files: rules to evaluate.
     """
 
     def __init__(
@@ -194,6 +197,8 @@ class PrometheusServer(Server):
         *,
         scrape_interval_s: float = 0.5,
         web: dict[str, Any] | None = None,
+        scrape_configs: Sequence[Mapping[str, Any]] = (),
+        rule_files: Sequence[Path] = (),
     ) -> None:
         super().__init__()
         program = find_program("prometheus", "prometheus")
@@ -205,7 +210,8 @@ class PrometheusServer(Server):
         job = {"job_name": "gpu", "static_configs": targets}
         settings = {
             "global": {"scrape_interval": interval, "scrape_timeout": interval},
-            "scrape_configs": [job],
+            "scrape_configs": list(scrape_configs) or [job],
+            "rule_files": [str(path) for path in rule_files],
         }
         config = folder / "prometheus.yml"
         config.write_text(yaml.safe_dump(settings))

@@ -15,7 +15,7 @@ from posture.usage import agreement
 from posture.usage.readings import Reading, UsageUnknownError
 from posture.wire import statuses
 
-BOTH = "in cluster.yaml, signal: [gpu, cpu] for each of these nodes; or give analyzers the GPU (docs/containers.md)"
+BOTH = "in cluster.yaml, signal: [gpu, cpu] for each of these nodes; or give analyzers the GPU (docs/boards.md)"
 
 
 def all_at_zero(readings: Mapping[str, Reading | UsageUnknownError]) -> Iterator[Finding]:

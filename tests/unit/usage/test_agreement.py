@@ -33,7 +33,7 @@ def test_streams_that_run_on_what_their_node_is_not_balanced_by_are_named_with_w
     nano, agx = disagreements(queries, places, delegates)
     assert str(nano) == (
         "nano is balanced by its GPU, and pi2, pi10 run on its CPU: moving changes nothing that is measured; "
-        "set GPU_QUERIES.nano to signal: [gpu, cpu], or let its streams use the GPU (docs/containers.md)"
+        "set GPU_QUERIES.nano to signal: [gpu, cpu], or let its streams use the GPU (docs/boards.md)"
     )
     assert str(agx) == (
         "agx is balanced by its CPU, and pi3 runs on its GPU: moving changes nothing that is measured; "
