@@ -9,7 +9,7 @@ PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/pip --disable-pip-version-check --quiet
 LIBRARIES := libegl1 libgles2 libgl1 libglib2.0-0
-SERVERS := mosquitto postgresql prometheus chromium chromium-driver fonts-dejavu-core
+SERVERS := mosquitto postgresql prometheus prometheus-node-exporter chromium chromium-driver fonts-dejavu-core
 CONTAINERS := docker.io iptables mmdebstrap docker-compose docker-registry
 
 NODES := containerd runc containernetworking-plugins iproute2 faketime

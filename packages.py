@@ -2,17 +2,19 @@
 """See to what pip can't bring: shared libraries of mediapipe, and the servers of the tests.
 
     python3 packages.py libraries libegl1 libgles2 libgl1 libglib2.0-0
-    python3 packages.py servers mosquitto postgresql prometheus chromium chromium-driver fonts-dejavu-core
+    python3 packages.py servers mosquitto postgresql prometheus prometheus-node-exporter chromium ...
     python3 packages.py containers docker.io iptables mmdebstrap docker-compose docker-registry
     python3 packages.py nodes containerd runc containernetworking-plugins iproute2 faketime
     .venv/bin/python packages.py go        # puts Go into .venv where the machine has none that is new enough
     .venv/bin/python packages.py mediapipe # puts the older one beside it where the processor can't run the newer
 
 Installs Debian packages where it may (root, or sudo without a password); elsewhere it prints the command to type.
+The servers' own services are not started: the tests start what they need.
 Missing libraries then end with status 1; missing servers don't: the tests that need them are skipped by name.
 """
 
 import argparse
+import contextlib
 import ctypes
 import os
 import platform
@@ -20,12 +22,15 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 OLDEST_GO = (1, 26)
 REQUIREMENTS = Path(__file__).resolve().parent / "requirements"
 NEWEST_PYTHON_OF_OLDER_MEDIAPIPE = (3, 12)
+POLICY = Path("/usr/sbin/policy-rc.d")
+"""What a package asks before it starts a service; 101 means no."""
 LIBRARIES = ("libEGL.so.1", "libGLESv2.so.2", "libGL.so.1", "libglib-2.0.so.0")
 
 
@@ -43,7 +48,8 @@ def missing_libraries() -> list[str]:
 def missing_servers() -> list[str]:
     """Return the servers, and the browser, that are not installed."""
     folders = [os.environ.get("PATH", ""), "/usr/sbin", *map(str, Path("/usr/lib/postgresql").glob("*/bin"))]
-    return _not_found(("mosquitto", "initdb", "prometheus", "chromium", "chromedriver"), folders)
+    monitoring = ("prometheus", "prometheus-node-exporter")
+    return _not_found(("mosquitto", "initdb", *monitoring, "chromium", "chromedriver"), folders)
 
 
 def missing_containers() -> list[str]:
@@ -102,6 +108,22 @@ def install(*arguments: str) -> int:
     return subprocess.run([*pip, "install", "--require-hashes", *arguments], check=False).returncode
 
 
+@contextlib.contextmanager
+def no_service_starts(root: Sequence[str]) -> Iterator[None]:
+    """Have Debian install packages without starting their services, by its own switch; one that is set stays."""
+    if POLICY.exists():
+        yield
+        return
+    with tempfile.NamedTemporaryFile("w", prefix="policy-rc.d-") as policy:
+        policy.write("#!/bin/sh\nexit 101\n")
+        policy.flush()
+        subprocess.run([*root, "install", "-m", "755", policy.name, str(POLICY)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*root, "rm", "-f", str(POLICY)], check=True)
+
+
 def as_root() -> list[str] | None:
     """Return what to put before a command so that root runs it; None if that can't be had."""
     if os.geteuid() == 0:
@@ -141,9 +163,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"installing {' '.join(packages)} (for {', '.join(missing)})", flush=True)
         apt = [*root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-y"]
         subprocess.run([*apt, "update"], check=False, stdout=subprocess.DEVNULL)
-        subprocess.run(
-            [*apt, "install", "--no-install-recommends", *packages], check=False, stdout=subprocess.DEVNULL
-        )
+        with no_service_starts(root) if what == "servers" else contextlib.nullcontext():
+            subprocess.run(
+                [*apt, "install", "--no-install-recommends", *packages], check=False, stdout=subprocess.DEVNULL
+            )
         missing = find()
     if missing:
         print(f"missing: {', '.join(missing)}. Type: sudo apt-get install {' '.join(packages)}", file=sys.stderr)

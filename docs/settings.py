@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from posture.settings import table
+from posture.settings.signals import PRESETS
 
 PAGE = ROOT / "docs" / "settings.md"
 
@@ -35,26 +36,61 @@ carry a password, and for `POSTURE_MQTT_USERNAME`. Relative paths start at the s
 GPU_QUERIES = """
 ## `GPU_QUERIES`
 
-A map at the top of `cluster.yaml`: each node that analyzers may run on, and where its GPU usage is read.
+A map at the top of `cluster.yaml`: each node that analyzers may run on, and where its usage is read.
 
 ```
 GPU_QUERIES:
-  jetson-1: {instance: "192.0.2.11:9100", metric: jetson_gpu_usage_percent}
-  desktop-1: {instance: "192.0.2.13:9835", metric: DCGM_FI_DEV_GPU_UTIL}
+  jetson-1: {instance: "192.0.2.11", signal: [gpu, cpu]}
+  desktop-1: {instance: "192.0.2.13:9400", signal: dcgm}
+  old-1: {instance: "192.0.2.15:9100", metric: jetson_gpu_usage_percent}
 ```
 
 The key is the node's name in Kubernetes and the value of its label `gpu-node`. `instance` is the label that
-Prometheus gives to its target there, `metric` is the usage in percent. Each entry has these two keys and no
-other, and each instance belongs to one node. Metrics with a label for the node work too, as long as each node's
-exporter is scraped by itself. The variable `POSTURE_GPU_QUERIES` holds the whole map as one line of YAML or JSON
-and replaces the file's. The scripts that place and move analyzers all use this one map, under the name
-`GPU_QUERIES`. What makes a reading valid: [GPU usage](gpu-usage.md).
+Prometheus gives to its target there; without a port it is that host's exporters on all ports. `signal` is a
+signal's name, or a list of names, of which the one with the largest value counts: see `signals` below. Instead
+of it, `metric` names a metric in percent, with `scale` where it is none. Each instance belongs to one node.
+Metrics with a label for the node work too, as long as each node's exporter is scraped by itself. The variable
+`POSTURE_GPU_QUERIES` holds the whole map as one line of YAML or JSON and replaces the file's. The scripts that
+place and move analyzers all use this one map, under the name `GPU_QUERIES`. What makes a reading valid: [GPU
+usage](gpu-usage.md).
+
+## `signals`
+
+What `signal` in `GPU_QUERIES` may name. These are known without being given:
+
+| Signal | Metric or expression | Of |
+|---|---|---|
+SIGNALS
+
+An entry of the map `signals` is one more of them. One that has the name of a known one and neither `metric` nor
+`query` changes only the keys that it has. The variable `POSTURE_SIGNALS` replaces the file's whole map. The keys:
+
+- `metric`: the name of a metric, whose samples are the usage;
+- `query`: instead of it an expression in PromQL, whose values are the usage; its series keep the label `instance`;
+- `fresh`: beside a `query`, the raw metric that it is made of, or a list of such metrics: a value is as old as
+  their last scrape;
+- `scale`: what makes percent of it, 100 for a ratio, 0.1 for 0 to 1000; 0, the default: by the metric's name, or
+  by a 100 in the query;
+- `several`: max, avg or sum of the series where a node has several, such as one a GPU; refuse, the default: then
+  its usage is unknown;
+- `labels`: a map of labels and their values, which the series of `metric` must have.
 """
+
+ABOUT = {
+    "gpu": "our exporter",
+    "cpu": "node_exporter, or our exporter",
+    "dcgm": "dcgm-exporter; of several GPUs the busiest",
+    "nvidia-smi": "nvidia_gpu_exporter; of several GPUs the busiest",
+    "jetson": "an exporter for Jetsons",
+}
 
 
 def page() -> str:
     """Return the whole page."""
-    return HEAD + "".join(section_text(name, cls) for name, cls in table.SECTIONS.items()) + GPU_QUERIES
+    sections = "".join(section_text(name, cls) for name, cls in table.SECTIONS.items())
+    texts = {one.name: (one.metric or one.query).replace("|", r"\|") for one in PRESETS.values()}
+    rows = [f"| `{name}` | `{text}` | {ABOUT[name]} |" for name, text in texts.items()]
+    return HEAD + sections + GPU_QUERIES.replace("SIGNALS", "\n".join(rows), 1)
 
 
 def section_text(name: str, section: type[Any]) -> str:

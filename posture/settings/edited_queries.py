@@ -1,4 +1,4 @@
-"""GPU_QUERIES while a program runs: nodes that are added to the file, changed or removed are taken up."""
+"""GPU_QUERIES while a program runs: nodes that are added, changed or removed are taken up, and their signals."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from posture.errors import UserError
-from posture.settings.table import GpuQuery
+from posture.settings.table import NodeQuery
 
 log = logging.getLogger(__name__)
 
@@ -22,14 +22,14 @@ class EditedQueries:
     """
 
     def __init__(
-        self, path: Path, read: Callable[[], Mapping[str, GpuQuery]], queries: Mapping[str, GpuQuery]
+        self, path: Path, read: Callable[[], Mapping[str, NodeQuery]], queries: Mapping[str, NodeQuery]
     ) -> None:
         self._path = path
         self._read = read
         self._queries = queries
         self._seen = self._stamp()
 
-    def __call__(self) -> Mapping[str, GpuQuery]:
+    def __call__(self) -> Mapping[str, NodeQuery]:
         """Return node -> where its usage is read, as the file says now."""
         stamp = self._stamp()
         if stamp == self._seen:
@@ -55,7 +55,7 @@ class EditedQueries:
         return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def _changes(before: Mapping[str, GpuQuery], now: Mapping[str, GpuQuery]) -> str:
+def _changes(before: Mapping[str, NodeQuery], now: Mapping[str, NodeQuery]) -> str:
     changed = {node for node in before.keys() & now.keys() if before[node] != now[node]}
     kinds = {"added": now.keys() - before.keys(), "changed": changed, "removed": before.keys() - now.keys()}
     return ", ".join(f"{kind} {', '.join(sorted(nodes))}" for kind, nodes in kinds.items() if nodes)

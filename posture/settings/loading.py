@@ -20,8 +20,20 @@ from posture.runtime import ROOT
 from posture.settings.gpu_queries import GPU_QUERIES_VARIABLE, parse_gpu_queries
 from posture.settings.limits import Limits
 from posture.settings.parsers import PI_ID, NotAcceptedError, did_you_mean, shown
-from posture.settings.table import SECTIONS, Balancer, Settings, all_settings, environment_name
+from posture.settings.signals import SIGNALS_VARIABLE, parse_signals
+from posture.settings.table import (
+    SECTIONS,
+    Balancer,
+    GpuQuery,
+    NodeQuery,
+    Settings,
+    all_settings,
+    environment_name,
+)
 from posture.settings.yaml_leaves import Leaf, read_yaml
+
+MAPS = {"signals": SIGNALS_VARIABLE, "GPU_QUERIES": GPU_QUERIES_VARIABLE}
+"""Maps of their own beside the sections -> the variable that holds the whole of it."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +67,8 @@ def load(
     _check_environment_names(environ, mistakes)
     values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     streams: dict[str, dict[str, Any]] = {}
-    queries = [leaf for leaf in given if leaf[1][:1] == ("GPU_QUERIES",)]
     for where, key, value in given:
-        if key[:1] != ("GPU_QUERIES",):
+        if key[:1] not in {(name,) for name in MAPS}:
             _take_from_file(where, key, value, values, streams, mistakes)
     for section, name, entry in all_settings():
         override = overrides.get(f"{section}.{name}")
@@ -65,10 +76,8 @@ def load(
             _parse_into(values[section], name, entry, override.text, override.flag, mistakes)
         else:
             _take_from_environment(section, name, entry, environ, values, mistakes)
-    if GPU_QUERIES_VARIABLE in environ:
-        variable = f"environment: {GPU_QUERIES_VARIABLE}"
-        queries = read_yaml(environ[GPU_QUERIES_VARIABLE], variable, ("GPU_QUERIES",), mistakes)
-    gpu_queries = parse_gpu_queries(queries, mistakes)
+    signals = parse_signals(_map("signals", given, environ, mistakes), mistakes)
+    gpu_queries = parse_gpu_queries(_map("GPU_QUERIES", given, environ, mistakes), signals, mistakes)
     _check_together(values, mistakes)
     if mistakes:
         raise UserError("\n".join(mistakes))
@@ -76,20 +85,25 @@ def load(
     return Settings(**sections, streams=streams, gpu_queries=gpu_queries)
 
 
-class GpuQueries(Mapping[str, Mapping[str, str]]):
-    """GPU_QUERIES of cluster.yaml beside the scripts and of the environment: node -> instance and metric.
+def _map(name: str, given: list[Leaf], environ: Mapping[str, str], mistakes: list[str]) -> list[Leaf]:
+    """Return the leaves of a map that has a variable for the whole of it; the variable replaces the file's."""
+    variable = MAPS[name]
+    if variable in environ:
+        return read_yaml(environ[variable], f"environment: {variable}", (name,), mistakes)
+    return [leaf for leaf in given if leaf[1][:1] == (name,)]
+
+
+class GpuQueries(Mapping[str, Mapping[str, Any]]):
+    """GPU_QUERIES of cluster.yaml beside the scripts and of the environment: node -> instance, metric or signal.
 
     Read at the first access, so that importing a script does no input and cannot fail on a wrong file.
     """
 
     @cached_property
-    def _entries(self) -> dict[str, dict[str, str]]:
-        queries = load(None, os.environ).gpu_queries
-        return {
-            node: {name: value for name, value in asdict(query).items() if value} for node, query in queries.items()
-        }
+    def _entries(self) -> dict[str, dict[str, Any]]:
+        return {node: _entry(query) for node, query in load(None, os.environ).gpu_queries.items()}
 
-    def __getitem__(self, node: str) -> Mapping[str, str]:
+    def __getitem__(self, node: str) -> Mapping[str, Any]:
         return self._entries[node]
 
     def __iter__(self) -> Iterator[str]:
@@ -100,6 +114,14 @@ class GpuQueries(Mapping[str, Mapping[str, str]]):
 
 
 GPU_QUERIES = GpuQueries()
+
+
+def _entry(query: NodeQuery) -> dict[str, Any]:
+    """Return an entry of GPU_QUERIES as it is written."""
+    if isinstance(query, GpuQuery):
+        return {name: value for name, value in asdict(query).items() if value}
+    names = [signal.name for signal in query.signals]
+    return {"instance": query.instance, "signal": names if len(names) > 1 else names[0]}
 
 
 def _read_file(path: Path | None, mistakes: list[str]) -> list[Leaf]:
@@ -155,7 +177,7 @@ def _take_from_file(
         _require_keys_below(where, key, value, section, mistakes)
     else:
         dotted = ".".join(key)
-        names = [*SECTIONS, "streams", "GPU_QUERIES"]
+        names = [*SECTIONS, "streams", *MAPS]
         names += [f"{part}.{entry}" for part, entry, _ in all_settings()]
         mistakes.append(f"{where}: {dotted or 'the file'}: unknown key{did_you_mean(dotted, names)}")
 

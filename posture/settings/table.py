@@ -12,6 +12,7 @@ from typing import Any
 
 from posture.settings import parsers
 from posture.settings.limits import Limits, limits
+from posture.settings.signals import Signal
 
 
 def _setting(
@@ -521,6 +522,23 @@ class GpuQuery:
     scale: float = 0.0
     """0: by the metric's name, 100 for a ratio and 1 for all others."""
 
+    @property
+    def signals(self) -> tuple[Signal, ...]:
+        """The one signal, which has the metric's name."""
+        return (Signal(self.metric, metric=self.metric, scale=self.scale),)
+
+
+@dataclass(frozen=True)
+class SignalQuery:
+    """Where one node's usage is read: the scarcest of some signals, the one with the largest value, counts."""
+
+    instance: str
+    signals: tuple[Signal, ...]
+
+
+NodeQuery = GpuQuery | SignalQuery
+"""An entry of GPU_QUERIES."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -537,7 +555,7 @@ class Settings:
     scaler: Scaler = Scaler()
     dashboard: Dashboard = Dashboard()
     streams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    gpu_queries: Mapping[str, GpuQuery] = field(default_factory=dict)
+    gpu_queries: Mapping[str, NodeQuery] = field(default_factory=dict)
 
     def for_stream(self, pi_id: str) -> Analyzer:
         """Return the analyzer's settings with what ``streams: <pi_id>:`` overrides."""

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from posture.natural_order import natural, some_of
-from posture.settings.table import GpuQuery
+from posture.settings.table import NodeQuery
 
 _WORDS = {"cpu": re.compile("cpu", re.IGNORECASE), "gpu": re.compile("gpu|nvidia|dcgm", re.IGNORECASE)}
-"""How the name of a metric tells what it measures."""
+"""How the name of a signal, its metric or its expression tells what it measures."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Disagreement:
         )
 
 
-def gpu_only(queries: Mapping[str, GpuQuery]) -> list[str]:
+def gpu_only(queries: Mapping[str, NodeQuery]) -> list[str]:
     """Return the nodes whose usage is that of their GPU and of nothing else."""
     return [node for node, query in queries.items() if processors(query) == {"gpu"}]
 
@@ -53,13 +53,14 @@ def remedy(node: str, measured: str) -> str:
     return f"{both}, or let its streams use the GPU (docs/boards.md)" if measured == "gpu" else both
 
 
-def processors(query: GpuQuery) -> frozenset[str]:
+def processors(query: NodeQuery) -> frozenset[str]:
     """Return of which processors a node's usage speaks: ``gpu``, ``cpu``, both, or nothing that can be told."""
-    return frozenset(processor for processor, words in _WORDS.items() if words.search(query.metric))
+    told = [f"{signal.name} {signal.metric} {signal.query}" for signal in query.signals]
+    return frozenset(processor for processor, words in _WORDS.items() if any(map(words.search, told)))
 
 
 def disagreements(
-    queries: Mapping[str, GpuQuery], places: Mapping[str, str], delegates: Mapping[str, str]
+    queries: Mapping[str, NodeQuery], places: Mapping[str, str], delegates: Mapping[str, str]
 ) -> list[Disagreement]:
     """Return the nodes whose usage does not follow some of their streams.
 

@@ -1,11 +1,13 @@
-"""A client of Prometheus that asks for the usage of all nodes at once."""
+"""A client of Prometheus that asks for the usage of all nodes at once, with one query for each signal."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 import requests
 import urllib3
@@ -14,11 +16,13 @@ from requests.auth import AuthBase, HTTPBasicAuth
 from posture.errors import UserError
 from posture.settings import table
 from posture.settings.paths import path_of
-from posture.settings.table import GpuQuery
+from posture.settings.signals import Signal
+from posture.settings.table import GpuQuery, NodeQuery, SignalQuery
 from posture.system.untrusted import shown
 from posture.usage.deadline import DeadlineSession
-from posture.usage.queries import batched_query, parse_answer
-from posture.usage.readings import Reader, Reading, SeriesByName, UsageUnknownError
+from posture.usage.queries import batched_query, parse_answer, parse_signal, signal_query
+from posture.usage.readings import Answer, Reader, Reading, UsageUnknownError
+from posture.usage.series import SeriesByInstance
 
 LEAST_LOOKBACK_S = 30.0
 """A query covers at least this range, so that a series that ended within it is reported as stale, not as absent."""
@@ -34,12 +38,41 @@ class PrometheusUnavailableError(Exception):
     """Prometheus can't be asked, or what it answers is not an answer to the query."""
 
 
+class QueryRefusedError(PrometheusUnavailableError):
+    """Prometheus answers this query with an error; it may answer another one."""
+
+
+_NOTHING: Mapping[str, SeriesByInstance] = {}
+
+
+@dataclass(frozen=True)
+class _Question:
+    """One query.
+
+    Args:
+        text: in PromQL.
+        signals: what it asks for: those of all nodes that are read by a metric, or one of cluster.yaml's.
+        about: how an error about it begins; empty for metrics.
+    """
+
+    text: str
+    signals: tuple[Signal, ...]
+    about: str = ""
+
+    def parse(self, body: Any, ahead_s: float) -> Mapping[str, SeriesByInstance]:
+        """Return the series by metric or signal; see :func:`parse_answer`."""
+        if not self.about:
+            return parse_answer(body, ahead_s)
+        (signal,) = self.signals
+        return {signal.name: parse_signal(signal, body, ahead_s)}
+
+
 class Prometheus:
     """One Prometheus server.
 
     Args:
         settings: address, credentials, intervals.
-        queries: node -> instance and metric of its usage.
+        queries: node -> where its usage is read.
         clock: returns seconds since the epoch; the times of scrapes are by this clock. Those of Prometheus' own
             clock are shifted where the two differ by more than a second.
 
@@ -50,13 +83,13 @@ class Prometheus:
     def __init__(
         self,
         settings: table.Prometheus,
-        queries: Mapping[str, GpuQuery],
+        queries: Mapping[str, NodeQuery],
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._settings = settings
         self._clock = clock or time.time
         self._ahead_s = 0.0
-        self._follow: Callable[[], Mapping[str, GpuQuery]] | None = None
+        self._follow: Callable[[], Mapping[str, NodeQuery]] | None = None
         max_age_s = settings.max_age_s or 2 * settings.scrape_interval_s
         self._reader = Reader(max_age_s, settings.freshness_metric)
         self._lookback_s = max(3 * max_age_s, LEAST_LOOKBACK_S)
@@ -73,49 +106,67 @@ class Prometheus:
                 raise UserError(f"prometheus.ca_file: {path} is no file; accepted: certificates in PEM format")
             self._verify = str(path)
 
-    def follow(self, queries: Callable[[], Mapping[str, GpuQuery]]) -> None:
+    def follow(self, queries: Callable[[], Mapping[str, NodeQuery]]) -> None:
         """Ask at each sample about what this returns then, instead of what was given at the start."""
         self._follow = queries
 
     @property
-    def queries(self) -> Mapping[str, GpuQuery]:
+    def queries(self) -> Mapping[str, NodeQuery]:
         """What the last sample was asked about."""
         return self._queries
 
-    def _ask_about(self, queries: Mapping[str, GpuQuery]) -> None:
+    def _ask_about(self, queries: Mapping[str, NodeQuery]) -> None:
         self._queries = dict(queries)
-        self._query = batched_query(queries, self._settings.freshness_metric, self._lookback_s)
+        settings = self._settings
+        batched = [query for query in queries.values() if isinstance(query, GpuQuery)]
+        metrics = {query.metric for query in batched} | {settings.freshness_metric} - {""}
+        instances: dict[Signal, set[str]] = {}
+        for query in queries.values():
+            for signal in query.signals if isinstance(query, SignalQuery) else ():
+                instances.setdefault(signal, set()).add(query.instance)
+        self._questions = []
+        if metrics:
+            # the freshness metric is asked for beside every signal
+            where = {query.instance for query in (queries.values() if settings.freshness_metric else batched)}
+            text = batched_query(metrics, where, self._lookback_s)
+            self._questions.append(_Question(text, tuple(one for query in batched for one in query.signals)))
+        for signal, where in instances.items():
+            text = signal_query(signal, where, self._lookback_s, settings.scrape_interval_s)
+            self._questions.append(_Question(text, (signal,), f"signals.{signal.name}: "))
 
     def sample(self) -> dict[str, Reading | UsageUnknownError]:
-        """Ask once for all nodes.
+        """Ask for all nodes: once for all that are read by a metric, and once for each signal.
 
         Returns:
             For each node its usage, or the error that says why it is unknown; the error is returned, not raised.
         """
         if self._follow is not None and (queries := self._follow()) != self._queries:
             self._ask_about(queries)
-        if not self._queries:
-            return {}
-        try:
-            now, series = self._ask()
-        except PrometheusUnavailableError as error:
-            return {node: UsageUnknownError(node, None, str(error)) for node in self._queries}
-        sampled: dict[str, Reading | UsageUnknownError] = {}
-        for node, query in self._queries.items():
+        answers: dict[Signal, Answer] = {}
+        beside: SeriesByInstance = {}
+        down = ""
+        for question in self._questions:
+            at, found, refused = self._clock(), _NOTHING, down
             try:
-                sampled[node] = self._reader.read(node, query, series, now)
-            except UsageUnknownError as error:
-                sampled[node] = error
-        return sampled
+                if not down:
+                    at, found = self._ask(question)
+            except QueryRefusedError as error:
+                refused = f"{question.about}{error}"
+            except PrometheusUnavailableError as error:
+                refused = down = str(error)  # each further query would only wait as long
+            answers |= {one: Answer(at, found.get(one.name, {}), refused) for one in question.signals}
+            if not question.about:
+                beside = found.get(self._settings.freshness_metric, {})
+        return self._reader.read(self._queries, answers, beside)
 
-    def _ask(self) -> tuple[float, SeriesByName]:
-        """Return the time of the answer in seconds since the epoch, and the series by metric and instance."""
+    def _ask(self, question: _Question) -> tuple[float, Mapping[str, SeriesByInstance]]:
+        """Return the time of the answer in seconds since the epoch, and the series by metric or signal."""
         settings = self._settings
         with self._session.within(settings.timeout_s) as late:
             try:
                 with self._session.post(
                     f"{settings.url}/api/v1/query",
-                    data={"query": self._query, "timeout": f"{round(settings.timeout_s * 1000)}ms"},
+                    data={"query": question.text, "timeout": f"{round(settings.timeout_s * 1000)}ms"},
                     timeout=settings.timeout_s,
                     verify=self._verify,
                     allow_redirects=False,
@@ -130,9 +181,9 @@ class Prometheus:
                 why = "it did not answer in time" if late.is_set() else _root_cause(error)
                 raise PrometheusUnavailableError(f"Prometheus at {settings.url} can't be reached: {why}") from None
         if not answer.ok or answer.is_redirect:
-            raise PrometheusUnavailableError(f"Prometheus at {settings.url} {_refusal(answer, body)}")
+            raise QueryRefusedError(f"Prometheus at {settings.url} {_refusal(answer, body)}")
         try:
-            return self._clock(), parse_answer(json.loads(body), self._seconds_ahead(answer))
+            return self._clock(), question.parse(json.loads(body), self._seconds_ahead(answer))
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError):
             raise PrometheusUnavailableError(
                 f"{settings.url} is not Prometheus: its answer is none of /api/v1/query"

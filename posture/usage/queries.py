@@ -1,59 +1,66 @@
-"""The text of the one PromQL query for all nodes, and how its answer is parsed. Pure.
+"""The PromQL queries for all nodes, and how their answers are parsed. Pure.
 
-The query is a range selector, because that returns each sample with the time of its scrape. An instant query stamps
-a value with the time of the query, so that the last value of a dead exporter looks fresh for five minutes.
+A metric is asked for by a range selector, because that returns each sample with the time of its scrape. An instant
+query stamps a value with the time of the query, so that the last value of a dead exporter looks fresh for five
+minutes. For the same reason an expression is asked for together with the times of its raw metric's scrapes.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from posture.settings.table import GpuQuery
-from posture.usage.readings import Series, SeriesByName
+from posture.settings.signals import Signal
+from posture.usage.instances import any_of, matcher
+from posture.usage.series import Series, SeriesByInstance
 
 NOT_OF_A_GPU = frozenset(
-    {"__name__", "instance", "job", "pod", "namespace", "container", "vgpu", "service", "endpoint", "pid", "user"}
+    {"__name__", "instance", "job", "pod", "pod_uid", "namespace", "container", "vgpu", "hpc_job", "service"}
+    | {"endpoint", "pid", "user", "Hostname"}
 )
-LONGEST_MATCHER = 12_000
-"""Characters. Beyond it, "any instance" replaces the list: VictoriaMetrics refuses a query of 16 KiB."""
+"""Labels of who uses the GPU, or of who asked the exporter; dcgm-exporter's Hostname is that of its own pod."""
+PART = "posture_part"
+"""The label that tells an expression's values from the times of its scrapes."""
 
 
-def batched_query(queries: Mapping[str, GpuQuery], freshness_metric: str, lookback_s: float) -> str:
-    """Return the query for all nodes.
+def batched_query(metrics: Collection[str], instances: Collection[str], lookback_s: float) -> str:
+    """Return one query for the samples of several metrics.
 
     Args:
-        queries: node -> metric and instance. The settings have checked both, and they are quoted all the same.
-        freshness_metric: is asked for, too; empty: none.
+        metrics: their names. The settings have checked them, and they are quoted all the same.
+        instances: as GPU_QUERIES has them.
         lookback_s: length of the range in seconds.
     """
-    names = {query.metric for query in queries.values()} | {freshness_metric} - {""}
-    instances = {query.instance for query in queries.values()}
-    matcher = f"instance=~{_any_of(instances)}"
-    if len(matcher) > LONGEST_MATCHER:
-        matcher = 'instance!=""'
-    return f"{{__name__=~{_any_of(names)},{matcher}}}[{math.ceil(lookback_s * 1000)}ms]"
+    return f"{{__name__=~{any_of(metrics)},{matcher(instances)}}}[{_ms(lookback_s)}]"
 
 
-def _any_of(texts: set[str]) -> str:
-    """Return a PromQL string: a regular expression that matches these texts only (Prometheus anchors it)."""
-    return json.dumps("|".join(re.escape(text) for text in sorted(texts)))
+def signal_query(signal: Signal, instances: Collection[str], lookback_s: float, scrape_interval_s: float) -> str:
+    """Return the query for one signal of all its nodes.
+
+    Args:
+        signal: what is measured.
+        instances: as GPU_QUERIES has them.
+        lookback_s: length of the range in seconds.
+        scrape_interval_s: an expression is evaluated twice as often, so that no scrape is missed.
+    """
+    if signal.metric:
+        labels = "".join(f",{name}={json.dumps(value)}" for name, value in signal.labels)
+        return f"{{__name__={json.dumps(signal.metric)},{matcher(instances)}{labels}}}[{_ms(lookback_s)}]"
+    scraped = f"max by (instance) (timestamp({{__name__=~{any_of(signal.fresh)},{matcher(instances)}}}))"
+    # a comment at the end of the expression must not hide the bracket
+    parts = {"value": f"({signal.query}\n)", "scraped": scraped}
+    both = " or ".join(f'label_replace({text}, "{PART}", "{part}", "", "")' for part, text in parts.items())
+    return f"({both})[{_ms(lookback_s)}:{_ms(scrape_interval_s / 2)}]"
 
 
-def _gpu(labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """Return the labels that tell one GPU from another: not those of who uses it, or of who asked the exporter."""
-    return tuple(
-        sorted(
-            (name, value) for name, value in labels.items() if name not in NOT_OF_A_GPU and name[:9] != "exported_"
-        )
-    )
+def _ms(seconds: float) -> str:
+    return f"{math.ceil(seconds * 1000)}ms"
 
 
-def parse_answer(body: Any, ahead_s: float) -> SeriesByName:
-    """Return the series of the answer to :func:`batched_query`.
+def parse_answer(body: Any, ahead_s: float) -> Mapping[str, SeriesByInstance]:
+    """Return metric -> instance -> the series of the answer to :func:`batched_query`.
 
     Args:
         body: the answer of ``/api/v1/query``, decoded from JSON.
@@ -62,13 +69,64 @@ def parse_answer(body: Any, ahead_s: float) -> SeriesByName:
     Raises:
         AttributeError, KeyError, OverflowError, TypeError, ValueError: it is not the answer to such a query.
     """
+    found: dict[str, dict[str, list[Series]]] = {}
+    for one in _result(body):
+        labels, times, values = one["metric"], [], []
+        for at, text in one.get("values", ()):  # absent in a native histogram
+            times.append(float(at) - ahead_s)
+            values.append(float(text))
+        if times:
+            series = Series(tuple(times), tuple(values), labels["instance"], _gpu(labels))
+            found.setdefault(labels["__name__"], {}).setdefault(series.instance, []).append(series)
+    return found
+
+
+def parse_signal(signal: Signal, body: Any, ahead_s: float) -> SeriesByInstance:
+    """Return instance -> the series of the answer to :func:`signal_query`.
+
+    The samples of an expression get the time of the newest scrape that they were made of; those that were made of
+    none are left out.
+
+    Args:
+        signal: what was asked for.
+        body: as in :func:`parse_answer`, which says what is raised.
+        ahead_s: as there.
+    """
+    if signal.metric:
+        return parse_answer(body, ahead_s).get(signal.metric, {})
+    scraped: dict[str, dict[float, float]] = {}
+    valued: list[tuple[Mapping[str, str], dict[float, float]]] = []
+    for one in _result(body):
+        labels = one["metric"]
+        values = {float(at): float(text) for at, text in one.get("values", ())}
+        if labels[PART] == "scraped":
+            scraped[labels["instance"]] = values
+        else:
+            valued.append((labels, values))
+    found: dict[str, list[Series]] = {}
+    for labels, values in valued:
+        times = scraped.get(labels.get("instance", ""), {})
+        # of several evaluations between two scrapes the last one stays
+        samples = {times[at] - ahead_s: value for at, value in sorted(values.items()) if at in times}
+        if samples:
+            at, percent = zip(*sorted(samples.items()), strict=True)
+            series = Series(at, percent, labels["instance"], _gpu(labels))
+            found.setdefault(series.instance, []).append(series)
+    return found
+
+
+def _result(body: Any) -> Any:
     if body["data"]["resultType"] != "matrix":
         raise ValueError(body["data"]["resultType"])
-    found: dict[tuple[str, str], list[Series]] = {}
-    for one in body["data"]["result"]:
-        values = one.get("values")  # absent in a native histogram
-        if values:
-            times = tuple(float(at) - ahead_s for at, _ in values)
-            series = Series(times, tuple(float(text) for _, text in values), _gpu(one["metric"]))
-            found.setdefault((one["metric"]["__name__"], one["metric"]["instance"]), []).append(series)
-    return found
+    return body["data"]["result"]
+
+
+def _gpu(labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return the labels that tell one GPU of an instance from another."""
+    return tuple(
+        sorted(
+            (name, value)
+            for name, value in labels.items()
+            if name not in NOT_OF_A_GPU and name != PART and name[:9] != "exported_"
+        )
+    )

@@ -5,12 +5,15 @@ Only a fresh, finite number from 0 to 100 is a usage (rule R6 of the planner).
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from posture.settings.table import GpuQuery
+from posture.settings.signals import Signal
+from posture.settings.table import GpuQuery, NodeQuery
+from posture.usage.instances import by_host, labels_of
 from posture.usage.scale import Scales
+from posture.usage.series import Series, SeriesByInstance, combined, is_percentage, merged
 
 
 class UsageUnknownError(Exception):
@@ -71,54 +74,23 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Series:
-    """The raw samples of one series, oldest first.
+class Answer:
+    """What Prometheus has told of one signal, or of the freshness metric.
 
     Args:
-        times: seconds since the epoch.
-        values: one for each time.
+        at: when, in seconds since the epoch, by the clock of the samples' times.
+        series: by the label ``instance``.
+        refused: why there is nothing; empty: it was answered.
     """
 
-    times: tuple[float, ...]
-    values: tuple[float, ...]
-    gpu: tuple[tuple[str, str], ...] = ()
-    """The labels that tell its GPU from others of the same node."""
+    at: float
+    series: SeriesByInstance = field(default_factory=dict)
+    refused: str = ""
 
-    @property
-    def newest_at(self) -> float:
-        """Time of the newest sample, in seconds since the epoch."""
-        return self.times[-1]
-
-    @property
-    def changed_at(self) -> float:
-        """Time since which the series has had its newest value, as far back as its samples go."""
-        since = self.times[-1]
-        for at, value in zip(reversed(self.times), reversed(self.values), strict=True):
-            if value != self.values[-1]:
-                break
-            since = at
-        return since
-
-
-def merged(series: Sequence[Series]) -> list[Series]:
-    """Return one series for each GPU: exporters begin another one whenever somebody else uses it.
-
-    Of two values of one scrape, the larger one counts.
-    """
-    samples: dict[tuple[tuple[str, str], ...], dict[float, float]] = {}
-    for one in series:
-        of_gpu = samples.setdefault(one.gpu, {})
-        for at, value in zip(one.times, one.values, strict=True):
-            of_gpu[at] = max(value, of_gpu.get(at, value))
-    return [
-        Series(tuple(times), tuple(of_gpu[at] for at in times), gpu)
-        for gpu, of_gpu in samples.items()
-        for times in [sorted(of_gpu)]
-    ]
-
-
-SeriesByName = Mapping[tuple[str, str], Sequence[Series]]
-"""Series by metric and instance."""
+    @cached_property
+    def hosts(self) -> Mapping[str, Sequence[str]]:
+        """Host -> the labels ``instance`` of its exporters."""
+        return by_host(self.series)
 
 
 @dataclass(frozen=True)
@@ -134,51 +106,103 @@ class Reader:
     freshness_metric: str
     scales: Scales = field(default_factory=Scales)
 
-    def read(self, node: str, query: GpuQuery, series: SeriesByName, now: float) -> Reading:
-        """Return a node's usage.
+    def read(
+        self, queries: Mapping[str, NodeQuery], answers: Mapping[Signal, Answer], beside: SeriesByInstance
+    ) -> dict[str, Reading | UsageUnknownError]:
+        """Return node -> its usage, or why it is unknown. A node is unknown while one of its signals is.
 
         Args:
-            node: its name.
-            query: where its usage is measured.
-            series: what Prometheus returned for all nodes.
-            now: seconds since the epoch, by the clock of the samples' times.
+            queries: GPU_QUERIES.
+            answers: what Prometheus returned for each signal, for all nodes.
+            beside: what it returned for the freshness metric.
+        """
+        owned = {query.instance for query in queries.values()}
+        read: dict[str, Reading | UsageUnknownError] = {}
+        for node, query in queries.items():
+            found: dict[str, SignalReading] = {}
+            unknown: dict[str, UsageUnknownError] = {}
+            for signal in query.signals:
+                try:
+                    answer = answers[signal]
+                    series = _series_of(node, query.instance, owned, signal, answer)
+                    found[signal.name] = self._signal(node, query, signal, series, answer.at, beside)
+                except UsageUnknownError as error:
+                    unknown.setdefault(error.reason, error)  # a server's trouble is that of all signals
+            if unknown:
+                value = next(iter(unknown.values())).value
+                read[node] = UsageUnknownError(node, value, "; ".join(unknown))
+            else:
+                read[node] = Reading(found)
+        return read
+
+    def _signal(
+        self,
+        node: str,
+        query: NodeQuery,
+        signal: Signal,
+        series: Sequence[Series],
+        now: float,
+        beside: SeriesByInstance,
+    ) -> SignalReading:
+        """Judge the series of one signal of a node; there is at least one.
 
         Raises:
-            UsageUnknownError: there is no such series or more than one, or it is stale or not a percentage.
+            UsageUnknownError: they are too many, or stale, or not a percentage.
         """
-        name = f'{query.metric}{{instance="{query.instance}"}}'
-        found = merged(series.get((query.metric, query.instance), []))
-        if not found:
-            reason = f"{name} is not there: the target is down, or the metric has another name"
-            raise UsageUnknownError(node, None, reason)
-        fresh = [one for one in found if now - one.newest_at <= self.max_age_s]
-        usage = max(fresh or found, key=lambda one: one.newest_at)
-        factor = self.scales.factor(query)
-        scaled = tuple(one * factor for one in usage.values)
-        value = scaled[-1]
+        name = _shown(signal, query.instance)
+        factor = self.scales.factor(signal)
+        found = [one.scaled(factor) for one in merged(series)]
         accepted = f"accepted: {self.max_age_s:g} s"
+        fresh = [one for one in found if now - one.newest_at <= self.max_age_s]
         if not fresh:
-            reason = f"{name} is stale: {value:g} is {now - usage.newest_at:.1f} s old; {accepted}"
-            raise UsageUnknownError(node, value, reason)
-        if len(fresh) > 1:
-            reason = f"{name} are {len(fresh)} series; accepted: one for each node"
-            raise UsageUnknownError(node, value, reason)
-        doubt = self.scales.doubt(node, query, usage.values)
-        if not _is_percentage(value):
+            newest = max(found, key=lambda one: one.newest_at)
+            reason = f"{name} is stale: {newest.values[-1]:g} is {now - newest.newest_at:.1f} s old; {accepted}"
+            raise UsageUnknownError(node, newest.values[-1], reason)
+        several = "" if isinstance(query, GpuQuery) else f", or signals.{signal.name}.several: max, avg or sum"
+        if len(fresh) > 1 and signal.several == "refuse":
+            reason = f"{name} are {len(fresh)} series; accepted: one for each node{several}"
+            raise UsageUnknownError(node, fresh[0].values[-1], reason)
+        usage = combined(fresh, signal.several, self.max_age_s) if len(fresh) > 1 else fresh[0]
+        value = usage.values[-1]
+        setting = f"GPU_QUERIES.{node}" if isinstance(query, GpuQuery) else f"signals.{signal.name}"
+        doubt = self.scales.doubt(
+            signal, f"{setting}.scale", (one / factor for part in fresh for one in part.values)
+        )
+        if not is_percentage(value):
             raise UsageUnknownError(node, value, f"{name} is {value:g}; accepted: 0 to 100")
         if doubt:
             raise UsageUnknownError(node, value, f"{name} is {value:g} and {doubt}")
         # an exporter whose GPU hangs may keep exporting its last value
-        beside = series.get((self.freshness_metric, query.instance))
-        if beside:
-            still_s = usage.newest_at - max(one.changed_at for one in beside)
+        changed = [one.changed_at for part in fresh for one in beside.get(part.instance, ())]
+        if changed:
+            still_s = usage.newest_at - max(changed)
             if still_s > self.max_age_s:
                 reason = f"{name} is stale: {self.freshness_metric} beside it has stood still for {still_s:.1f} s"
                 raise UsageUnknownError(node, value, f"{reason}; {accepted}")
-        pairs = zip(usage.times, scaled, strict=True)
-        scrapes = tuple((at, one) for at, one in pairs if _is_percentage(one))
-        return Reading({query.metric: SignalReading(value, usage.newest_at, scrapes)})
+        pairs = zip(usage.times, usage.values, strict=True)
+        return SignalReading(value, usage.newest_at, tuple((at, one) for at, one in pairs if is_percentage(one)))
 
 
-def _is_percentage(value: float) -> bool:
-    return math.isfinite(value) and 0 <= value <= 100
+def _series_of(node: str, instance: str, owned: Collection[str], signal: Signal, answer: Answer) -> list[Series]:
+    """Return the series of a signal that are a node's.
+
+    Raises:
+        UsageUnknownError: there is none.
+    """
+    if answer.refused:
+        raise UsageUnknownError(node, None, answer.refused)
+    labels = labels_of(instance, answer.series, answer.hosts, owned)
+    found = [one for label in labels for one in answer.series[label]]
+    if not found:
+        why = (
+            "the target is down, or the metric has another name"
+            if signal.metric
+            else f"the target is down, its query has no such instance, or {' and '.join(signal.fresh)} lacks it"
+        )
+        raise UsageUnknownError(node, None, f"{_shown(signal, instance)} is not there: {why}")
+    return found
+
+
+def _shown(signal: Signal, instance: str) -> str:
+    labels = "".join(f',{name}="{value}"' for name, value in signal.labels)
+    return f'{signal.metric or f"signal {signal.name}"}{{instance="{instance}"{labels}}}'

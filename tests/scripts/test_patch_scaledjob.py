@@ -20,7 +20,7 @@ import cpu_monitor_and_offload
 import gpu_balancer
 import patch_scaledjob
 from posture.kube import affinity
-from posture.settings import gpu_queries, loading
+from posture.settings import loading
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "patch_scaledjob.py"
@@ -386,11 +386,15 @@ def test_the_three_scheduling_scripts_have_one_map() -> None:
         assert "GPU_QUERIES = loading.GPU_QUERIES" in first, "a reader meets it there"
 
 
-def test_every_entry_of_the_map_has_its_two_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    example = re.sub(r"^  # (?=\S+: +\{instance)", "  ", (ROOT / "cluster.yaml").read_text(), flags=re.M)
-    found = yaml.safe_load(example)["GPU_QUERIES"]
-    assert len(found) >= 2
-    monkeypatch.setenv(gpu_queries.GPU_QUERIES_VARIABLE, json.dumps(found))
-    for entry in loading.GpuQueries().values():
-        assert set(entry) == {"instance", "metric"}
-        assert re.fullmatch(r"[^:\s]+:\d+", entry["instance"])
+def test_the_examples_of_the_map_are_accepted_and_each_exporter_has_its_own_port(tmp_path: Path) -> None:
+    example = re.sub(r"^  # (?=\S+: +\{)", "  ", (ROOT / "cluster.yaml").read_text(), flags=re.M)
+    (tmp_path / "cluster.yaml").write_text(example)
+    found = loading.load(tmp_path / "cluster.yaml").gpu_queries
+    assert len(found) >= 4
+    ports = {"gpu": 9101, "dcgm": 9400, "nvidia-smi": 9835, "jetson_gpu_usage_percent": 9100}
+    for query in found.values():
+        port = re.search(r":(\d+)$", query.instance)
+        assert port is None or {int(port[1])} == {ports[signal.name] for signal in query.signals}
+    assert [signal.name for signal in found["jetson-1"].signals] == ["gpu", "cpu"], "what is recommended"
+    for preset in ("memory", "decoder"):
+        assert f"  {preset}: {{" in example

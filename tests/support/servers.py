@@ -231,6 +231,25 @@ class PrometheusServer(Server):
             time.sleep(0.02)
 
 
+class NodeExporter(Server):
+    """Debian's node_exporter, which shows what the processors of this machine do."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        program = find_program("prometheus-node-exporter", "prometheus-node-exporter")
+        folder.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self.log = folder / "node_exporter.log"
+        self.command = [
+            program, f"--web.listen-address=127.0.0.1:{self.port}", "--collector.disable-defaults",
+            "--collector.cpu",
+        ]  # fmt: skip
+
+    def targets(self, instance: str) -> list[dict[str, Any]]:
+        """Prometheus' static_configs for it, under this label ``instance``."""
+        return [{"targets": [f"127.0.0.1:{self.port}"], "labels": {"instance": instance}}]
+
+
 def is_running(pid: str) -> bool:
     """Whether the process runs; one that has ended and waits for its new parent does not."""
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
 from posture.errors import UserError
@@ -167,11 +168,12 @@ def check_metrics(intent: Intent, survey: Survey) -> Iterator[Finding]:
         return
     unknown = [reading for reading in survey.readings.values() if isinstance(reading, UsageUnknownError)]
     for reading in unknown:
+        query = settings.gpu_queries[reading.node]
+        asked = " or ".join(signal.metric or f"({signal.query})" for signal in query.signals)
         yield Finding(
             f"no GPU usage of {reading}",
             f"curl -G {settings.prometheus.url}/api/v1/query --data-urlencode "
-            f"'query={settings.gpu_queries[reading.node].metric}'   (it must show "
-            f"instance {settings.gpu_queries[reading.node].instance})",
+            f"{shlex.quote(f'query={asked}')}   (it must show instance {query.instance})",
             warning=len(unknown) < len(survey.readings),
         )
 

@@ -305,18 +305,18 @@ def test_every_mistake_in_the_map_of_nodes_is_reported_at_once(yaml_file: Path) 
     said = mistakes(yaml_file, POSTURE_PROMETHEUS_URL="prometheus:9090")
     label = "accepted: Prometheus' label instance, most often host:port"
     name = "accepted: a metric's name: letters, digits, _ and :, no digit first"
-    shape = "accepted: node: {instance: host:port, metric: name}"
+    shape = "accepted: node: {instance: host:port, signal: name}, or metric: name instead of signal"
     expected = [
         f"{yaml_file}:2: GPU_QUERIES.a.instance: '' is not accepted; {label}",
         f"{yaml_file}:3: GPU_QUERIES.b.instance: 'two\\nlines' is not accepted; {label}",
         f"{yaml_file}:4: GPU_QUERIES.c.metric: 'gpu\"}} or vector(0) #' is not accepted; {name}",
         f"{yaml_file}:5: GPU_QUERIES.d.instance: 'h:1' is c's already; accepted: one instance for each node",
-        f"{yaml_file}:6: GPU_QUERIES.e: metric must be given",
-        f"{yaml_file}:7: GPU_QUERIES.f.unit: unknown key; known: instance, metric, scale",
+        f"{yaml_file}:6: GPU_QUERIES.e: metric or signal must be given",
+        f"{yaml_file}:7: GPU_QUERIES.f.unit: unknown key; known: instance, metric, scale, signal",
         f"{yaml_file}:8: GPU_QUERIES.g: 'h:4' is not accepted; {shape}",
         f"{yaml_file}:9: GPU_QUERIES: 'Not A Node' is no node's name; accepted: a-z, 0-9, - and ., up to 63",
         f"{yaml_file}:10: GPU_QUERIES.i.metric: 7 is not accepted; {name}",
-        f"{yaml_file}:11: GPU_QUERIES.j: instance and metric must be given",
+        f"{yaml_file}:11: GPU_QUERIES.j: instance, and metric or signal must be given",
         f"{yaml_file}:12: GPU_QUERIES.k.scale: -1 is not accepted; accepted: what makes percent of it: "
         "100 for a ratio, 0.1 for 0 to 1000; 0: by the metric's name",
     ]
@@ -329,7 +329,7 @@ def test_every_mistake_in_the_map_of_nodes_is_reported_at_once(yaml_file: Path) 
 def test_mistakes_in_the_map_from_the_environment_name_the_variable(yaml_file: Path) -> None:
     yaml_file.write_text(GPU_QUERIES)
     (said,) = mistakes(yaml_file, POSTURE_GPU_QUERIES="{edge: {instance: 'edge:1'}}")
-    assert said == "environment: POSTURE_GPU_QUERIES:1: GPU_QUERIES.edge: metric must be given"
+    assert said == "environment: POSTURE_GPU_QUERIES:1: GPU_QUERIES.edge: metric or signal must be given"
 
 
 def test_two_ways_of_logging_in_to_prometheus_exclude_each_other(yaml_file: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from posture.settings.table import GpuQuery
+from posture.settings.signals import PRESETS
+from posture.settings.table import GpuQuery, SignalQuery
 from posture.usage.agreement import disagreements, processors
 
 
@@ -24,6 +25,21 @@ def query(metric: str) -> GpuQuery:
 )
 def test_a_metrics_name_tells_what_it_measures(metric: str, measures: set[str]) -> None:
     assert processors(query(metric)) == measures
+
+
+@pytest.mark.parametrize(
+    ("signals", "measure"),
+    [
+        (["gpu"], {"gpu"}),
+        (["cpu"], {"cpu"}),
+        (["jetson"], {"gpu"}),
+        (["dcgm"], {"gpu"}),
+        (["nvidia-smi"], {"gpu"}),
+        (["gpu", "cpu"], {"gpu", "cpu"}),
+    ],
+)
+def test_a_preset_tells_what_it_measures(signals: list[str], measure: set[str]) -> None:
+    assert processors(SignalQuery("192.0.2.11", tuple(PRESETS[name] for name in signals))) == measure
 
 
 def test_streams_that_run_on_what_their_node_is_not_balanced_by_are_named_with_what_to_change() -> None:

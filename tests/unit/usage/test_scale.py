@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
-from posture.settings.table import GpuQuery
-from posture.usage.readings import Reader, Series, UsageUnknownError
+from posture.settings.signals import Signal
+from posture.settings.table import GpuQuery, NodeQuery, SignalQuery
+from posture.usage.readings import Answer, Reader, Reading
+from posture.usage.series import Series
 
 NOW = 1000.0
 
 
 def read(reader: Reader, metric: str, *values: float, scale: float = 0.0) -> float | str:
     """What a node's usage is by these samples; or why it is unknown."""
-    query = GpuQuery("node:1", metric, scale)
+    return read_by(reader, GpuQuery("node:1", metric, scale), *values)
+
+
+def read_by(reader: Reader, query: NodeQuery, *values: float) -> float | str:
     times = tuple(NOW - 5 * (len(values) - index) for index in range(len(values)))
-    try:
-        return reader.read("agx", query, {(metric, "node:1"): [Series(times, values)]}, NOW).value
-    except UsageUnknownError as unknown:
-        return str(unknown)
+    (signal,) = query.signals
+    answer = Answer(NOW, {"node:1": [Series(times, values, "node:1")]})
+    found = reader.read({"agx": query}, {signal: answer}, {})["agx"]
+    return found.value if isinstance(found, Reading) else str(found)
 
 
 @pytest.fixture
@@ -54,3 +61,21 @@ def test_a_load_of_0_to_1000_is_refused_also_while_it_is_small(reader: Reader) -
     assert read(reader, "gpu_load", 50.0, scale=0.1) == 5.0
     assert "nan" in str(read(reader, "other", float("nan")))
     assert read(reader, "other", 50.0) == 50.0, "a value that is no number says nothing"
+
+
+@pytest.mark.parametrize(
+    ("query", "read"),
+    [
+        pytest.param(
+            "1 - rate(idle[1m])", "may be a ratio from 0 to 1; accepted: signals.own.scale: 100", id="ratio"
+        ),
+        pytest.param("100 * (1 - rate(idle[1m]))", 0.4, id="percent"),
+        pytest.param("1 - rate(idle_100[1m]) / 1000", "may be a ratio", id="a name with 100 in it"),
+    ],
+)
+def test_an_expression_is_percent_where_it_says_100(reader: Reader, query: str, read: float | str) -> None:
+    signal = Signal("own", query=query, fresh=("idle",))
+    found = read_by(reader, SignalQuery("node:1", (signal,)), 0.2, 0.4)
+    assert found == read or str(read) in str(found)
+    known = SignalQuery("node:1", (dataclasses.replace(signal, scale=100),))
+    assert read_by(reader, known, 0.2, 0.4) == 40.0
