@@ -65,6 +65,24 @@ class Row:
 
 
 COLUMNS = [entry.name for entry in fields(Row)]
+MINUTES_TABLE = "posture_minutes"
+STATES = ("good", "bad", "unknown", "away")
+"""Of a frame: its verdict; ``unknown`` where somebody was seen and there is none, ``away`` where nobody was. A
+frame that could not be read is in no state, but its minute is there."""
+MINUTE_KEY = ("pi_id", "minute")
+MINUTE_COLUMNS = (
+    *MINUTE_KEY,
+    *(f"{state}_seconds" for state in STATES),
+    *(f"{state}_frames" for state in STATES),
+    *("neck_frames", "body_frames", "neck_sum", "body_sum"),
+)
+"""Of the table of minutes, which questions about days and months are answered from.
+
+``minute`` counts from 1970, UTC, by the time of capture, or of receipt where the camera has no time or a wrong one.
+``..._seconds`` is a set of 60 bits, the highest one for second 0: those in which there was such a frame, so that
+the order in which frames arrive does not matter. ``..._frames`` are numbers of frames; the sums of angles, in
+degrees, are over those that have one.
+"""
 LATER_COLUMN = "picture_sha256"
 LACKS_LATER_COLUMN = (
     f"{TABLE} has no column {LATER_COLUMN}, so another picture under a known id is taken for one that comes again; "
@@ -103,6 +121,9 @@ class Store(Protocol):
 
         It goes in small steps, so that writers never wait long; a later call goes on.
         """
+
+    def delete(self, pi_id: str) -> int:
+        """Delete all rows of a stream, and so its minutes; return how many rows. In small steps, like ``prune``."""
 
     def close(self) -> None:
         """Release the connection."""

@@ -23,6 +23,7 @@ from posture.store.base import (
     clean_key,
     cleaned,
 )
+from posture.store.sqlite_minutes import keep_minutes
 
 TYPES = {
     "neck_angle": "REAL",
@@ -52,6 +53,7 @@ PRUNE = f"""
         WHERE received_time < :limit AND julianday(received_time) < julianday(:limit) LIMIT :rows
     )
 """  # noqa: S608
+DELETE = f"DELETE FROM {TABLE} WHERE rowid IN (SELECT rowid FROM {TABLE} WHERE pi_id = ? LIMIT ?)"  # noqa: S608
 
 
 class SqliteStore:
@@ -143,6 +145,16 @@ class SqliteStore:
             if deleted < PRUNE_ROWS or time.monotonic() > deadline:
                 return total
 
+    def delete(self, pi_id: str) -> int:
+        """See ``Store.delete``."""
+        total = 0
+        while True:
+            with self._errors():
+                deleted = self._db.execute(DELETE, (clean_key(pi_id), PRUNE_ROWS)).rowcount
+            total += deleted
+            if not deleted:
+                return total
+
     def close(self) -> None:
         """See ``Store.close``."""
         self._db.close()
@@ -191,6 +203,8 @@ def _migrate(db: sqlite3.Connection) -> None:
         db.execute(f"CREATE UNIQUE INDEX IF NOT EXISTS {TABLE}_frame ON {TABLE} (pi_id, frame_id)")
         db.execute(f"CREATE INDEX IF NOT EXISTS {TABLE}_boot ON {TABLE} (pi_id, boot_id, seq)")
         db.execute(f"CREATE INDEX IF NOT EXISTS {TABLE}_received ON {TABLE} (received_time)")
+        db.execute(f"CREATE INDEX IF NOT EXISTS {TABLE}_stream ON {TABLE} (pi_id, received_time)")
+        keep_minutes(db)
 
 
 @contextlib.contextmanager

@@ -243,6 +243,20 @@ class SupabaseStore(RemoteStore):
         rows = self._call(lambda: query.range(PRUNE_ROWS, PRUNE_ROWS).retry(False).execute().data)
         return str(rows[0]["received_time"]) if rows else limit
 
+    def delete(self, pi_id: str) -> int:
+        """See ``Store.delete``."""
+        total = 0
+        stream = {"pi_id": clean_key(pi_id)}
+        while True:
+            query = self._table().select("received_time").match(stream).order("received_time")
+            step = self._call(lambda: query.range(PRUNE_ROWS, PRUNE_ROWS).retry(False).execute().data)  # noqa: B023
+            request = self._table().delete(count=CountMethod.exact, returning=ReturnMethod.minimal).match(stream)
+            if step and step[0]["received_time"] is not None:
+                request = request.lte("received_time", step[0]["received_time"])
+            total += int(self._call(lambda: request.execute().count))  # noqa: B023
+            if not step:
+                return total
+
     def close(self) -> None:
         """See ``Store.close``."""
         self._http.close()

@@ -13,6 +13,7 @@ IN_CLUSTER = "cluster/life_of_a_farm/test_farm_in_cluster.py"
 UP, DOWN, PATCH = "scripts/test_build_and_push.py", "scripts/test_stop.py", "scripts/test_patch_scaledjob.py"
 SCALER, LOCAL = "scripts/test_cpu_monitor_and_offload.py", "scripts/test_run_local.py"
 STREAMS_PAGE = "browser/test_streams_page.py"
+HISTORY = "unit/history/test_questions.py"
 CONTRACT, MANIFESTS, LOADING = (
     "unit/store/test_store.py",
     "unit/manifests/test_scaled_job.py",
@@ -46,6 +47,13 @@ COVERED_BY = {
     "exporter/source": "unit/exporter/test_jetson.py",
     "health": "scripts/test_health.py",
     "errors": "unit/test_runtime.py",
+    "history/days": HISTORY,
+    "history/minutes": HISTORY,
+    "history/opening": HISTORY,
+    "history/postgres": HISTORY,
+    "history/reader": HISTORY,
+    "history/sqlite": HISTORY,
+    "history/stretches": HISTORY,
     "kube/errors": "unit/kube/test_client.py",
     "kube/labels": "cluster/test_balancer_on_cluster.py",
     "kube/ownership": "cluster/life_of_a_farm/test_two_farms.py",
@@ -84,7 +92,9 @@ COVERED_BY = {
     "store/base": CONTRACT,
     "store/opening": CONTRACT,
     "store/postgres": CONTRACT,
+    "store/postgres_connection": CONTRACT,
     "store/sqlite": CONTRACT,
+    "store/sqlite_minutes": HISTORY,
     "store/supabase": CONTRACT,
     "system/children": LOCAL,
     "system/commands": UP,

@@ -387,6 +387,21 @@ def test_prune_takes_small_steps_and_gets_through(
     assert backend.ids() == ["frame-2000"]
 
 
+@pytest.mark.parametrize("apart_s", [1, 0], ids=["one after the other", "all at the same moment"])
+def test_delete_takes_all_rows_of_one_stream_in_small_steps(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch, apart_s: int
+) -> None:
+    for module in ("sqlite", "postgres", "supabase"):
+        monkeypatch.setattr(f"posture.store.{module}.PRUNE_ROWS", 30)
+    store = backend.open(timeout_s=20)
+    store.write([a_row(number, received_time=NOON + timedelta(seconds=number * apart_s)) for number in range(100)])
+    store.write([a_row(2000, pi_id="pi2")])
+    assert store.delete("pi1") == 100
+    assert backend.ids() == ["frame-2000"]
+    assert backend.query("SELECT DISTINCT pi_id FROM posture_minutes") == [("pi2",)]
+    assert store.delete("pi1") == 0
+
+
 @pytest.fixture(params=["sqlite that another process locks", "postgresql", "supabase", "supabase without database"])
 def breakable(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Backend, Any, Any]]:
     """A store, a way to take it away, and one to bring it back."""
@@ -561,8 +576,14 @@ def test_schema_sql_leaves_the_roles_of_the_public_key_no_right_at_all(role: str
         rights = "SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER"
         asked = "has_table_privilege(%(role)s, 'posture_log', %(rights)s)"
         asked += ", has_any_column_privilege(%(role)s, 'posture_log', 'SELECT, INSERT, UPDATE, REFERENCES')"
-        asked += ", has_function_privilege(%(role)s, 'posture_log_sequences(text, text)', 'EXECUTE')"
+        asked += ", has_table_privilege(%(role)s, 'posture_minutes', %(rights)s)"
         assert db.execute(f"SELECT {asked}", {"role": role, "rights": rights}).fetchone() == (False,) * 3
+        ours = "SELECT oid::regprocedure::text FROM pg_proc WHERE proname LIKE 'posture%%'"
+        functions = [name for (name,) in db.execute(ours)]
+        assert len(functions) == 8
+        for function in functions:
+            may = db.execute("SELECT has_function_privilege(%s, %s, 'EXECUTE')", (role, function)).fetchone()
+            assert may == (False,), function
 
 
 def test_row_level_security_hides_the_rows_where_somebody_grants_the_public_key_all_rights(database: str) -> None:

@@ -1,0 +1,132 @@
+"""Questions to an SQLite file, each on a read-only connection of its own, which is opened in a tenth of a ms."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from posture.history.minutes import Minute, start_of
+from posture.history.reader import LISTED, StoredRow, StreamSpan
+from posture.store.base import (
+    COLUMNS,
+    MINUTE_COLUMNS,
+    MINUTES_TABLE,
+    TABLE,
+    URL_SETTING,
+    StoreRefusedError,
+    StoreUnavailableError,
+    as_text,
+    clean_key,
+)
+from posture.store.sqlite import SqliteStore
+
+TIMES = ("received_time", "analyzed_time", "captured_time")
+# From name to name by the primary key: DISTINCT would read every minute.
+STREAMS = f"""
+    WITH RECURSIVE names(pi_id) AS (
+        SELECT min(pi_id) FROM {MINUTES_TABLE}
+        UNION ALL
+        SELECT (SELECT min(pi_id) FROM {MINUTES_TABLE} WHERE pi_id > names.pi_id) FROM names WHERE pi_id IS NOT NULL
+    )
+    SELECT pi_id, (SELECT min(minute) FROM {MINUTES_TABLE} AS m WHERE m.pi_id = names.pi_id),
+        (SELECT max(minute) FROM {MINUTES_TABLE} AS m WHERE m.pi_id = names.pi_id)
+    FROM names WHERE pi_id IS NOT NULL
+"""  # noqa: S608 - names of ours
+MINUTES = f"""
+    SELECT {", ".join(MINUTE_COLUMNS[1:])} FROM {MINUTES_TABLE}
+    WHERE pi_id = ? AND minute >= ? AND minute < ? ORDER BY minute
+"""  # noqa: S608
+PAGE = f"""
+    SELECT {", ".join(LISTED)} FROM {TABLE} WHERE pi_id = ? AND received_time >= ? AND received_time < ?
+    ORDER BY received_time {{0}}, rowid {{0}} LIMIT ? OFFSET ?
+"""  # noqa: S608
+FRAME = f"SELECT {', '.join(COLUMNS)} FROM {TABLE} WHERE pi_id = ? AND frame_id = ?"  # noqa: S608
+
+
+class SqliteReader:
+    """See ``Reader``.
+
+    Args:
+        path: the file. One of an earlier version is completed first, which the analyzer would do, too.
+        timeout_s: how long a question waits for another process's lock.
+
+    Raises:
+        StoreUnavailableError: the file is not there, or can't be read now.
+        StoreRefusedError: the file is no database that we can use.
+    """
+
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        self._path, self._timeout_s = path, timeout_s
+        if not self._rows("SELECT 1 FROM sqlite_master WHERE name = ?", f"{MINUTES_TABLE}_counted"):
+            SqliteStore(path, timeout_s).close()
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        if not self._path.is_file():
+            raise StoreUnavailableError(f"database {self._path}: there is no such file")
+        try:
+            # never made by us: an empty one would hide that the path is wrong
+            address = f"file:{quote(str(self._path.absolute()))}?mode=ro"
+            with contextlib.closing(sqlite3.connect(address, uri=True, timeout=self._timeout_s)) as db:
+                yield db
+        except sqlite3.OperationalError as error:
+            raise StoreUnavailableError(f"database {self._path}: {error}") from error
+        except sqlite3.DatabaseError as error:
+            raise StoreRefusedError(
+                f"{URL_SETTING}: {self._path} is no database that we can use: {error}"
+            ) from error
+
+    def _rows(self, query: str, *values: str | int) -> list[Any]:
+        with self._connection() as db:
+            return db.execute(query, values).fetchall()
+
+    def streams(self) -> list[StreamSpan]:
+        """See ``Reader.streams``."""
+        return [StreamSpan(pi_id, start_of(first), start_of(last)) for pi_id, first, last in self._rows(STREAMS)]
+
+    def minutes(self, pi_id: str, first: int, end: int) -> list[Minute]:
+        """See ``Reader.minutes``."""
+        return [Minute(*row) for row in self._rows(MINUTES, clean_key(pi_id), first, end)]
+
+    def page(
+        self, pi_id: str, start: datetime, end: datetime, *, offset: int, limit: int, newest_first: bool = False
+    ) -> list[StoredRow]:
+        """See ``Reader.page``."""
+        query = PAGE.format("DESC" if newest_first else "ASC")
+        found = self._rows(query, clean_key(pi_id), as_text(start), as_text(end), limit, offset)
+        return [_row(dict(zip(LISTED, values, strict=True))) for values in found]
+
+    def frame(self, pi_id: str, frame_id: str) -> StoredRow | None:
+        """See ``Reader.frame``."""
+        found = self._rows(FRAME, clean_key(pi_id), clean_key(frame_id))
+        return _row(dict(zip(COLUMNS, found[0], strict=True))) if found else None
+
+    def delete(self, pi_id: str) -> int:
+        """See ``Reader.delete``."""
+        store = SqliteStore(self._path, self._timeout_s)
+        with contextlib.closing(store):
+            return store.delete(pi_id)
+
+    def close(self) -> None:
+        """See ``Reader.close``."""
+
+
+def _row(values: dict[str, Any]) -> StoredRow:
+    for name in TIMES:
+        values[name] = _moment(values[name])
+    values["landmarks_detected"] = bool(values["landmarks_detected"])
+    return values
+
+
+def _moment(text: str | None) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat((text or "").replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    # those of the first deployments have no offset
+    return moment.astimezone(timezone.utc) if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
