@@ -941,7 +941,7 @@ def test_a_pooler_between_may_change_the_connection_at_any_time(database: str) -
     store = open_store(database)
     for number in range(8):
         store.write([a_row(number)])
-    session = store._db  # type: ignore[attr-defined]
+    session = store._connection._db  # type: ignore[attr-defined]
     assert session.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (0,)
     assert session.execute("SHOW statement_timeout").fetchone() == ("0",)
     store.close()
