@@ -35,7 +35,7 @@ from posture.settings.flags import (
 )
 
 GPU_QUERIES = loading.GPU_QUERIES
-"""Node -> instance and metric; edited in cluster.yaml."""
+"""Node -> {instance, signal} or {instance, metric}; edited in cluster.yaml."""
 
 from posture.errors import UserError
 from posture.runtime import add_version_flag, run_script, setup_logging

@@ -41,7 +41,7 @@ from posture.usage.prometheus import Prometheus
 log = logging.getLogger("gpu_balancer")
 
 GPU_QUERIES = loading.GPU_QUERIES
-"""Node -> {instance, metric}: where each node's usage is read. Edited in cluster.yaml."""
+"""Node -> {instance, signal} or {instance, metric}: where its usage is read. Edited in cluster.yaml."""
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

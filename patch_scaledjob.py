@@ -33,12 +33,13 @@ from posture.natural_order import natural
 from posture.runtime import EXIT_OK, add_version_flag, run_script, setup_logging
 from posture.settings import loading, table
 from posture.settings.flags import add_config_flag, add_setting_flag, settings_with_flags
+from posture.usage import ratios
 from posture.usage.readings import Reading, UsageUnknownError
 
 log = logging.getLogger("patch_scaledjob")
 
 GPU_QUERIES = loading.GPU_QUERIES
-"""Node -> {instance, metric}: where each node's usage is read. Edited in cluster.yaml."""
+"""Node -> {instance, signal} or {instance, metric}: where its usage is read. Edited in cluster.yaml."""
 
 MODEL = "pi1"
 """The stream whose files a new one's are made from."""
@@ -195,6 +196,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     will_be = {one.stream: one.data() for one in streams}
     for finding in (*signals.all_at_zero(sampled), *signals.in_advance(settings, will_be)):
         print(finding)
+    for suspicion in ratios.by_name(settings.gpu_queries):
+        log.warning("%s", suspicion)
     write({targets[one.stream]: one.text() for one in streams}, dry_run=flags.dry_run)
     return EXIT_OK
 

@@ -39,6 +39,8 @@ from posture.runtime import EXIT_FAILED, EXIT_OK, Stop
 from posture.settings.paths import path_of
 from posture.settings.table import Balancer as BalancerSettings
 from posture.settings.table import Settings
+from posture.system.said_once import SaidOnce
+from posture.usage import ratios
 from posture.usage.agreement import Disagreement, disagreements
 from posture.usage.prometheus import Prometheus
 from posture.usage.window import Window
@@ -138,6 +140,10 @@ class Balancer:
         self._delegates = Delegates(settings.mqtt, stop)
         self._disagreements: list[Disagreement] = []
         """Of the last loop: nodes whose usage does not follow their streams."""
+        self._ratio_watch = ratios.RatioWatch()
+        self._suspicions: list[ratios.Suspicion] = []
+        """Of the last loop: signals that look like ratios."""
+        self._said = SaidOnce(log)
         self._hanging: set[str] = set()
         """Ids of open moves of which it has been said that they hang."""
         self._lease = Lease(cluster, self._farm, self._settings.lease_s)
@@ -302,6 +308,7 @@ class Balancer:
             plan = plan_offloads(snapshot, self._rules, self._rng)
             self._see_health(view)
             self._see_delegates(view)
+            self._see_ratios(snapshot, window, start_s)
             self._report(snapshot, plan)
             if not self._dry_run:
                 self._act(view, plan)
@@ -337,13 +344,23 @@ class Balancer:
                 log.warning("%s", one)
         self._disagreements = found
 
+    def _see_ratios(self, snapshot: Snapshot, window: Window, start_s: float) -> None:
+        """Tell of signals that look like ratios, by their name or by what nodes show that run streams."""
+        busy = {job.node for job in snapshot.jobs if job.phase is Phase.RUNNING and not job.moving}
+        queries = self._prometheus.queries
+        shown = self._ratio_watch.see(queries, window.values(), busy, start_s, snapshot.now_s)
+        self._suspicions = [*ratios.by_name(queries), *shown]
+        self._metrics.ratios(self._suspicions)
+        for one in self._suspicions:
+            self._said.warning(str(one), f"{one.signal} {one.nodes}")
+
     def _report(self, snapshot: Snapshot, plan: Plan) -> None:
         self._metrics.planned(plan)
         log.info("%s", "; ".join(filter(None, (plan_text.summary(snapshot, plan), self._health.summary()))))
         said = {(veto.reason, veto.node, veto.stream) for veto in plan.vetoes}
         if self._dry_run or self._show_all:
             told = plan_text.lines(snapshot, plan, self._rules, self._health.down)
-            told += [f"signal {one}" for one in self._disagreements]
+            told += [f"signal {one}" for one in (*self._disagreements, *self._suspicions)]
             if self._delegates.problem:
                 told.append(f"what the streams run on is not known: {self._delegates.problem}")
             print("\n".join(told), flush=True)

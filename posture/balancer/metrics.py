@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from posture.balancer.health import Down
 from posture.planning.model import Move, Plan
 from posture.usage.agreement import Disagreement
+from posture.usage.ratios import Suspicion
 
 
 class BalancerMetrics:
@@ -51,6 +52,10 @@ class BalancerMetrics:
             "balancer_signal_disagrees", "1: moving a stream off this node changes nothing that is measured.",
             "node", "measured", "used",
         )  # fmt: skip
+        self._ratios = family(
+            "balancer_signal_looks_like_ratio", "1: it may be a share of 1 that is read as percent.",
+            "node", "signal",
+        )  # fmt: skip
         self._trouble = family("stream_trouble", "1: why a stream does not run.", "stream", "node", "reason")
 
     def planned(self, plan: Plan) -> None:
@@ -82,6 +87,10 @@ class BalancerMetrics:
         """Show the nodes whose usage does not follow what their streams run on."""
         self._disagrees.show({(one.node, one.measured, one.used): 1.0 for one in found})
 
+    def ratios(self, found: Iterable[Suspicion]) -> None:
+        """Show the signals that look like ratios."""
+        self._ratios.show({(node, one.signal): 1.0 for one in found for node in one.nodes})
+
     def open_moves(self, moves: Mapping[Move, float]) -> None:
         """Show the moves that are not finished, each with its age in seconds."""
         self._open.show({(move.stream, move.source, move.destination): age_s for move, age_s in moves.items()})
@@ -93,7 +102,8 @@ class BalancerMetrics:
     def forget_farm(self) -> None:
         """Say nothing of nodes and streams any more: another balancer does."""
         self._overloaded.set(0)
-        for one in (self._over, self._veto, self._open, self._running, self._trouble, self._disagrees):
+        of_nodes = (self._over, self._disagrees, self._ratios)
+        for one in (*of_nodes, self._veto, self._open, self._running, self._trouble):
             one.show({})
 
 

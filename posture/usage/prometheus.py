@@ -75,6 +75,7 @@ class Prometheus:
         queries: node -> where its usage is read.
         clock: returns seconds since the epoch; the times of scrapes are by this clock. Those of Prometheus' own
             clock are shifted where the two differ by more than a second.
+        lookback_s: how far back the samples go, at least, in seconds.
 
     Raises:
         UserError: ``ca_file`` names no file.
@@ -85,6 +86,8 @@ class Prometheus:
         settings: table.Prometheus,
         queries: Mapping[str, NodeQuery],
         clock: Callable[[], float] | None = None,
+        *,
+        lookback_s: float = LEAST_LOOKBACK_S,
     ) -> None:
         self._settings = settings
         self._clock = clock or time.time
@@ -92,7 +95,7 @@ class Prometheus:
         self._follow: Callable[[], Mapping[str, NodeQuery]] | None = None
         max_age_s = settings.max_age_s or 2 * settings.scrape_interval_s
         self._reader = Reader(max_age_s, settings.freshness_metric)
-        self._lookback_s = max(3 * max_age_s, LEAST_LOOKBACK_S)
+        self._lookback_s = max(3 * max_age_s, lookback_s)
         self._ask_about(queries)
         self._session = DeadlineSession()
         # what is compressed may be a thousand times as large as it looks

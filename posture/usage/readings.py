@@ -12,7 +12,7 @@ from functools import cached_property
 from posture.settings.signals import Signal
 from posture.settings.table import GpuQuery, NodeQuery
 from posture.usage.instances import by_host, labels_of
-from posture.usage.scale import Scales
+from posture.usage.scale import Scales, scale_setting
 from posture.usage.series import Series, SeriesByInstance, combined, is_percentage, merged
 
 
@@ -164,10 +164,8 @@ class Reader:
             raise UsageUnknownError(node, fresh[0].values[-1], reason)
         usage = combined(fresh, signal.several, self.max_age_s) if len(fresh) > 1 else fresh[0]
         value = usage.values[-1]
-        setting = f"GPU_QUERIES.{node}" if isinstance(query, GpuQuery) else f"signals.{signal.name}"
-        doubt = self.scales.doubt(
-            signal, f"{setting}.scale", (one / factor for part in fresh for one in part.values)
-        )
+        read = [one / factor for part in fresh for one in part.values]
+        doubt = self.scales.doubt(signal, scale_setting(node, query, signal), read)
         if not is_percentage(value):
             raise UsageUnknownError(node, value, f"{name} is {value:g}; accepted: 0 to 100")
         if doubt:

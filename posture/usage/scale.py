@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 
 from posture.settings.signals import Signal
+from posture.settings.table import GpuQuery, NodeQuery
 
 RATIO = re.compile(r"_ratio$|^DCGM_FI_PROF_")
 """Names of ratios from 0 to 1: Prometheus' convention, and DCGM's profiling metrics."""
@@ -24,6 +25,11 @@ FAR_ABOVE = 200.0
 def named_ratio(signal: Signal) -> bool:
     """Say whether a metric's name says that it is a ratio, and nothing else says what it is."""
     return not signal.scale and RATIO.search(signal.metric) is not None
+
+
+def scale_setting(node: str, query: NodeQuery, signal: Signal) -> str:
+    """Return where the scale of a node's signal is set."""
+    return f"GPU_QUERIES.{node}.scale" if isinstance(query, GpuQuery) else f"signals.{signal.name}.scale"
 
 
 class Scales:

@@ -70,6 +70,13 @@ class Window:
                 since = self._since.setdefault((node, name), one.at)
                 signals.setdefault(name, {}).update({at: value for at, value in one.scrapes if at >= since})
 
+    def values(self) -> dict[str, dict[str, list[float]]]:
+        """Return node -> signal -> what each of its distinct scrapes shows, in percent."""
+        return {
+            node: {name: list(scrapes.values()) for name, scrapes in signals.items()}
+            for node, signals in self._scrapes.items()
+        }
+
     def averages(self, settles_s: Callable[[str], float] | None = None) -> dict[str, Average | UsageUnknownError]:
         """Return each node's average, or why it has none.
 

@@ -7,6 +7,7 @@ import re
 
 import requests
 from balancing import MOVE, Farm, annotations
+from driven_exporter import instance_of
 from identities import retained
 from servers import Mosquitto, free_port
 
@@ -70,6 +71,22 @@ def test_a_node_that_is_balanced_by_what_its_streams_do_not_use_is_named(farm: F
     balancer = farm.balancer("--once", "--explain", settings=broker)
     assert balancer.wait() == 0
     assert f"signal {busy.name} is balanced by its GPU, and pi1 runs on its CPU" in balancer.said()
+
+
+def test_the_scarcer_of_two_signals_moves_a_stream_and_a_ratio_without_a_scale_is_named(farm: Farm) -> None:
+    busy, idle = farm.add_nodes(10, 10)
+    farm.usage.exporter.show(busy.name, "posture_gpu_usage_percent 5", "posture_cpu_usage_percent 80")
+    farm.usage.exporter.show(idle.name, "gpu_load_ratio 0.1")
+    farm.add_stream("pi1", busy)
+    farm.add_stream("pi2", busy, annotations=PINNED)
+    queries = {
+        busy.name: {"instance": instance_of(busy.name), "signal": ["gpu", "cpu"]},
+        idle.name: {"instance": instance_of(idle.name), "metric": "gpu_load_ratio"},
+    }
+    balancer = farm.balancer(settings={"GPU_QUERIES": queries})
+    farm.until_moved("pi1", idle)
+    assert f"{busy.name} 80.0 %, {idle.name} 10.0 %" in balancer.said()
+    assert f"{idle.name}: gpu_load_ratio looks like a ratio" in balancer.said()
 
 
 def test_a_silent_prometheus_moves_nothing(farm: Farm) -> None:

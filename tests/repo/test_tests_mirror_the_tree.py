@@ -67,7 +67,6 @@ COVERED_BY = {
     "lifecycle/preflight/machine": UP,
     "lifecycle/preflight/pods": UP,
     "lifecycle/preflight/run": UP,
-    "lifecycle/preflight/signals": PATCH,
     "lifecycle/registry": UP,
     "lifecycle/rollout": UP,
     "lifecycle/scaler_here": LIFE,

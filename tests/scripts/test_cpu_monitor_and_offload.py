@@ -21,7 +21,7 @@ from typing import Any
 import grpc
 import pytest
 import yaml
-from driven_exporter import GpuExporter, gpu_queries
+from driven_exporter import METRIC, GpuExporter, gpu_queries
 from scaler_process import ANSWER_S, ROOT, Certificates, ScalerProcess, poll, ref, wire_grpc
 from servers import PrometheusServer, free_port, is_running
 
@@ -91,6 +91,27 @@ def children_of(pid: int) -> list[int]:
 
 
 # Usage in, answers out
+
+
+def test_nodes_are_read_by_signals_which_may_be_edited_while_it_runs(
+    farm: Callable[..., ScalerProcess], gpu_exporter: GpuExporter, tmp_path: Path
+) -> None:
+    for node, usage in (("a", 90), ("b", 20)):
+        gpu_exporter.set(node, usage)
+    scaler = farm(tmp_path / "scaler", "--no-balancer", scaler=SHORT)
+    settings = yaml.safe_load(scaler.config.read_text())
+    settings["GPU_QUERIES"] = {
+        node: {"instance": query.instance, "signal": "own"} for node, query in gpu_queries(*NODES).items()
+    }
+    with stub_of(scaler) as stub:
+        until_polled(stub, (True, 90.0))
+        for factor, expected in ((0.5, 145.0), (0.1, 189.0)):
+            own = {"query": f"{factor} * {METRIC}", "fresh": METRIC, "scale": 1}
+            new = scaler.config.with_suffix(".new")
+            new.write_text(yaml.safe_dump({**settings, "signals": {"own": own}}))
+            new.replace(scaler.config)
+            until_polled(stub, (True, expected))
+    assert "GPU_QUERIES: changed a, b" in scaler.log.read_text()
 
 
 def test_usage_answers_and_active_holds_for_the_stabilize_window(

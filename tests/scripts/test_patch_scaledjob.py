@@ -378,6 +378,24 @@ def test_the_dry_run_of_a_new_camera_writes_nothing(patcher: Patcher) -> None:
     assert not content(patcher.folder)
 
 
+def test_streams_are_placed_by_signals_and_one_that_looks_like_a_ratio_is_named(patcher: Patcher) -> None:
+    by_signal = {node: {"instance": instance_of(node), "signal": ["own", "twice"]} for node in patcher.nodes}
+    by_metric = {"nan": {"instance": instance_of("nan"), "metric": "gpu_usage_ratio"}}
+    signals = {
+        "own": {"metric": METRIC},
+        "twice": {"query": f"clamp(2 * {METRIC} / 100, 0, 1) * 100", "fresh": METRIC, "scale": 1},
+    }
+    patcher.environ = {
+        "POSTURE_GPU_QUERIES": json.dumps({**by_signal, **by_metric}),
+        "POSTURE_SIGNALS": json.dumps(signals),
+    }
+    ended = patcher.run("--dry-run", *patcher.streams(4))
+    assert ended.returncode == 0, ended.stderr
+    shown = re.findall(r"^(\w+) +([\d.]+) % ", ended.stdout, re.M)
+    assert shown == [("busy", "100.0"), ("half", "100.0"), ("idle", "10.0")]
+    assert "nan: gpu_usage_ratio looks like a ratio" in ended.stderr
+
+
 def test_the_three_scheduling_scripts_have_one_map() -> None:
     maps = [script.GPU_QUERIES for script in (patch_scaledjob, gpu_balancer, cpu_monitor_and_offload)]
     assert maps[0] is maps[1] is maps[2]

@@ -15,6 +15,7 @@ from posture.kube.ownership import ForeignError
 from posture.lifecycle.preflight.findings import Finding, Intent, Survey
 from posture.lifecycle.preflight.pods import check_needs
 from posture.settings.table import Settings
+from posture.usage import ratios
 from posture.usage.prometheus import Prometheus
 from posture.usage.readings import UsageUnknownError
 
@@ -162,7 +163,8 @@ def check_metrics(intent: Intent, survey: Survey) -> Iterator[Finding]:
     if not settings.gpu_queries:
         return
     try:
-        survey.readings = Prometheus(settings.prometheus, settings.gpu_queries).sample()
+        prometheus = Prometheus(settings.prometheus, settings.gpu_queries, lookback_s=ratios.WHILE_S)
+        survey.readings = prometheus.sample()
     except UserError as error:
         yield Finding(str(error), "correct cluster.yaml: prometheus")
         return

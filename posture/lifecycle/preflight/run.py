@@ -29,6 +29,7 @@ def check(intent: Intent, cluster: KubeClient, trial: KubeClient) -> tuple[list[
     findings += check_metrics(intent, survey)
     findings += signals.all_at_zero(survey.readings)
     findings += signals.as_they_run(intent, survey)
+    findings += signals.like_ratios(intent.settings, survey)
     findings += check_places(intent, survey)
     return findings, survey
 

@@ -11,8 +11,8 @@ from posture.lifecycle.preflight.findings import Finding, Intent, Survey, pod_sp
 from posture.natural_order import some_of
 from posture.runtime import Stop
 from posture.settings.table import Settings
-from posture.usage import agreement
-from posture.usage.readings import Reading, UsageUnknownError
+from posture.usage import agreement, ratios
+from posture.usage.readings import Reading, SignalReading, UsageUnknownError
 from posture.wire import statuses
 
 BOTH = "in cluster.yaml, signal: [gpu, cpu] for each of these nodes; or give analyzers the GPU (docs/boards.md)"
@@ -73,6 +73,33 @@ def as_they_run(intent: Intent, survey: Survey) -> Iterator[Finding]:
     delegates = {stream: one.delegate for stream, one in said.items() if one.online}
     for one in agreement.disagreements(intent.settings.gpu_queries, places, delegates):
         yield Finding(str(one), agreement.remedy(one.node, one.measured), warning=True)
+
+
+def like_ratios(settings: Settings, survey: Survey) -> Iterator[Finding]:
+    """Tell of signals that look like ratios, by their name or by what they show where streams run.
+
+    Args:
+        settings: which nodes are measured how.
+        survey: the streams that run, and the usage of the last :data:`ratios.WHILE_S` seconds.
+    """
+    live = [ScaledJob.read(item) for item in survey.scaled_jobs.values()]
+    busy = {one.node for one in live if one.node and one.active}
+    values = {
+        node: {
+            name: [value for _, value in one.scrapes] for name, one in reading.of_signal.items() if _goes_back(one)
+        }
+        for node, reading in survey.readings.items()
+        if isinstance(reading, Reading)
+    }
+    queries = settings.gpu_queries
+    shown = ratios.RatioWatch().see(queries, values, busy, 0.0, ratios.WHILE_S)
+    for one in (*ratios.by_name(queries), *shown):
+        yield Finding(f"{some_of(one.nodes)}: {one.what}", f"in cluster.yaml, {one.remedy}", warning=True)
+
+
+def _goes_back(reading: SignalReading) -> bool:
+    """Say whether the samples tell of more than a moment."""
+    return reading.at - reading.scrapes[0][0] >= ratios.WHILE_S / 2
 
 
 def _asks_for_gpu(pod: Object) -> bool:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from posture.settings.flags import add_config_flag, edited_queries, settings_with_flags
-from posture.settings.table import GpuQuery
+from posture.settings.signals import Signal
+from posture.settings.table import GpuQuery, SignalQuery
 
 NODE = "  {0}: {{instance: '{0}:9100', metric: gpu}}\n"
 
@@ -33,6 +34,10 @@ def test_added_changed_and_removed_nodes_are_taken_up_and_mistakes_change_nothin
     write(file, "agx", "orin")
     assert queries() == {"agx": GpuQuery("agx:9100", "gpu"), "orin": GpuQuery("orin:9100", "gpu")}
     assert "GPU_QUERIES: added orin, removed nano" in caplog.text
+    write(file, "agx", rest="  orin: {instance: orin, signal: own}\nsignals: {own: {metric: gpu}}\n")
+    assert queries()["orin"] == SignalQuery("orin", (Signal("own", metric="gpu"),))
+    write(file, "agx", rest="  orin: {instance: orin, signal: own}\nsignals: {own: {metric: gpu, scale: 100}}\n")
+    assert queries()["orin"] == SignalQuery("orin", (Signal("own", metric="gpu", scale=100),))
     for broken in ("  x: {instance: 1}\n", "other: {}\n"):
         caplog.clear()
         write(file, "agx", rest=broken)

@@ -1,0 +1,55 @@
+"""What preflight says of signals that look like ratios; what streams run on: tests/scripts, tests/cluster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from posture.kube import affinity
+from posture.lifecycle.preflight import signals
+from posture.lifecycle.preflight.findings import Survey
+from posture.settings.table import GpuQuery, Settings
+from posture.usage.readings import Reading, SignalReading
+
+
+def scaled_job(node: str, *, active: bool) -> dict[str, Any]:
+    pod = {"affinity": affinity.with_node(None, node)}
+    return {
+        "metadata": {"name": "s", "uid": "u", "generation": 1},
+        "spec": {"jobTargetRef": {"template": {"spec": pod}}},
+        "status": {"conditions": [{"type": "Active", "status": str(active)}]},
+    }
+
+
+def shown(*values: float, step_s: float = 10.0) -> Reading:
+    scrapes = tuple((number * step_s, value) for number, value in enumerate(values))
+    return Reading({"gpu_percent": SignalReading(scrapes[-1][1], scrapes[-1][0], scrapes)})
+
+
+@pytest.mark.parametrize(
+    ("reading", "active", "named"),
+    [
+        pytest.param(shown(0.5, 0.9, 0.0, 0.7), True, True, id="a ratio"),
+        pytest.param(shown(0.5, 9.0, 0.0, 0.7), True, False, id="percent"),
+        pytest.param(shown(0.5, 0.9, 0.0, 0.7), False, False, id="no stream runs there"),
+        pytest.param(shown(0.5, 0.9, step_s=5.0), True, False, id="too short a time"),
+    ],
+)
+def test_a_signal_that_looks_like_a_ratio_where_a_stream_runs_is_a_warning(
+    reading: Reading, active: bool, named: bool
+) -> None:
+    settings = Settings(gpu_queries={"agx": GpuQuery("agx:1", "gpu_percent")})
+    survey = Survey(scaled_jobs={"pi1": scaled_job("agx", active=active)}, readings={"agx": reading})
+    found = list(signals.like_ratios(settings, survey))
+    assert [finding.warning for finding in found] == [True] * named
+    if found:
+        assert found[0].what.startswith("agx: gpu_percent looks like a ratio: for 60 s it was never above 1")
+        assert found[0].mend.startswith("in cluster.yaml, GPU_QUERIES.agx.scale: 100")
+
+
+def test_a_metric_that_is_called_a_ratio_is_a_warning_before_any_stream_runs() -> None:
+    settings = Settings(gpu_queries={"agx": GpuQuery("agx:1", "gpu_ratio")})
+    (finding,) = signals.like_ratios(settings, Survey())
+    assert finding.warning
+    assert "gpu_ratio looks like a ratio: its name says so" in finding.what
