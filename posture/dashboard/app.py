@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
@@ -11,28 +14,36 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.middleware.sessions import SessionMiddleware
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from posture.dashboard import messages, pages
+from posture.dashboard.access import Access, Gate, Who, token_of
+from posture.dashboard.broker import BrokerReader, NotSentError
 from posture.dashboard.feed import Feed
 from posture.dashboard.live import Live
+from posture.dashboard.logging_in import LoggingIn
 from posture.dashboard.protection import Protection
 from posture.dashboard.streams import Stream
 from posture.settings.parsers import PI_ID
+from posture.settings.table import Dashboard as Settings
+from posture.wire.commands import Command, RefusedCommandError
 
 STATIC = Path(__file__).resolve().parent / "static"
 CACHED = {"Cache-Control": "no-cache"}
 """A browser keeps the files, and asks each time whether they have changed."""
+COOKIE = "posture_session"
 MAIN_STREAMS = """\
 <h1 class="headline" id="headline">Waiting for the streams</h1>
 <div class="filters" id="filters" role="group" aria-label="Show"></div>
 <ul class="grid" id="grid" aria-label="Streams"></ul>
 """
+MAIN_STREAM = '<div id="stream" class="stream-page"></div>'
 
-Wake = Callable[[], contextlib.AbstractAsyncContextManager[None]]
+Running = Callable[[], contextlib.AbstractAsyncContextManager[None]]
 
 
 class _Static(StaticFiles):
@@ -48,15 +59,18 @@ class Dashboard:
     Args:
         live: what is known of the streams.
         feed: the pages' feeds.
+        broker: takes commands.
+        gate: who may look.
     """
 
-    def __init__(self, live: Live, feed: Feed) -> None:
-        self._live, self._feed = live, feed
+    def __init__(self, live: Live, feed: Feed, broker: BrokerReader, gate: Gate) -> None:
+        self._live, self._feed, self._broker, self._gate = live, feed, broker, gate
 
-    def application(self, hosts: Collection[str], running: Wake) -> Starlette:
+    def application(self, settings: Settings, hosts: Collection[str], running: Running) -> Starlette:
         """Return the application.
 
         Args:
+            settings: of cookies.
             hosts: as ``Protection`` takes them.
             running: a context in which the sources are read.
         """
@@ -66,30 +80,63 @@ class Dashboard:
             async with running():
                 yield
 
+        session = Middleware(
+            SessionMiddleware,
+            secret_key=self._gate.key,
+            session_cookie=COOKIE,
+            max_age=round(settings.session_h * 3600),
+            same_site="strict",
+            https_only=settings.https,
+        )
         return Starlette(
-            routes=[
-                Route("/", self.streams_page),
-                Route("/healthz", _healthz),
-                Route("/api/feed", self.feed),
-                Route("/api/streams", self.streams),
-                Route("/api/streams/{pi_id}", self.stream),
-                Route("/api/streams/{pi_id}/picture", self.picture),
-                Mount("/static", _Static(directory=STATIC)),
+            routes=self._routes(),
+            middleware=[
+                Middleware(Protection, hosts=hosts, describe=pages.error),
+                session,
+                Middleware(Access, gate=self._gate, refuse=_refusal, again=pages.again),
             ],
-            middleware=[Middleware(Protection, hosts=hosts, describe=pages.error)],
             exception_handlers={HTTPException: _refused, Exception: _failed},
             lifespan=lifespan,
         )
+
+    def _routes(self) -> list[BaseRoute]:
+        login = LoggingIn(self._gate)
+        return [
+            Route("/", self.streams_page),
+            Route("/streams/{pi_id}", self.stream_page),
+            Route("/login", login.show),
+            Route("/login", login.log_in, methods=["POST"]),
+            Route("/logout", login.log_out, methods=["POST"]),
+            Route("/healthz", _healthz),
+            Route("/api/feed", self.feed),
+            Route("/api/streams", self.streams),
+            Route("/api/streams/{pi_id}", self.stream),
+            Route("/api/streams/{pi_id}/picture", self.picture),
+            Route("/api/streams/{pi_id}/command", self.command, methods=["POST"]),
+            Mount("/static", _Static(directory=STATIC)),
+        ]
 
     async def streams_page(self, _request: Request) -> Response:
         """All streams."""
         return pages.page("Streams", MAIN_STREAMS, script="streams", at="/")
 
-    async def feed(self, _request: Request) -> Response:
+    async def stream_page(self, request: Request) -> Response:
+        """One stream."""
+        stream = self._known(request)
+        return pages.page(stream.pi_id, MAIN_STREAM, script="stream", at="/")
+
+    async def feed(self, request: Request) -> Response:
         """Answer with events for ever."""
         if self._feed.is_full:
             raise HTTPException(503, "too many pages are open; close some")
-        events = self._feed.events({}, lambda: True)
+        who: Who = request.state.who
+        about = {
+            "user": who.name,
+            "operator": who.operator,
+            "logs_in": self._gate.users is not None,
+            "token": token_of(request),
+        }
+        events = self._feed.events(about, lambda: self._gate.who(request) == who)
         # a proxy must not wait for the end
         return StreamingResponse(events, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
@@ -110,6 +157,27 @@ class Dashboard:
             raise HTTPException(404, "this stream sends no picture now")
         return Response(picture.jpeg, media_type="image/jpeg")
 
+    async def command(self, request: Request) -> Response:
+        """Send a command to a stream's analyzer; its answer comes by the feed."""
+        stream = self._known(request)
+        command_id = secrets.token_hex(8)
+        try:
+            asked = json.loads(await request.body())
+            if not isinstance(asked, dict):
+                raise RefusedCommandError('accepted: a JSON object, such as {"snooze_s": 1800}')
+            command = Command.parse(json.dumps({**asked, "id": command_id}).encode())
+        except (ValueError, RecursionError):
+            raise HTTPException(400, "that is no JSON") from None
+        except RefusedCommandError as error:
+            raise HTTPException(400, str(error)) from None
+        if stream.analyzer is None or not stream.analyzer.online:
+            raise HTTPException(409, f"no analyzer has stream {stream.pi_id} now")
+        try:
+            await asyncio.to_thread(self._broker.send, stream.pi_id, command)
+        except NotSentError as error:
+            raise HTTPException(503, str(error)) from None
+        return JSONResponse({"id": command_id}, 202)
+
     def _known(self, request: Request) -> Stream:
         """Return the stream that a request names.
 
@@ -129,12 +197,16 @@ async def _healthz(_request: Request) -> Response:
     return Response("ok\n", media_type="text/plain")
 
 
+def _refusal(connection: HTTPConnection, status: int, why: str) -> Response:
+    if connection.url.path.startswith("/api/"):
+        return JSONResponse({"error": why}, status)
+    return pages.error(status, why)
+
+
 async def _refused(request: Request, error: Exception) -> Response:
     status, why = (error.status_code, error.detail) if isinstance(error, HTTPException) else (500, "")
-    if request.url.path.startswith("/api/"):
-        return JSONResponse({"error": why}, status)
-    return pages.error(status, "there is no such page" if (status, why) == (404, "Not Found") else why)
+    return _refusal(request, status, "there is no such page" if (status, why) == (404, "Not Found") else why)
 
 
 async def _failed(request: Request, _error: Exception) -> Response:
-    return await _refused(request, HTTPException(500, "an error of ours; the dashboard's log has it"))
+    return _refusal(request, 500, "an error of ours; the dashboard's log has it")

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import queue
 import random
 import threading
-from collections.abc import Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
 from typing import Any
 
 from paho.mqtt import client as paho
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from posture.dashboard.live import Live
 from posture.dashboard.sources import BROKER, State
@@ -21,12 +21,15 @@ from posture.errors import UserError
 from posture.runtime import Stop
 from posture.settings.table import Mqtt
 from posture.wire import mqtt
+from posture.wire.commands import Command
 from posture.wire.malformed import Client
 from posture.wire.reconnecting import Reconnecting
 from posture.wire.topics import Topics
 
 log = logging.getLogger(__name__)
 
+OBEYED_WITHIN_S = 30
+"""A command that waits for longer (its analyzer is away, say) is not to be obeyed any more; with MQTT 5."""
 SENT_WITHIN_S = 5.0
 """How long the broker may take to acknowledge a command."""
 
@@ -36,7 +39,7 @@ class NotSentError(Exception):
 
 
 @dataclass(frozen=True)
-class _Command:
+class _Sending:
     topic: str
     payload: bytes
     taken: Future[None] = field(default_factory=Future)
@@ -56,7 +59,7 @@ class BrokerReader:
         self._protocol = settings.protocol
         self._stop = Stop()
         self._reconnecting = Reconnecting()
-        self._commands: queue.SimpleQueue[_Command] = queue.SimpleQueue()
+        self._commands: queue.SimpleQueue[_Sending] = queue.SimpleQueue()
         self._closed = ""
         self._thread = threading.Thread(target=self._run, name="broker", daemon=True)
         name = f"{Topics('', settings.prefix).client_id_prefix}dashboard-{random.randrange(1 << 32):08x}"  # noqa: S311 - no secret
@@ -71,13 +74,17 @@ class BrokerReader:
         self._stop.request()
         self._thread.join(mqtt.ANSWER_S)
 
-    def send(self, topic: str, message: Mapping[str, Any]) -> None:
+    def send(self, pi_id: str, asked: Command) -> None:
         """Publish a command with QoS 1, and return when the broker has taken it. From any thread but this one's.
+
+        Args:
+            pi_id: the stream.
+            asked: the command.
 
         Raises:
             NotSentError: it has not.
         """
-        command = _Command(topic, json.dumps(message, separators=(",", ":")).encode())
+        command = _Sending(Topics(pi_id, self._settings.prefix).command, asked.to_json())
         self._commands.put(command)
         self._stop.wake()
         try:
@@ -125,7 +132,7 @@ class BrokerReader:
         """Read and send until the connection ends; return why it did."""
         self._closed = ""
         topics = self._live.streams.topics
-        sent: dict[int, _Command] = {}
+        sent: dict[int, _Sending] = {}
 
         def on_subscribe(*args: Any) -> None:
             for line in mqtt.refused_subscriptions(topics, args[3]):
@@ -159,14 +166,15 @@ class BrokerReader:
             mqtt.abandon(client)
         return self._closed
 
-    def _send(self, client: Client, sent: dict[int, _Command]) -> None:
+    def _send(self, client: Client, sent: dict[int, _Sending]) -> None:
         while True:
             try:
                 command = self._commands.get_nowait()
             except queue.Empty:
                 return
             if not command.taken.cancelled():  # its sender has given it up while the broker was away
-                sent[client.publish(command.topic, command.payload, qos=1).mid] = command
+                expiry = _expiry() if self._protocol == "5" else None
+                sent[client.publish(command.topic, command.payload, qos=1, properties=expiry).mid] = command
 
     def _on_message(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
         self._live.take(message.topic, bytes(message.payload), retained=message.retain)
@@ -174,3 +182,9 @@ class BrokerReader:
     def _on_malformed(self, client: Client, message: Any) -> None:
         self._live.count_malformed(message.topic, message.why, retained=message.retain)
         client.let_go(message)
+
+
+def _expiry() -> Properties:
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho's own signature
+    properties.MessageExpiryInterval = OBEYED_WITHIN_S
+    return properties

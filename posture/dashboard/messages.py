@@ -9,7 +9,7 @@ from typing import Any
 
 from posture.dashboard import words
 from posture.dashboard.sources import Sources
-from posture.dashboard.streams import Alert, Stream, Streams
+from posture.dashboard.streams import Alert, Picture, Reply, Stream, Streams
 
 
 def of_stream(stream: Stream) -> dict[str, Any]:
@@ -23,7 +23,25 @@ def of_stream(stream: Stream) -> dict[str, Any]:
         "account": None if stream.account is None else asdict(stream.account),
         "posture": None if stream.posture is None else asdict(stream.posture),
         "last_frame_at": stream.last_frame_at,
-        "picture_at": None if stream.picture is None else stream.picture.at,
+        "picture": None if stream.picture is None else _of_picture(stream.picture),
+        "calibrated_at": None if stream.calibration is None else stream.calibration.at.timestamp(),
+        "reply": None if stream.reply is None else _of_reply(stream.reply),
+    }
+
+
+def _of_picture(picture: Picture) -> dict[str, Any]:
+    frame = picture.frame
+    return {**asdict(frame), "at": picture.at, "taken_at": frame.at, "why": words.of_reason(frame.reason)}
+
+
+def _of_reply(reply: Reply) -> dict[str, Any]:
+    answer = reply.answer
+    return {
+        "at": reply.at,
+        "id": answer.command_id,
+        "command": answer.command,
+        "outcome": answer.outcome,
+        "reason": answer.reason,
     }
 
 

@@ -9,6 +9,7 @@ from string import Template
 from starlette.responses import HTMLResponse
 
 NAVIGATION = (("/", "Streams"),)
+LEAVE = '<button id="leave" type="button" class="quiet" hidden>Log out</button>'
 
 FRAME = Template("""\
 <!doctype html>
@@ -27,10 +28,11 @@ $head</head>
   <a class="brand" href="/">
     <svg class="icon" aria-hidden="true"><use href="/static/icons.svg#brand"></use></svg>Posture Farm
   </a>
-  <nav aria-label="Pages">$navigation</nav>
+  $navigation
   <div class="tools">$tools</div>
 </header>
 <div id="banners" role="status" aria-live="polite"></div>
+<div id="toasts" role="status" aria-live="polite"></div>
 <main id="main" tabindex="-1">
 $main
 </main>
@@ -47,7 +49,16 @@ CURRENT = ' aria-current="page"'
 NO_SCRIPT = "<noscript><p>This page needs JavaScript.</p></noscript>"
 
 
-def page(title: str, main: str, *, script: str, at: str = "", status: int = 200, head: str = "") -> HTMLResponse:
+def page(
+    title: str,
+    main: str,
+    *,
+    script: str,
+    at: str = "",
+    status: int = 200,
+    head: str = "",
+    navigation: bool = True,
+) -> HTMLResponse:
     """Return a page.
 
     Args:
@@ -57,13 +68,14 @@ def page(title: str, main: str, *, script: str, at: str = "", status: int = 200,
         at: the path of the entry in the navigation that it belongs to.
         status: HTTP's.
         head: further HTML of its head.
+        navigation: it leads to the other pages.
     """
     links = "".join(f'<a href="{path}"{CURRENT if path == at else ""}>{name}</a>' for path, name in NAVIGATION)
     html = FRAME.substitute(
         title=escape(title),
         head=f'{head}<script type="module" src="/static/{script}.js"></script>\n',
-        navigation=links,
-        tools=THEME,
+        navigation=f'<nav aria-label="Pages">{links}</nav>' if navigation else "",
+        tools=(LEAVE if navigation else "") + THEME,
         main=main + NO_SCRIPT,
     )
     return HTMLResponse(html, status)
@@ -81,4 +93,40 @@ def error(status: int, why: str) -> HTMLResponse:
         f'<section class="notice"><h1>{escape(phrase)}</h1><p>{escape(why)}</p>'
         f'<p><a href="/">All streams</a> <span class="muted">· status {status}</span></p></section>'
     )
-    return page(phrase, main, script="common", status=status)
+    return page(phrase, main, script="theme", status=status)
+
+
+LOGIN = Template("""\
+<form class="login notice" method="post" action="/login">
+<h1>Log in</h1>
+<p class="complaint" role="alert">$complaint</p>
+<input type="hidden" name="token" value="$token">
+<input type="hidden" name="next" value="$next">
+<label>Name<input name="name" autocomplete="username" required maxlength="64" autofocus value="$name"></label>
+<label>Password
+<input name="password" type="password" autocomplete="current-password" required maxlength="256"></label>
+<button class="primary" type="submit">Log in</button>
+</form>""")
+
+
+def login(token: str, next_page: str, *, name: str = "", complaint: str = "", status: int = 200) -> HTMLResponse:
+    """Return the page where one logs in.
+
+    Args:
+        token: the form's.
+        next_page: where to go then.
+        name: that was given before.
+        complaint: why that was refused.
+        status: HTTP's.
+    """
+    fields = {"token": token, "next": next_page, "name": name, "complaint": complaint}
+    form = LOGIN.substitute({key: escape(value) for key, value in fields.items()})
+    return page("Log in", form, script="theme", status=status, navigation=False)
+
+
+def again() -> HTMLResponse:
+    """Return a page that asks for itself again.
+
+    A link in a mail or on another page brings no strict cookie along; what this page asks for does.
+    """
+    return page("One moment", "<p>One moment.</p>", script="theme", head='<meta http-equiv="refresh" content="0">')

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 
 import uvicorn
 
+from posture.dashboard.access import ThisMachine, gate_of
 from posture.dashboard.app import Dashboard
 from posture.dashboard.broker import BrokerReader
 from posture.dashboard.feed import Feed
@@ -30,33 +31,34 @@ def serve(settings: Settings) -> None:
     """Serve the page until SIGTERM or SIGINT. Prints its address first.
 
     Raises:
-        UserError: the address can't be had, or is not this machine's alone.
+        UserError: the address can't be had, or other machines reach it and nobody would have to log in.
     """
-    host, _ = split_listen(settings.dashboard.listen)
-    if not is_loopback(host):
-        raise UserError(
-            f"dashboard.listen: {settings.dashboard.listen} is reached from other machines; accepted: an address "
-            "of this machine alone, such as 127.0.0.1:8470"
-        )
+    options = settings.dashboard
+    host, _ = split_listen(options.listen)
+    gate = gate_of(options)
     live = Live(settings.mqtt.prefix)
     feed = Feed(live)
-    with bound(settings.dashboard.listen) as listener:
-        name = host if host else socket.gethostname()
+    broker = BrokerReader(settings.mqtt, live)
+    with bound(options.listen) as listener:
+        name = host or socket.gethostname()
         print(f"dashboard: http://{name}:{listener.getsockname()[1]}/", flush=True)
+        if not is_loopback(host) and not options.https:
+            log.warning(
+                "passwords and pictures travel in the clear; put a proxy with TLS before it: dashboard.https"
+            )
 
         @contextlib.asynccontextmanager
         async def running() -> AsyncIterator[None]:
             live.serve(asyncio.get_running_loop())
-            broker = BrokerReader(settings.mqtt, live)
             broker.start()
             try:
                 yield
             finally:
                 await asyncio.to_thread(broker.close)
 
-        app = Dashboard(live, feed).application(OWN_NAMES, running)
+        hosts = OWN_NAMES if isinstance(gate, ThisMachine) else frozenset[str]()
         config = uvicorn.Config(
-            app,
+            Dashboard(live, feed, broker, gate).application(options, hosts, running),
             log_config=None,
             access_log=False,
             server_header=False,

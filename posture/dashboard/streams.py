@@ -17,18 +17,21 @@ from typing import Any, NoReturn, TypeVar
 
 from posture.settings.parsers import PI_ID
 from posture.system.untrusted import shown
+from posture.wire.calibration import BrokenCalibrationError, Calibration
+from posture.wire.commands import Answer
+from posture.wire.preview import Preview
 from posture.wire.topics import Topics
 
 MOST_STREAMS = 2_000
 """Further names are counted as malformed: retained topics of strangers must not fill the memory."""
 MOST_JSON_BYTES = 65_536
-MOST_PICTURE_BYTES = 1_000_000
 MALFORMED_KEPT = 50
 ALERTS_KEPT = 50
 """Of all streams."""
-JPEG = b"\xff\xd8\xff"
 STATES = ("Good", "Bad", "Unknown")
 CAMERA_STATES = ("live", "silent", "frozen")
+CAMERA_SILENT = "camera_silent"
+"""The reason of a state that no frame has made."""
 LATEST = 253_402_300_799.0
 """The last second of the year 9999."""
 
@@ -102,6 +105,8 @@ class Posture:
     rule_set: str
     updated: float
     """When the frame was taken that says so, by its camera."""
+    snoozed_until: float | None
+    """No alert is raised before; None: they are."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,18 @@ class Picture:
 
     jpeg: bytes = field(repr=False)
     at: float
+    """When it came."""
+    frame: Preview
+    """What the row of its frame says."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What ``posture/<pi_id>/answer`` said last: what became of a command."""
+
+    answer: Answer
+    at: float
+    """When it came."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +161,8 @@ class Stream:
     account: Account | None = None
     posture: Posture | None = None
     picture: Picture | None = None
+    calibration: Calibration | None = None
+    reply: Reply | None = None
     last_frame_at: float | None = None
     """When the last frame made itself known here; at first, of what was retained, when it was taken."""
 
@@ -165,7 +184,7 @@ class Stream:
     @property
     def is_empty(self) -> bool:
         """Whether no topic that the broker keeps says anything of it (any more)."""
-        return not (self.analyzer or self.camera or self.account or self.posture)
+        return not (self.analyzer or self.camera or self.account or self.posture or self.calibration)
 
 
 class Streams(Mapping[str, Stream]):
@@ -197,6 +216,8 @@ class Streams(Mapping[str, Stream]):
             every.state: self._take_state,
             every.alert: self._take_alert,
             every.picture: self._take_picture,
+            every.answer: self._take_answer,
+            every.calibration: self._take_calibration,
         }
         self._patterns = {
             topic: re.compile(re.escape(topic).replace(re.escape("+"), "([^/]*)")) for topic in self._readers
@@ -293,7 +314,9 @@ class Streams(Mapping[str, Stream]):
 
     def _take_state(self, stream: Stream, payload: bytes, at: float, retained: bool) -> None:
         stream.posture = None if not payload else _posture(_Fields(payload))
-        if stream.posture is not None and (not retained or stream.last_frame_at is None):
+        if stream.posture is None or stream.posture.reason == CAMERA_SILENT:
+            return  # no frame says so
+        if not retained or stream.last_frame_at is None:
             stream.last_frame_at = min(stream.posture.updated, at) if retained else at
 
     def _take_alert(self, stream: Stream, payload: bytes, at: float, retained: bool) -> None:
@@ -308,12 +331,28 @@ class Streams(Mapping[str, Stream]):
             stream.picture = None
         elif retained:
             _refuse("it is retained: pictures of people are not to be kept at the broker")
-        elif len(payload) > MOST_PICTURE_BYTES:
-            _refuse(f"{len(payload)} bytes; accepted: up to {MOST_PICTURE_BYTES}")
-        elif not payload.startswith(JPEG):
-            _refuse(f"it begins with {payload[:8]!r}; accepted: a JPEG")
         else:
-            stream.picture = Picture(bytes(payload), at)
+            try:
+                stream.picture = Picture(bytes(payload), at, Preview.of(payload))
+            except ValueError as error:
+                _refuse(str(error))
+
+    def _take_answer(self, stream: Stream, payload: bytes, at: float, retained: bool) -> None:
+        if retained:
+            _refuse("it is retained: an old answer is none")
+        if len(payload) > MOST_JSON_BYTES:
+            _refuse(f"{len(payload)} bytes; accepted: up to {MOST_JSON_BYTES}")
+        try:
+            stream.reply = Reply(Answer.parse(payload), at)
+        except ValueError as error:
+            _refuse(str(error))
+
+    def _take_calibration(self, stream: Stream, payload: bytes, at: float, retained: bool) -> None:
+        del at, retained
+        try:
+            stream.calibration = Calibration.parse(payload) if payload else None
+        except BrokenCalibrationError as error:
+            _refuse(str(error))
 
 
 def _analyzer(fields: _Fields) -> Analyzer:
@@ -363,6 +402,7 @@ def _posture(fields: _Fields) -> Posture:
         advice=fields.text("advice", ""),
         rule_set=fields.text("rule_set", ""),
         updated=fields.moment("updated"),
+        snoozed_until=fields.moment("snoozed_until", None),
     )
 
 

@@ -26,6 +26,7 @@ UNKNOWN = {
     "not_calibrated": "this stream is not calibrated",
     "calibrate_again": "camera or seat has moved since the calibration",
     "upside_down": "head and feet were mistaken for each other",
+    "camera_silent": "the camera sends no frames",
     "settling": "the first seconds are being watched",
     "expired": "the frame waited for too long",
     "not_a_picture": "what the camera sent is no picture",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import math
 import re
 from collections.abc import Callable
@@ -154,6 +155,17 @@ def listen(value: Any) -> str:
     """Accept ``:port`` or ``host:port``."""
     given = text(value)
     host_port(f"all{given}" if given.startswith(":") else given)
+    return given
+
+
+def networks(value: Any) -> str:
+    """Accept addresses and networks joined by commas, or nothing."""
+    given = text(value)
+    try:
+        for part in filter(None, given.split(",")):
+            ipaddress.ip_network(part.strip())
+    except ValueError as error:
+        raise NotAcceptedError(str(error)) from None
     return given
 
 

@@ -474,7 +474,32 @@ class Dashboard:
         "127.0.0.1:8470",
         parsers.listen,
         ":port or host:port; an IPv6 address in brackets",
-        "where dashboard.py serves the page",
+        "where dashboard.py serves the page; beyond this machine it needs users_file or proxy_header",
+    )
+    users_file: str = _optional_file("who may log in, with which role; made by dashboard.py --add-user")
+    session_h: float = _setting(
+        12.0, parsers.number(0.01, 8760), "0.01 to 8760", "who has logged in does so again after it", unit="h"
+    )
+    https: bool = _setting(
+        False,
+        parsers.boolean,
+        "true or false",
+        "the page is reached over https alone, by a proxy that ends it: cookies go no other way",
+    )
+    proxy_header: str = _setting(
+        "",
+        parsers.matching(re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}"), or_empty=True),
+        "a header's name, or empty",
+        "a proxy has let users in, and names them in this header, such as X-Forwarded-User",
+    )
+    proxy_addresses: str = _setting(
+        "",
+        parsers.networks,
+        "addresses or networks, joined by commas, such as 10.42.0.0/16",
+        "where that proxy is: from elsewhere the header does not count",
+    )
+    proxy_operators: str = _setting(
+        "", parsers.text, "names, joined by commas", "those of its users who may command and delete; others look"
     )
 
 

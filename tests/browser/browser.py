@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from selenium import webdriver
+from selenium.common.exceptions import TimeoutException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -94,7 +95,10 @@ class Browser:
     def until(self, condition: Callable[[], Any], what: str = "", within_s: float = WAIT_S) -> Any:
         """Wait until something holds; return it."""
         waiting = WebDriverWait(self.driver, within_s, poll_frequency=0.03)
-        return waiting.until(lambda _: condition(), what)
+        try:
+            return waiting.until(lambda _: condition(), what)
+        except TimeoutException:
+            raise AssertionError(f"{what or 'it'} has not come in {within_s:g} s") from None
 
     def press(self, *keys: str) -> None:
         """Press keys, wherever the focus is."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import queue
+import threading
 from datetime import datetime, timezone
 from types import TracebackType
 from typing import Any
@@ -50,6 +52,16 @@ class Farm:
         self._client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(10)
         if retain:
             self._retained.add(topic)
+
+    def listen(self, topic: str) -> queue.SimpleQueue[bytes]:
+        """Return what comes on a topic from now on."""
+        came: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        subscribed = threading.Event()
+        self._client.on_message = lambda _c, _d, message: came.put(message.payload)
+        self._client.on_subscribe = lambda *_: subscribed.set()
+        self._client.subscribe(topic, 1)
+        assert subscribed.wait(10)
+        return came
 
     def stream(self, pi_id: str, state: str = "Good", *, camera: str = "live", **posture: Any) -> None:
         """Let a stream be there, with an analyzer that is online."""

@@ -10,7 +10,10 @@ from dashboard_process import DashboardProcess
 from servers import Mosquitto
 from speaking import Farm
 
-PICTURE = (Path(__file__).parents[2] / "docs" / "picture.jpg").read_bytes()
+from posture.wire.preview import Preview
+
+FRAME = Preview("f1", "2026-11-26T10:00:00+00:00", "Good", "", 12.0, 4.0, "upright")
+PICTURE = FRAME.into((Path(__file__).parents[2] / "docs" / "picture.jpg").read_bytes())
 
 
 def test_a_frame_is_on_the_page_within_a_second(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Mapping
 from http.client import HTTPConnection
 from pathlib import Path
@@ -59,3 +60,27 @@ class DashboardProcess(Server):
         status, _, body = self.ask(path)
         assert status == 200, body
         return json.loads(body)
+
+    def until_known(self, pi_id: str) -> None:
+        """Wait until the page has heard of a stream."""
+        deadline = time.monotonic() + 10
+        while self.ask(f"/api/streams/{pi_id}")[0] == 404:
+            assert time.monotonic() < deadline, pi_id
+            time.sleep(0.02)
+
+    def first_event(self, cookie: str = "", headers: Mapping[str, str] | None = None) -> tuple[str, Any]:
+        """Return name and data of the feed's first event."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request("GET", "/api/feed", headers={"Cookie": cookie, **(headers or {})})
+            answer = connection.getresponse()
+            assert answer.status == 200, answer.read()
+            name = ""
+            while True:
+                line = answer.readline().decode().rstrip()
+                if line.startswith("event: "):
+                    name = line.removeprefix("event: ")
+                elif line.startswith("data: "):
+                    return name, json.loads(line.removeprefix("data: "))
+        finally:
+            connection.close()

@@ -1,5 +1,7 @@
 // What all pages share: the feed, the banners, the theme, times, and how elements are made.
 
+import "./theme.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 export const NAMES = {
   good: "Good", bad: "Bad", unknown: "Unknown", away: "Away", silent: "Silent", frozen: "Frozen", offline: "Offline",
@@ -52,6 +54,15 @@ export function duration(seconds) {
   return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
 }
 
+const sameDay = (a, b) => a.toDateString() === b.toDateString();
+
+/** A moment in the viewer's own time zone: the time, and the day where it is another one. */
+export function clock(seconds) {
+  const moment = new Date(seconds * 1000);
+  const time = moment.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  return sameDay(moment, new Date()) ? time : `${moment.toLocaleDateString([], { day: "numeric", month: "short" })}, ${time}`;
+}
+
 export const degrees = (angle) => (angle === null || angle === undefined ? "–" : `${Math.round(angle)}°`);
 
 /** pi2 before pi10. */
@@ -95,6 +106,7 @@ export function follow() {
     state.alerts = [];
     state.about = all;
     state.connected = true;
+    showWho();
     take({ ...all, streams: { ...Object.fromEntries(before.map((name) => [name, null])), ...all.streams } });
   });
   source.addEventListener("news", (event) => take(JSON.parse(event.data)));
@@ -105,6 +117,44 @@ export function follow() {
     // refused for good (the server is starting, say): the browser does not try again by itself
     if (source.readyState === EventSource.CLOSED) setTimeout(follow, 2000);
   });
+}
+
+// Commands
+
+/** Sends a command, and returns what is answered; an error says why it was refused. */
+export async function send(method, path, body) {
+  const headers = { "X-CSRF-Token": state.about.token ?? "" };
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  let answer;
+  try {
+    answer = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
+  } catch {
+    throw new Error("the dashboard does not answer");
+  }
+  if (answer.redirected) return {};
+  const said = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Error(said.error ?? `refused with status ${answer.status}`);
+  return said;
+}
+
+const leave = document.getElementById("leave");
+leave?.addEventListener("click", async () => {
+  await send("POST", "/logout").catch(() => {});
+  location.assign("/login");
+});
+
+function showWho() {
+  if (!leave) return;
+  leave.hidden = !state.about.logs_in;
+  leave.title = state.about.user ? `${state.about.user}, ${state.about.operator ? "operator" : "viewer"}` : "";
+}
+
+/** Says something for a while, aloud, too. */
+export function toast(text) {
+  const place = document.getElementById("toasts");
+  const shown = element("p", { class: "toast" }, text);
+  place.append(shown);
+  setTimeout(() => shown.remove(), 8000);
 }
 
 // Banners
@@ -130,36 +180,3 @@ function showBanners() {
     ),
   );
 }
-
-// Theme
-
-const THEMES = ["auto", "light", "dark"];
-
-function chosenTheme() {
-  try {
-    const chosen = localStorage.getItem("theme");
-    return THEMES.includes(chosen) ? chosen : "auto";
-  } catch {
-    return "auto"; // storage is forbidden
-  }
-}
-
-function showTheme() {
-  const chosen = chosenTheme();
-  document.documentElement.dataset.theme = chosen;
-  const button = document.getElementById("theme");
-  button.hidden = false;
-  button.title = `Theme: ${chosen}`;
-  setText(button.querySelector("span"), `Theme: ${chosen}`);
-}
-
-document.getElementById("theme").addEventListener("click", () => {
-  const next = THEMES[(THEMES.indexOf(chosenTheme()) + 1) % THEMES.length];
-  try {
-    localStorage.setItem("theme", next);
-  } catch {
-    // it lasts for this page alone
-  }
-  showTheme();
-});
-showTheme();

@@ -83,7 +83,7 @@ class Card {
   }
 
   showPicture() {
-    const at = state.streams.get(this.name)?.picture_at ?? null;
+    const at = state.streams.get(this.name)?.picture?.at ?? null;
     if (at === this.pictureShown) return;
     this.pictureShown = at;
     if (at === null) {

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posture.dashboard.streams import MOST_PICTURE_BYTES, MOST_STREAMS, Streams
+from posture.dashboard.streams import MOST_STREAMS, Streams
+from posture.wire.preview import MOST_BYTES, Preview
 
 NOW = 1_800_000_000.0
 STATUS = {
@@ -30,7 +31,10 @@ ACCOUNT = {
     "expired": 0, "missing": 2, "good": 3, "bad": 2, "unknown": 1,
     "status": "Bad", "neck": 41.0, "body": None, "fps": 2.0,
 }  # fmt: skip
-JPEG = b"\xff\xd8\xff\xe0rest"
+FRAME = Preview("f1", "2027-01-15T07:59:59+00:00", "Bad", "neck", 41.2, 11.0, "upright")
+JPEG = FRAME.into(b"\xff\xd8\xff\xe0rest")
+CALIBRATION = {"at": "2027-01-15T07:00:00+00:00", "frames": 30, "rule_set": "baseline", "baseline_neck_deg": 9.0}
+ANSWER = {"id": "c1", "command": "calibrate", "outcome": "refused", "reason": "the person walks", "at": "..."}
 
 
 def taking(*messages: tuple[str, Any], retained: bool = True, prefix: str = "") -> Streams:
@@ -122,6 +126,8 @@ def test_the_farms_prefix_is_part_of_each_topic() -> None:
         pytest.param("posture/pi1/state", {**POSTURE, "neck": True}, "neck: true", id="boolean for number"),
         pytest.param("posture/pi1/alert", {**POSTURE, "bad_for": 60}, "it is retained", id="retained alert"),
         pytest.param("posture/pi1/picture", JPEG, "it is retained", id="retained picture"),
+        pytest.param("posture/pi1/answer", ANSWER, "it is retained", id="retained answer"),
+        pytest.param("calibration/pi1", {**CALIBRATION, "frames": "x"}, "frames", id="broken calibration"),
         pytest.param("elsewhere/pi1", STATUS, "nobody here subscribes", id="foreign topic"),
     ],
 )
@@ -136,12 +142,22 @@ def test_a_message_that_can_not_be_read_is_counted_named_and_changes_nothing(
     assert streams["pi1"] == taking(*ALL)["pi1"]
 
 
-@pytest.mark.parametrize("payload", [b"GIF89a", JPEG + b"\0" * MOST_PICTURE_BYTES])
+@pytest.mark.parametrize("payload", [b"GIF89a", b"\xff\xd8\xff\xe0rest", JPEG + b"\0" * MOST_BYTES])
 def test_what_is_no_small_jpeg_is_no_picture(payload: bytes) -> None:
     streams = taking(*ALL, ("posture/pi1/picture", JPEG), ("posture/pi1/picture", payload), retained=False)
     picture = streams["pi1"].picture
     assert picture is not None
-    assert picture.jpeg == JPEG
+    assert (picture.jpeg, picture.frame) == (JPEG, FRAME)
+
+
+def test_calibration_and_answer_are_kept_with_the_stream() -> None:
+    streams = taking(*ALL, ("calibration/pi1", CALIBRATION))
+    streams.take("posture/pi1/answer", json.dumps(ANSWER).encode(), at=NOW, retained=False)
+    stream = streams["pi1"]
+    assert stream.calibration is not None
+    assert stream.calibration.frames == 30
+    assert stream.reply is not None
+    assert (stream.reply.answer.outcome, stream.reply.answer.reason) == ("refused", "the person walks")
 
 
 def test_names_of_strangers_do_not_fill_the_memory() -> None:
@@ -152,7 +168,7 @@ def test_names_of_strangers_do_not_fill_the_memory() -> None:
 
 
 @given(
-    st.sampled_from(["status/pi1", "camera/pi1", "account/pi1", "posture/pi1/state", "posture/pi1/alert"]),
+    st.sampled_from([*(topic for topic, _ in ALL), "posture/pi1/alert", "posture/pi1/answer", "calibration/pi1"]),
     st.one_of(
         st.binary(max_size=60),
         st.dictionaries(
