@@ -29,6 +29,7 @@ SCRIPTS = [
     "build_and_push.py",
     "stop.py",
     "broker_identities.py",
+    "dashboard.py",
     "patch_scaledjob.py",
     "cpu_monitor_and_offload.py",
     "gpu_balancer.py",
