@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from posture.analyzer.calibration import calibrate
+from posture.analyzer.log_lines import destinations
 from posture.analyzer.pipeline import Pipeline
 from posture.analyzer.pose import PoseEstimator
 from posture.analyzer.progress import Progress
@@ -84,7 +85,7 @@ def analyse(settings: Settings, pi_id: str, stop: Stop, *, fail_fast: bool) -> i
     if store is None:
         return EXIT_OK
     topics = Topics(pi_id, settings.mqtt.prefix)
-    hides_others = options.pictures == "blurred_face" and options.keep != "none"
+    hides_others = options.pictures == "blurred_face" and (options.keep != "none" or options.preview)
     with PoseEstimator(path_of(options.model), options.delegate, all_in_every_frame=hides_others) as pose:
         about = {
             "host": socket.gethostname(),
@@ -104,10 +105,12 @@ def analyse(settings: Settings, pi_id: str, stop: Stop, *, fail_fast: bool) -> i
             fail_fast=fail_fast,
         )
         pipeline = Pipeline(settings, topics, pose, store, stream, progress, stop.wake)
-        log.info("stream %s: %s, %s", pi_id, options, settings.database)
+        log.info("stream %s: judged by rule set %s, on the %s", pi_id, options.rule_set, pose.delegate.upper())
+        for line in destinations(settings, topics):
+            log.info("%s", line)
         pipeline.start()
         try:
-            ending = stream.run(pipeline.deliver, pipeline.check, pipeline.drain)
+            ending = stream.run(pipeline)
         except StoreRefusedError as error:
             raise UserError(str(error)) from None
         finally:

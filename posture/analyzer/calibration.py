@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections.abc import Mapping
 
 from paho.mqtt import client as paho
 
@@ -46,31 +47,32 @@ def calibrate(settings: Settings, pi_id: str, stop: Stop) -> int:
             seen.append(pose.detect(pose.view(picture), index * 100 + 1))
     baseline = rule_sets.calibrate(seen, options.camera_roll_deg)
     print(f"{len(pictures)} frames. Put this into cluster.yaml:\n")
-    print(f"streams:\n  {pi_id}:")
-    for line in settings_of(baseline):
-        print(f"    {line}")
+    rule_set, values = settings_of(baseline)
+    print(f"streams:\n  {pi_id}:\n    rule_set: {rule_set}")
+    for name, value in values.items():
+        print(f"    {name}: {value:g}")
     return EXIT_OK
 
 
-def settings_of(baseline: Baseline) -> list[str]:
-    """Return the lines for cluster.yaml that make a calibrated pose a stream's, with the rule set that uses it."""
+def settings_of(baseline: Baseline) -> tuple[str, dict[str, float]]:
+    """Return the rule set that uses a calibrated pose, and the settings that make it a stream's."""
     if baseline.head_height is None:
-        lines = [
-            "rule_set: baseline",
-            f"baseline_neck_deg: {baseline.neck:.1f}",
-            f"baseline_body_deg: {baseline.body:.1f}",
-        ]
-        if baseline.sitting_height is not None:
-            lines.append(f"baseline_sitting_height: {baseline.sitting_height:.3f}")
-        return lines
-    lines = ["rule_set: auto", f"baseline_head_height: {baseline.head_height:.3f}"]
+        seen = {
+            "baseline_neck_deg": baseline.neck,
+            "baseline_body_deg": baseline.body,
+            "baseline_sitting_height": baseline.sitting_height,
+        }
+        return "baseline", _rounded(seen)
+    seen = {"baseline_head_height": baseline.head_height}
     if baseline.placement is not None:
-        lines += [
-            f"baseline_shoulder_x: {baseline.placement.x:.3f}",
-            f"baseline_shoulder_y: {baseline.placement.y:.3f}",
-            f"baseline_shoulder_width: {baseline.placement.width:.3f}",
-        ]
-    return lines
+        seen["baseline_shoulder_x"] = baseline.placement.x
+        seen["baseline_shoulder_y"] = baseline.placement.y
+        seen["baseline_shoulder_width"] = baseline.placement.width
+    return "auto", _rounded(seen)
+
+
+def _rounded(values: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: round(value, 3) for name, value in values.items() if value is not None}
 
 
 def _record(settings: Settings, pi_id: str, stop: Stop) -> list[bytes]:

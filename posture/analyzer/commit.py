@@ -23,6 +23,7 @@ from posture.system.backoff import Backoff
 from posture.system.said_once import SaidOnce
 from posture.system.untrusted import shown
 from posture.wire import frame
+from posture.wire.preview import Preview
 from posture.wire.receipts import receipt
 from posture.wire.topics import Topics
 
@@ -123,6 +124,8 @@ class Committer:
             self._account.ignored.update(item.identity.ignored)
             for topic, payload, retain in item.messages:
                 self._stream.publish(topic, payload, retain=retain)
+            if item.preview is not None and item.row is not None:
+                self._stream.show(self._topics.picture, _preview_of(item.row).into(item.preview))
             self._stream.settled(item.delivery)
             self.finished += 1
         if (account := self._account.changed()) is not None:
@@ -238,6 +241,18 @@ class Committer:
                 self._store.prune(datetime.now(timezone.utc) - timedelta(days=self._database.keep_days))
         except (StoreUnavailableError, StoreRefusedError, PicturesUnavailableError) as error:
             log.warning("retention will be tried again: %s", error)
+
+
+def _preview_of(row: Row) -> Preview:
+    return Preview(
+        id=row.frame_id,
+        at=(row.captured_time or row.received_time).isoformat(timespec="milliseconds"),
+        status=row.posture_status,
+        reason=row.reason,
+        neck=None if row.neck_angle is None else round(row.neck_angle, 1),
+        body=None if row.body_angle is None else round(row.body_angle, 1),
+        rule_set=row.rule_set,
+    )
 
 
 def _make_plain(item: Item) -> bool:

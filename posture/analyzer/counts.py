@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import Any
 
 from posture.store.base import Row
@@ -15,6 +16,7 @@ from posture.verdict.rule_sets import NO_VERDICT
 
 SAY_EVERY_S = 1.0
 RATE_OVER_S = 5.0
+MOST_DELAYS = 10_000
 MOST_MISSING = 2**53 - 1
 """JSON's numbers are exact up to here; a stranger's sequence number may lie beyond."""
 
@@ -30,6 +32,11 @@ class Account:
     """Kind -> messages that are no frames: retained, malformed on other topics, of foreign topics."""
     ignored: Counter[str] = field(default_factory=Counter)
     """Fields of frames that held what no camera says, by name."""
+    commands: Counter[str] = field(default_factory=Counter)
+    """Commands of operators by name, and those that were ``refused``."""
+    delays: list[float] = field(default_factory=list)
+    """Seconds from the capture of a frame, or where the camera does not say when that was, from its arrival to its
+    row, since somebody took them away."""
     reused_ids: int = 0
     """Frames whose id another picture had before; each has a row of its own."""
     unfollowed: int = 0
@@ -77,6 +84,9 @@ class Account:
         else:
             self.analyzed += 1
         self._last_row = row
+        if len(self.delays) < MOST_DELAYS:
+            waited = datetime.now(timezone.utc) - (row.captured_time or row.received_time)
+            self.delays.append(max(0.0, waited.total_seconds()))
         self._finished.append(time.monotonic())
         if row.seq is None or row.boot_id not in self._highest:
             self.unfollowed += row.seq is not None and row.boot_id is not None
@@ -109,6 +119,7 @@ class Account:
             "malformed": self.malformed,
             "passed_over": dict(self.passed_over),
             "ignored": dict(self.ignored),
+            "commands": dict(self.commands),
             "reused_ids": self.reused_ids,
             "unfollowed": self.unfollowed,
             "duplicate": self.duplicate,

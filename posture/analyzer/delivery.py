@@ -43,8 +43,33 @@ class Acknowledger(Protocol):
     def settled(self, delivery: Delivery) -> None:
         """Acknowledge a frame whose row and picture are on disk. Frames are settled in order of arrival."""
 
-    def publish(self, topic: str, payload: Mapping[str, Any], *, retain: bool = False) -> None:
-        """Send JSON to a topic now, or with the next connection."""
+    def publish(self, topic: str, payload: Mapping[str, Any] | None, *, retain: bool = False) -> None:
+        """Send JSON to a topic now, or with the next connection; None clears what the broker retains there."""
+
+    def show(self, topic: str, jpeg: bytes) -> None:
+        """Send a picture when the connection has nothing else to do; a later one takes its place until then."""
 
     def hold(self, held: bool) -> None:
         """Say that the store is away (True) or back (False)."""
+
+
+class Receiver(Protocol):
+    """What the stream gives to the pipeline, all of it in the stream's own thread. No method may block."""
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Take a frame, in order of arrival."""
+
+    def command(self, payload: bytes, *, retained: bool) -> None:
+        """Take what came on the command topic."""
+
+    def recall(self, topic: str, payload: bytes) -> None:
+        """Take what an analyzer before this one has left at the broker; it comes before the first frame."""
+
+    def camera_silent(self, since: datetime) -> None:
+        """Take note that no frame has come since then, and none is in hand."""
+
+    def check(self) -> None:
+        """Called often; raises what should end the loop (a failed pipeline)."""
+
+    def drain(self) -> bool:
+        """Called often once the loop is to end: begin to finish what is in hand; True when that is done."""

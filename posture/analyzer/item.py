@@ -38,6 +38,7 @@ class Item:
         verdict: what the rules say.
         quarantine: the payload, if it is to be kept because it could not be analyzed.
         jpeg: the annotated picture, if one is kept.
+        preview: a small one, to be shown once the row is committed.
         row: what goes into the database; None for a frame seen before.
         messages: topic, payload and whether it is retained, to publish once the row is committed.
     """
@@ -53,6 +54,7 @@ class Item:
     verdict: Verdict = field(default_factory=lambda: unknown(""))
     quarantine: bytes | None = None
     jpeg: bytes | None = None
+    preview: bytes | None = None
     row: Row | None = None
     messages: list[tuple[str, dict[str, Any], bool]] = field(default_factory=list)
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import socket
+import threading
+import time
 from datetime import datetime, timezone
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,6 +17,7 @@ import numpy.typing as npt
 from posture.analyzer import drawing
 from posture.analyzer.item import Item
 from posture.analyzer.pictures import marked
+from posture.analyzer.recording import Recording
 from posture.errors import UserError
 from posture.settings.table import Analyzer
 from posture.store.base import Row
@@ -25,21 +29,46 @@ from posture.verdict.stored_landmarks import SCHEMA_VERSION, to_json
 from posture.wire import frame
 from posture.wire.topics import Topics
 
+PREVIEW_EVERY_S, PREVIEW_SIDE, PREVIEW_QUALITY = 1.0, 480, 75
+"""Small pictures: at most one in so much time, so many pixels a side."""
+
 
 class Judging:
     """Judges the frames of one stream, in order, and draws those whose picture is kept.
 
+    Its rules and the snooze may be changed from any thread, while frames are judged in another.
+
     Args:
         options: the stream's settings.
         topics: the stream's topics, for its state and alerts.
+
+    Raises:
+        UserError: the settings lack the calibrated pose that their rules need.
     """
 
     def __init__(self, options: Analyzer, topics: Topics) -> None:
         self._options = options
         self._topics = topics
+        self._lock = threading.Lock()
+        self.use(options)
+        self._state = ""
+        self._said: dict[str, Any] | None = None
+        self._snoozed_until: datetime | None = None
+        self._recording: Recording | None = None
+        self._lateness = Lateness(options.backlog_after_s)
+        self._processed_by = os.environ.get("NODE_NAME") or socket.gethostname()
+        self._shows = options.preview and options.pictures != "none"
+        self._next_preview = 0.0
+
+    def use(self, options: Analyzer) -> None:
+        """Judge by the rule set and the calibrated pose of these settings from now on.
+
+        Raises:
+            UserError: they lack the pose that their rules need; nothing has changed.
+        """
         baseline, limits = baseline_of(options), dict(options.limits.given)
-        self._judge = Judge(options.rule_set, options.camera_roll_deg, baseline, limits)
-        self._tracker = StateTracker(
+        judge = Judge(options.rule_set, options.camera_roll_deg, baseline, limits)
+        tracker = StateTracker(
             options.rule_set,
             baseline=baseline,
             limits=limits,
@@ -48,24 +77,66 @@ class Judging:
             bad_for=options.bad_for_s,
             cooldown=options.alert_cooldown_s,
         )
-        self._state = ""
-        self._lateness = Lateness(options.backlog_after_s)
-        self._processed_by = os.environ.get("NODE_NAME") or socket.gethostname()
+        with self._lock:
+            self._judge, self._tracker = judge, tracker
+
+    @property
+    def said(self) -> dict[str, Any] | None:
+        """The state as it was told last; None: not yet."""
+        return self._said
+
+    def record(self, recording: Recording | None) -> None:
+        """Give live frames to a calibration, too, until that has enough; None: to none."""
+        with self._lock:
+            self._recording = recording
+
+    def snooze(self, until: datetime | None) -> dict[str, Any]:
+        """Hold alerts until then, None: no longer; return the state that says so."""
+        with self._lock:
+            self._snoozed_until = until
+            self._tracker.tell_again()  # a state that waits for its commit was judged before
+            return self._with_snooze(self._said or self._tracker.describe(time.time()))
+
+    def silent(self, since: datetime) -> dict[str, Any]:
+        """Return the state while the camera is silent; its next frame makes the state be told anew.
+
+        Args:
+            since: when its last frame came.
+        """
+        with self._lock:
+            self._said = self._tracker.silent(since.timestamp(), time.time())
+            return self._with_snooze(self._said)
+
+    def _with_snooze(self, state: dict[str, Any]) -> dict[str, Any]:
+        until = self._snoozed_until if self._is_snoozed() else None
+        return {**state, "snoozed_until": None if until is None else until.isoformat(timespec="milliseconds")}
+
+    def _is_snoozed(self) -> bool:
+        return self._snoozed_until is not None and datetime.now(timezone.utc) < self._snoozed_until
 
     def judge(self, item: Item) -> None:
         """Give a frame its verdict, its row, and its picture if one is kept; release the decoded picture."""
         if not item.again:
-            self._decide(item)
-        if item.row is not None and item.row.filename and item.picture is not None:
-            item.jpeg = self._draw(item, item.picture)
+            with self._lock:
+                recorded = self._decide(item)
+            if recorded is not None:
+                recorded.done()
+        if item.row is not None and item.picture is not None:
+            if item.row.filename:
+                item.jpeg = self._draw(item, item.picture)
+            if self._shows and time.monotonic() >= self._next_preview:
+                self._next_preview = time.monotonic() + PREVIEW_EVERY_S
+                item.preview = self._draw_small(item, item.picture)
         item.picture = None
 
     def pass_over(self, item: Item) -> None:
         """Give a frame that could not be judged a row that says so, and holds nothing that could fail again."""
         item.identity = dataclasses.replace(item.identity, captured_at=None)
         item.row, item.jpeg, item.picture, item.messages = self._row(item, picture_kept=False), None, None, []
+        item.preview = None
 
-    def _decide(self, item: Item) -> None:
+    def _decide(self, item: Item) -> Recording | None:
+        """Judge a frame; return the calibration that has all its frames by now, if one has."""
         at, clock_id = item.stream_time()
         if item.picture is not None:
             item.verdict = self._judge.judge(item.landmarks, at)
@@ -75,14 +146,21 @@ class Judging:
             captured.timestamp() if captured else None,
             item.delivery.received_at.timestamp(),
         )
-        change = self._tracker.update(item.verdict, at, clock_id=clock_id, live=live)
+        change = self._tracker.update(item.verdict, at, clock_id=clock_id, live=live and not self._is_snoozed())
         entered = change.state is not None and change.state["state"] != self._state
         item.row = self._row(item, picture_kept=self._keeps_picture(item, entered))
         if change.state is not None:
-            self._state = change.state["state"]
-            item.messages.append((self._topics.state, change.state, True))
+            self._state, self._said = change.state["state"], change.state
+            item.messages.append((self._topics.state, self._with_snooze(change.state), True))
         if change.alert is not None:
-            item.messages.append((self._topics.alert, change.alert, False))
+            item.messages.append((self._topics.alert, self._with_snooze(change.alert), False))
+        recording = self._recording
+        if recording is None or item.picture is None or not live:
+            return None
+        if not recording.add(item.landmarks, item.delivery.monotonic):
+            return None
+        self._recording = None
+        return recording
 
     def _keeps_picture(self, item: Item, entered: bool) -> bool:
         if item.picture is None or self._options.pictures == "none" or self._options.keep == "none":
@@ -114,19 +192,29 @@ class Judging:
         )
 
     def _draw(self, item: Item, picture: npt.NDArray[np.uint8]) -> bytes:
+        return marked(
+            self._annotated(item, picture, self._options.picture_max_width, self._options.jpeg_quality),
+            item.content,
+        )
+
+    def _draw_small(self, item: Item, picture: npt.NDArray[np.uint8]) -> bytes:
+        height, width = picture.shape[:2]
+        return self._annotated(item, picture, max(1, PREVIEW_SIDE * width // max(width, height)), PREVIEW_QUALITY)
+
+    def _annotated(self, item: Item, picture: npt.NDArray[np.uint8], max_width: int, quality: int) -> bytes:
         annotated = drawing.annotate(
             picture,
             item.landmarks,
             item.verdict,
             pi_id=self._topics.pi_id,
             when=item.identity.captured_at or item.delivery.received_at,
-            max_width=self._options.picture_max_width,
+            max_width=max_width,
             pictures=self._options.pictures,
         )
-        encoded, data = cv2.imencode(".jpg", annotated, [cv2.IMWRITE_JPEG_QUALITY, self._options.jpeg_quality])
+        encoded, data = cv2.imencode(".jpg", annotated, [cv2.IMWRITE_JPEG_QUALITY, quality])
         if not encoded:
             raise RuntimeError(f"frame {item.identity.frame_id}: the annotated picture can't be encoded")
-        return marked(bytes(data), item.content)
+        return bytes(data)
 
 
 def baseline_of(options: Analyzer) -> Baseline:

@@ -13,14 +13,17 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from datetime import datetime
 
 from posture.analyzer.attempts import Attempts
+from posture.analyzer.commands import Commands
 from posture.analyzer.commit import Committer
 from posture.analyzer.counts import Account
 from posture.analyzer.delivery import Acknowledger, Delivery
 from posture.analyzer.intake import Intake
 from posture.analyzer.item import Failures, Item
 from posture.analyzer.judging import Judging
+from posture.analyzer.log_lines import EveryMinute
 from posture.analyzer.pose import PoseEstimator
 from posture.analyzer.progress import Progress
 from posture.runtime import EXIT_FAILED
@@ -75,9 +78,12 @@ class Pipeline:
         self._failures = Failures(options.rule_set)
         self._intake = Intake(options, pose, stream, self._failures, self._attempts)
         self._judging = Judging(options, topics)
+        self._topics = topics
+        self._commands = Commands(options, topics, self._judging, stream, self.account)
         self._committer = Committer(
             options, settings.database, topics, store, stream, self.account, pose.delegate, self._draining
         )
+        self._every_minute = EveryMinute(topics.pi_id, self.account)
         self._finished_seen = 0
         self._arrived: queue.SimpleQueue[Delivery | None] = queue.SimpleQueue()
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="stage")
@@ -112,11 +118,25 @@ class Pipeline:
         self.account.malformed += delivery.malformed
         self._arrived.put(delivery)
 
+    def command(self, payload: bytes, *, retained: bool) -> None:
+        """Obey an operator's command."""
+        self._commands.obey(payload, retained=retained)
+
+    def recall(self, topic: str, payload: bytes) -> None:
+        """Take up what an analyzer before this one has left at the broker."""
+        self._commands.recall(topic, payload)
+
+    def camera_silent(self, since: datetime) -> None:
+        """Say so in the state, in place of what the last frame said."""
+        self._stream.publish(self._topics.state, self._judging.silent(since), retain=True)
+
     def check(self) -> None:
         """Report progress, if there is any or none is due. Raises the exception that ended a stage, if one did."""
         for stage in self._stages:
             if stage.done():
                 stage.result()
+        self._commands.check()
+        self._every_minute.check(self._judging.said, self._stream.outstanding, self._committer.store_away)
         finished = self._committer.finished
         if not self._stream.outstanding or finished != self._finished_seen or self._committer.store_away:
             self._finished_seen = finished

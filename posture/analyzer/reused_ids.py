@@ -19,7 +19,7 @@ def tell_apart(
 ) -> list[tuple[Item, Row]]:
     """Find out which frames have a row, and give those that only share an id with one an id of their own.
 
-    Of a frame that has a row the picture is dropped: drawn anew, it might contradict that row.
+    Of a frame that has a row the pictures are dropped: drawn anew, it might contradict that row.
 
     Args:
         items: frames with rows, in order of arrival.
@@ -38,12 +38,12 @@ def tell_apart(
             item.row = _renamed(row, item.content)
             another.append((item, item.row))
         else:
-            item.jpeg = None
+            item.jpeg = item.preview = None
     if another:
         has_row = digests([row.frame_id for _, row in another])
         for item, row in another:
             if row.frame_id in has_row:
-                item.jpeg = None
+                item.jpeg = item.preview = None
     return another
 
 

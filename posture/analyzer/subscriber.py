@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import select
+import sys
 import threading
 import time
 import uuid
@@ -19,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from enum import Enum
+from functools import partial
 from typing import Any
 
 from paho.mqtt import client as paho
@@ -26,7 +29,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from posture.analyzer.delivery import Delivery
+from posture.analyzer.delivery import Delivery, Receiver
 from posture.analyzer.takeover import Owner, is_superseded
 from posture.errors import UserError
 from posture.runtime import Stop
@@ -48,6 +51,10 @@ GOODBYE_S = 3.0
 """How long the broker may take to take our last words."""
 MOST_ENDED = 3
 """Connections that may end over one message of ours, until it is dropped."""
+MESSAGE_HEAD_BYTES = 300
+"""Of a packet, beside its payload, at most."""
+RECALL_S = 3.0
+"""What analyzers before us have left at the broker comes within so much time, or frames are judged without."""
 RECEIPTS_KEPT = 1000
 """Messages not yet taken by the broker; beyond it the oldest go: a lost receipt costs a re-sent frame."""
 
@@ -81,6 +88,12 @@ class _Connection:
     discarding: bool = False
     """What comes now is left to the next connection."""
     in_flight: dict[int, Message] = field(default_factory=dict)
+    max_packet_bytes: int | None = None
+    shown: bool = False
+    """A picture has gone out, and the broker has acknowledged nothing since."""
+    recalling: bool = False
+    subscribed: dict[int, str] = field(default_factory=dict)
+    """Packet id -> topic of subscriptions that are not yet granted."""
 
 
 class Stream:
@@ -135,6 +148,15 @@ class Stream:
         self._camera_said = ""
         self.passed_over: Counter[str] = Counter()
         self._retains = True
+        self._told: dict[str, Message] = {}
+        """The last retained message for each topic: a broker that has lost its memory is told again."""
+        self._preview: Message | None = None
+        self._previews_ended = 0
+        self._recalled = False
+        self._waiting: list[Callable[[], None]] = []
+        """Hands on the frames and commands that came before what is to be recalled."""
+        self._last_frame_at = datetime.now(timezone.utc)
+        self._silence_said = False
         self._said = SaidOnce(log)
         self._reconnecting = Reconnecting()
 
@@ -147,12 +169,20 @@ class Stream:
             self._outstanding_bytes -= len(delivery.payload)
             self._acknowledge.append(delivery)
 
-    def publish(self, topic: str, payload: Mapping[str, Any], *, retain: bool = False) -> None:
-        """Send JSON to a topic now, or with the next connection."""
-        data = json.dumps(payload, separators=(",", ":")).encode()
+    def publish(self, topic: str, payload: Mapping[str, Any] | None, *, retain: bool = False) -> None:
+        """Send JSON to a topic now, or with the next connection; None clears what the broker retains there."""
+        data = b"" if payload is None else json.dumps(payload, separators=(",", ":")).encode()
+        message = Message(topic, data, retain)
         with self._lock:
-            self._outbox.append(Message(topic, data, retain))
+            self._outbox.append(message)
+            if retain:
+                self._told[topic] = message
         self._stop.wake()
+
+    def show(self, topic: str, jpeg: bytes) -> None:
+        """Send a picture when the connection has nothing else to do; a later one takes its place until then."""
+        with self._lock:
+            self._preview = Message(topic, jpeg)
 
     def hold(self, held: bool) -> None:
         """Say that the store is away (True) or back (False)."""
@@ -169,45 +199,40 @@ class Stream:
 
     # The loop.
 
-    def run(
-        self, deliver: Callable[[Delivery], None], check: Callable[[], None], drain: Callable[[], bool]
-    ) -> Ending:
+    def run(self, receiver: Receiver) -> Ending:
         """Serve until the stop is asked for, or a newer instance takes over.
 
         Args:
-            deliver: takes each frame, in order of arrival, in this thread; must not block.
-            check: called often; raises what should end the loop (a failed pipeline).
-            drain: called often once the loop is to end; starts to finish what is in hand, and returns True
-                when that is done.
+            receiver: takes what comes, in this thread.
 
         Raises:
             UserError: the broker refuses our credentials, or can't be reached and ``fail_fast`` is set.
         """
         while not self._stop.requested:
-            check()
+            receiver.check()
             if self._held_since is not None:
                 self._stop.wait(1.0)
                 continue
             try:
                 if self.connects and self._is_superseded():
                     log.info("a newer analyzer has stream %s; this one ends", self.pi_id)
-                    self._drain(None, check, drain)
+                    self._drain(None, receiver)
                     return Ending.SUPERSEDED
-                connection = self._connect(deliver)
+                connection = self._connect(receiver)
             except OSError as error:
                 if self._fail_fast:
                     raise UserError(f"broker {self._broker}: {mqtt.explain(error)}") from None
                 self._pause(mqtt.explain(error))
                 continue
             self._reconnecting.connected()
-            self._serve(connection, check)
+            self._serve(connection, receiver)
             if self._stop.requested and not connection.closed:
-                self._drain(connection, check, drain)
+                self._drain(connection, receiver)
                 self._say_offline(connection, "stopped")
                 return Ending.STOPPED
             if self._held_since is None:
                 self._pause(connection.refused or f"connection lost: {connection.closed}")
-        self._drain(None, check, drain)
+        self._drain(None, receiver)
         return Ending.STOPPED
 
     def _pause(self, why: str) -> None:
@@ -216,10 +241,11 @@ class Stream:
         log.warning("broker %s: %s; next try in %.1f s", self._broker, why, pause_s)
         self._stop.wait(pause_s)
 
-    def _serve(self, connection: _Connection, check: Callable[[], None]) -> None:
+    def _serve(self, connection: _Connection, receiver: Receiver) -> None:
         """Read, acknowledge and publish until the connection ends, the stop comes, or the store stays away."""
+        recall_until = time.monotonic() + RECALL_S
         while not connection.closed and not self._stop.requested:
-            check()
+            receiver.check()
             held_since = self._held_since
             if held_since is not None and time.monotonic() - held_since > HOLD_S:
                 log.warning("the store stays away: disconnecting; frames wait in the broker")
@@ -230,8 +256,12 @@ class Stream:
                 if self._fail_fast:
                     raise UserError(f"broker {self._broker}: {connection.refused}")
                 return
-            self._say_camera()
-            self._pump(connection, read=self._has_room(), timeout_s=0.5)
+            if not self._recalled and (time.monotonic() > recall_until or self._waits_too_much()):
+                log.warning("the broker has not said what it retains of this stream: settings decide until it does")
+                self._hand_on()
+            self._say_camera(receiver)
+            read = self._has_room() or not self._recalled
+            self._pump(connection, read=read, timeout_s=min(0.5, self._silent_in_s()))
 
     def _pump(self, connection: _Connection, *, read: bool, timeout_s: float) -> bool:
         """One turn of the network loop; return whether there was something to read."""
@@ -254,15 +284,32 @@ class Stream:
         for delivery in acknowledge:
             if delivery.packet_id and delivery.connection == connection.number:
                 connection.client.ack(delivery.packet_id, 1)
+        self._show_preview(connection)
+
+    def _show_preview(self, connection: _Connection) -> None:
+        """Send the waiting picture if all that was sent before has been taken: a slow connection gets none."""
+        if connection.in_flight or connection.shown or connection.discarding or connection.client.want_write():
+            return
+        with self._lock:
+            preview, self._preview = self._preview, None
+        if preview is None or self._previews_ended >= MOST_ENDED:
+            return
+        if len(preview.payload) + MESSAGE_HEAD_BYTES > (connection.max_packet_bytes or sys.maxsize):
+            self._said.warning(
+                f"broker {self._broker} takes no message of {len(preview.payload)} bytes: no pictures"
+            )
+            return
+        connection.client.publish(preview.topic, preview.payload, qos=0)
+        connection.shown = True
 
     def _has_room(self) -> bool:
         with self._lock:
             return self._outstanding_frames < self._max_frames and self._outstanding_bytes < self._max_bytes
 
-    def _drain(self, connection: _Connection | None, check: Callable[[], None], drain: Callable[[], bool]) -> None:
+    def _drain(self, connection: _Connection | None, receiver: Receiver) -> None:
         deadline = time.monotonic() + DRAIN_S
-        while not drain() and time.monotonic() < deadline:
-            check()
+        while not receiver.drain() and time.monotonic() < deadline:
+            receiver.check()
             if connection is None or connection.closed:
                 self._stop.wait(0.1)
             else:
@@ -294,7 +341,7 @@ class Stream:
 
     # Connecting.
 
-    def _connect(self, deliver: Callable[[Delivery], None]) -> _Connection:
+    def _connect(self, receiver: Receiver) -> _Connection:
         """Return an accepted and subscribed connection.
 
         Raises:
@@ -304,7 +351,7 @@ class Stream:
         connection: list[_Connection] = []
 
         def attempt(protocol: str) -> mqtt.ConnectAnswer:
-            connection[:] = [self._prepare(protocol, deliver)]
+            connection[:] = [self._prepare(protocol, receiver)]
             answer = mqtt.handshake(
                 connection[0].client,
                 self._settings,
@@ -317,6 +364,7 @@ class Stream:
                     f"broker {self._broker} retains no messages: who subscribes later learns no state"
                 )
             self._retains = answer.retains
+            connection[0].max_packet_bytes = answer.max_packet_bytes
             return answer
 
         self._protocol = mqtt.first_accepted(self._protocol, self._broker, attempt)
@@ -325,21 +373,40 @@ class Stream:
             "connected to %s with MQTT %s as %s, session %s",
             self._broker, self._protocol, self.client_id, "resumed" if self.session_present else "new",
         )  # fmt: skip
-        connection[0].client.subscribe(self._topics.images, **_subscription(self._protocol))
+        if not self.session_present:
+            with self._lock:
+                told = [message for topic, message in self._told.items() if topic != self._topics.status]
+                self._outbox.extendleft(reversed(told))
+        self._subscribe(connection[0])
         self.publish(self._topics.status, self._status("online"), retain=True)
-        self._camera_said = ""
+        self._camera_said, self._silence_said = "", False
+        # what was not heard while there was no connection is no silence of the camera
+        self._last_frame = max(self._last_frame, time.monotonic())
         return connection[0]
 
-    def _prepare(self, protocol: str, deliver: Callable[[Delivery], None]) -> _Connection:
+    def _subscribe(self, connection: _Connection) -> None:
+        topics = [(self._topics.images, _subscription(self._protocol))]
+        if not self._recalled:
+            # QoS 0: what is retained doesn't wait behind the frames in the session
+            topics += [(topic, {"qos": 0}) for topic in (self._topics.calibration, self._topics.state)]
+            connection.recalling = True
+        topics.append((self._topics.command, {"qos": 1}))
+        for topic, how in topics:
+            _, packet_id = connection.client.subscribe(topic, **how)
+            if packet_id is not None:
+                connection.subscribed[packet_id] = topic
+
+    def _prepare(self, protocol: str, receiver: Receiver) -> _Connection:
         client = mqtt.make_client(self.client_id, protocol, self._settings, keep_session=True)
         client.manual_ack_set(True)
         offline = json.dumps(self._status("offline", "connection lost"), separators=(",", ":"))
         client.will_set(self._topics.status, offline, qos=1, retain=self._retains)
         connection = _Connection(client, self.connects + 1)
         client.on_disconnect = lambda *args: self._on_disconnect(connection, args[3], args[4])
-        client.on_subscribe = lambda *args: self._on_subscribe(connection, args[3])
-        client.on_malformed = lambda message: self._on_malformed(connection, message, deliver)
-        client.on_message = lambda _c, _u, message: self._on_message(connection, message, deliver)
+        client.on_subscribe = lambda *args: self._on_subscribe(connection, args[2], args[3])
+        client.on_unsubscribe = lambda *_: self._hand_on()
+        client.on_malformed = lambda message: self._on_malformed(connection, message, receiver)
+        client.on_message = lambda _c, _u, message: self._on_message(connection, message, receiver)
         client.on_publish = lambda *args: self._on_publish(connection, args[2], args[3])
         return connection
 
@@ -358,6 +425,10 @@ class Stream:
         connection.closed = (
             connection.closed or connection.client.protocol_error or mqtt.reason_text(reason, properties)
         )
+        if connection.shown and not self._reconnecting.steady:
+            self._previews_ended += 1
+            if self._previews_ended == MOST_ENDED:
+                log.error("%d connections ended after a small picture was sent; no more are", MOST_ENDED)
         # the broker may not have taken these: they go out again with the next connection
         again = list(connection.in_flight.values())
         if not self._reconnecting.steady:
@@ -372,29 +443,66 @@ class Stream:
 
     def _on_publish(self, connection: _Connection, packet_id: int, reason: ReasonCode) -> None:
         message = connection.in_flight.pop(packet_id, None)
-        if message is not None and reason.is_failure:
+        if message is None:
+            return  # a picture: with QoS 0 it has left us, no more
+        connection.shown = False
+        if reason.is_failure:
             self._said.warning(f"broker {self._broker} refuses messages for {message.topic}: {reason}")
 
-    def _on_subscribe(self, connection: _Connection, reasons: Sequence[ReasonCode]) -> None:
-        connection.refused = "".join(mqtt.refused_subscriptions([self._topics.images], reasons))
-        if not connection.refused and any(reason.value == 0 for reason in reasons):
-            self._said.warning(
-                f"broker {self._broker} gives {self._topics.images} with QoS 0 only: what it can't deliver is lost"
+    def _on_subscribe(self, connection: _Connection, packet_id: int, reasons: Sequence[ReasonCode]) -> None:
+        topic = connection.subscribed.pop(packet_id, self._topics.images)
+        refused = "".join(mqtt.refused_subscriptions([topic], reasons))
+        if topic == self._topics.images:
+            connection.refused = refused
+            if not refused and any(reason.value == 0 for reason in reasons):
+                self._said.warning(
+                    f"broker {self._broker} gives {topic} with QoS 0 only: what it can't deliver is lost"
+                )
+        elif refused:
+            self._said.warning(f"broker {self._broker}: {refused}; the analyzer does without")
+        if connection.recalling and topic == self._topics.state:
+            # the broker takes one packet after another: what it retains comes before its answer to this
+            connection.recalling = False
+            connection.client.unsubscribe([self._topics.calibration, self._topics.state])
+
+    def _when_recalled(self, hand_on: Callable[[], None]) -> None:
+        if self._recalled:
+            hand_on()
+        else:
+            self._waiting.append(hand_on)
+
+    def _hand_on(self) -> None:
+        """Say that all is recalled: what came before that is handed on."""
+        self._recalled = True
+        waiting, self._waiting = self._waiting, []
+        for hand_on in waiting:
+            hand_on()
+
+    def _waits_too_much(self) -> bool:
+        with self._lock:
+            return len(self._waiting) > self._max_frames + mqtt.RECEIVE_MAXIMUM or (
+                self._outstanding_bytes >= self._max_bytes
             )
 
-    def _on_malformed(
-        self, connection: _Connection, message: Malformed, deliver: Callable[[Delivery], None]
-    ) -> None:
+    def _on_malformed(self, connection: _Connection, message: Malformed, receiver: Receiver) -> None:
         if message.topic != self._topics.images or message.retain:
             self._pass_over("malformed", f"{message}; it is passed over")
             connection.client.let_go(message)
             return
         self._said.warning(f"{message}; it is taken without properties")
-        self._take(connection, message.payload, {}, message.packet_id, deliver, malformed=True)
+        self._take(connection, message.payload, {}, message.packet_id, receiver, malformed=True)
 
-    def _on_message(
-        self, connection: _Connection, message: paho.MQTTMessage, deliver: Callable[[Delivery], None]
-    ) -> None:
+    def _on_message(self, connection: _Connection, message: paho.MQTTMessage, receiver: Receiver) -> None:
+        if message.topic == self._topics.command:
+            if not connection.discarding:
+                self._when_recalled(partial(receiver.command, bytes(message.payload), retained=message.retain))
+                connection.client.ack(message.mid, message.qos)
+            return
+        if message.topic in (self._topics.calibration, self._topics.state):
+            if message.retain:
+                receiver.recall(message.topic, bytes(message.payload))
+            connection.client.ack(message.mid, message.qos)
+            return
         if message.topic != self._topics.images:
             # some brokers send everybody's retained messages to a client that connects
             self._pass_over("foreign", f"message on {shown(message.topic)}, to which nobody here has subscribed")
@@ -407,7 +515,7 @@ class Stream:
             connection.client.ack(message.mid, message.qos)
             return
         packet_id = message.mid if message.qos else 0
-        self._take(connection, bytes(message.payload), _user_properties(message.properties), packet_id, deliver)
+        self._take(connection, bytes(message.payload), _user_properties(message.properties), packet_id, receiver)
 
     def _pass_over(self, kind: str, line: str) -> None:
         self.passed_over[kind] += 1
@@ -419,7 +527,7 @@ class Stream:
         payload: bytes,
         properties: Mapping[str, str],
         packet_id: int,
-        deliver: Callable[[Delivery], None],
+        receiver: Receiver,
         *,
         malformed: bool = False,
     ) -> None:
@@ -438,8 +546,10 @@ class Stream:
             self._outstanding_frames += 1
             self._outstanding_bytes += len(payload)
         self._last_frame = delivery.monotonic
+        self._last_frame_at = delivery.received_at
         self._frame_seen = True
-        deliver(delivery)
+        self._silence_said = False
+        self._when_recalled(partial(receiver.deliver, delivery))
 
     def _is_superseded(self) -> bool:
         if self._held_since is not None:
@@ -450,9 +560,9 @@ class Stream:
             settings = replace(settings, username=self._topics.takeover_user)
         return is_superseded(ours, self._topics.status, settings, self._protocol, self.client_id, self._stop)
 
-    def _say_camera(self) -> None:
+    def _say_camera(self, receiver: Receiver) -> None:
         """Publish ``camera/<pi_id>`` when it changes: a silent camera is not an analyzer that is offline."""
-        if time.monotonic() - self._last_frame > self._silent_after_s:
+        if time.monotonic() - self._last_frame >= self._silent_after_s:
             state = "silent" if self._has_room() else self._camera_said
         elif not self._frame_seen:
             return
@@ -462,6 +572,15 @@ class Stream:
             self._camera_said = state
             since = datetime.now(timezone.utc).isoformat(timespec="seconds")
             self.publish(self._topics.camera, {"state": state, "since": since}, retain=True)
+        # a frame in hand has yet to say its state: only after it may that of silence be said
+        if state == "silent" and not self._silence_said and not self.outstanding:
+            self._silence_said = True
+            receiver.camera_silent(self._last_frame_at)
+
+    def _silent_in_s(self) -> float:
+        """Return after how many seconds the camera is silent, if no frame comes until then."""
+        left_s = self._last_frame + self._silent_after_s - time.monotonic()
+        return left_s if left_s > 0 else math.inf
 
 
 def _subscription(protocol: str) -> dict[str, Any]:

@@ -261,6 +261,12 @@ class Analyzer:
         "all, changes or none",
         "privacy: which frames leave a picture",
     )
+    preview: bool = _setting(
+        True,
+        parsers.boolean,
+        "true or false",
+        "small pictures for the page over MQTT, one a second, by pictures; nothing of them is stored",
+    )
     pictures_dir: str = _file("analyzed_images", "annotated pictures, one folder a stream")
     pictures_max_bytes: int = _count(0, "of each stream's pictures; beyond it the oldest are deleted; 0 keeps all")
     pictures_keep_days: float = _setting(

@@ -38,7 +38,8 @@ CALIBRATION_S = 6.0  # how long a calibration looks
 MIN_CALIBRATION_FRAMES = 5
 LEAST_HEAD_HEIGHT = 0.3  # shoulder widths; a head as low as this is bowed, or its owner no person
 STEADY_SHARE = 2 / 3  # of a calibration's frames must be as close to its median as these
-STEADY_DEG, STEADY_HEIGHT, STEADY_PLACE = 8.0, 0.1, 0.25  # degrees, share of the height, shoulder widths
+STEADY_DEG, STEADY_HEIGHT, STEADY_PLACE = 8.0, 0.1, 0.25
+# degrees, share of the height, shoulder widths (from the side: trunks)
 
 ISO_FREE_DEG = 20.0  # trunk inclination that ISO 11226 accepts without limit of time
 ISO_MAX_DEG = 60.0  # above this it accepts none
@@ -456,7 +457,7 @@ def calibrate(landmarks: Sequence[Landmarks | None], camera_roll_deg: float = 0.
 
     Raises:
         UserError: fewer than MIN_CALIBRATION_FRAMES frames, or fewer than half of them, can be measured; or the
-            person did not keep still.
+            person did not keep still, or sat bent.
     """
     roll = math.radians(camera_roll_deg)
     side_judge = Judge("upright", camera_roll_deg)
@@ -487,11 +488,32 @@ def _calibrate_from_side(frames: Sequence[tuple[Landmarks, Verdict]], roll: floa
     heights = [
         sitting_height(pose.points, said.side, roll) for pose, said in frames if _thigh_seen(pose, said.side)
     ]
-    return Baseline(
+    baseline = Baseline(
         neck=_steady("neck", necks, STEADY_DEG),
         body=_steady("body", bodies, STEADY_DEG),
         sitting_height=median(heights) if 2 * len(heights) >= len(frames) else None,
     )
+    hips, trunks = zip(*(_hip_and_trunk(pose.points, said.side) for pose, said in frames), strict=True)
+    for name, axis in (("place of the hip", 0), ("height of the hip", 1)):
+        _steady(name, [hip[axis] / median(trunks) for hip in hips], STEADY_PLACE)
+    _check_upright({"neck": median(necks), "body": median(bodies)})
+    return baseline
+
+
+def _check_upright(angles: Mapping[str, float]) -> None:
+    """Refuse a pose that no rule set calls upright: judged by it, slumping would be Good for good."""
+    for name, band in _bands("upright", {}).items():
+        if not band.contains(angles[name]):
+            raise UserError(
+                f"calibration: {name} leans {abs(angles[name]):.0f} degrees; accepted: less than {band.high:g}. "
+                "Sit straight and calibrate again"
+            )
+
+
+def _hip_and_trunk(points: npt.NDArray[np.float64], side: str) -> tuple[tuple[float, float], float]:
+    """Where the hip of this side is, and the distance from there to the shoulder, in pixels."""
+    _, shoulder, hip = (points[index, :2] for index in SIDES[side])
+    return (float(hip[0]), float(hip[1])), math.dist(shoulder, hip)
 
 
 def _calibrate_from_front(frames: Sequence[Landmarks]) -> Baseline:

@@ -30,6 +30,8 @@ LONGEST_STEP_S = 15.0  # a frame speaks for no more time than this, however long
 SOMEBODY = tuple(
     reason for reason in NO_VERDICT if reason != "no_person"
 )  # no verdict, and still somebody is there
+ALERT = "bad_posture"  # the one type of event that there is
+CAMERA_SILENT, LOOK_AFTER_IT = "camera_silent", "look after the camera: no frame comes"
 REFRESH_S = 5.0  # an unchanged state is told again with its new angles this often
 
 # One-Euro filter: cutoff at rest and for the speed, in hertz, and hertz more per degree a second
@@ -49,7 +51,7 @@ class StateChange:
             there for more than away_after), reason (as in Verdict; ``settling`` while the first seconds are
             watched), advice (what the user can do about that reason, or empty), rule_set (that decided; before
             one has, the one that was chosen).
-        alert: likewise for the alert topic, or None. The same keys, and bad_for, in seconds.
+        alert: likewise for the alert topic, or None. The same keys, event_type, and bad_for, in seconds.
     """
 
     state: dict[str, Any] | None
@@ -129,6 +131,45 @@ class StateTracker:
         self._blind = _Stay()  # no measure
         self._absent = _Stay()  # nobody there
 
+    def describe(self, at: float) -> dict[str, Any]:
+        """Return the state as it is told; ``at`` is the present, in seconds since 1970."""
+        reason = self._why()
+        return {
+            "state": self._state,
+            "since": _iso(at if self._since is None else self._since),
+            "neck": self._smoothed("neck", 1),
+            "body": self._smoothed("body", 1),
+            "head_drop": self._smoothed("head_height", 3),
+            "sitting_drop": self._smoothed("sitting_height", 3),
+            "away": self._away(),
+            "reason": reason,
+            "advice": ADVICE.get(reason, ""),
+            "rule_set": self._rule_set,
+            "updated": _iso(at),
+        }
+
+    def tell_again(self) -> None:
+        """Tell the state with the next frame, whether or not it has changed."""
+        self._told = None
+
+    def silent(self, since: float, at: float) -> dict[str, Any]:
+        """Return the state while the camera is silent; with its next frame the tracker's own is told again.
+
+        Args:
+            since: when its last frame came, in seconds since 1970.
+            at: now.
+        """
+        self.tell_again()
+        return {
+            **self.describe(at),
+            "state": "Unknown",
+            "since": _iso(since),
+            **dict.fromkeys(("neck", "body", "head_drop", "sitting_drop")),
+            "away": False,
+            "reason": CAMERA_SILENT,
+            "advice": LOOK_AFTER_IT,
+        }
+
     def update(self, verdict: Verdict, at: float, clock_id: str = "", live: bool = True) -> StateChange:
         """Take in one frame.
 
@@ -138,7 +179,8 @@ class StateTracker:
                 back counts as no time passed.
             clock_id: such as the camera's boot id, or empty for the time of arrival. Times of different
                 clocks are never compared.
-            live: False for a frame from a backlog: it moves the state, but raises no alert.
+            live: False for a frame from a backlog, or while alerts are snoozed: it moves the state, but raises
+                no alert; one that was due then comes with the next live frame in Bad.
         """
         elapsed = self._clock.elapsed(at, clock_id)
         self._since_alert_s += elapsed
@@ -202,29 +244,13 @@ class StateTracker:
         if now == self._told and self._told_s < REFRESH_S:
             return None
         self._told, self._told_s = now, 0.0
-        return self._describe(at)
+        return self.describe(at)
 
     def _alert(self, at: float) -> dict[str, Any] | None:
         if self._state != "Bad" or self._bad_s < self._bad_for or self._since_alert_s < self._cooldown:
             return None
         self._since_alert_s = 0.0
-        return {**self._describe(at), "bad_for": round(self._bad_s, 1)}
-
-    def _describe(self, at: float) -> dict[str, Any]:
-        reason = self._why()
-        return {
-            "state": self._state,
-            "since": _iso(at if self._since is None else self._since),
-            "neck": self._smoothed("neck", 1),
-            "body": self._smoothed("body", 1),
-            "head_drop": self._smoothed("head_height", 3),
-            "sitting_drop": self._smoothed("sitting_height", 3),
-            "away": self._away(),
-            "reason": reason,
-            "advice": ADVICE.get(reason, ""),
-            "rule_set": self._rule_set,
-            "updated": _iso(at),
-        }
+        return {**self.describe(at), "event_type": ALERT, "bad_for": round(self._bad_s, 1)}
 
     def _smoothed(self, name: str, decimals: int) -> float | None:
         value = self._filters[name].value if name in self._filters else None

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -50,12 +50,15 @@ def noise_jpeg(seed: int, width: int, height: int, quality: int = 95) -> bytes:
 
 
 class Watcher:
-    """A client that sees what the farm says, and can wait for it."""
+    """A client that sees what the farm says, and can wait for it; ``skip``: topics that hold no JSON."""
 
-    def __init__(self, port: int, username: str = "", password: str = "") -> None:
+    def __init__(self, port: int, username: str = "", password: str = "", skip: Sequence[str] = ()) -> None:
+        self._skip = skip
         self.receipts: set[str] = set()
         self.retained: dict[str, Any] = {}
         self.alerts: list[Any] = []
+        self.answers: list[Any] = []
+        self.pictures: list[bytes] = []
         self._changed = threading.Condition()
         self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=f"watcher-{os.getpid()}-{id(self)}")
         if username:
@@ -67,13 +70,19 @@ class Watcher:
         self._client.loop_start()
 
     def _on_message(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
-        if "images/" in message.topic:
+        if "images/" in message.topic or message.topic.startswith("command/") or message.topic in self._skip:
             return
         with self._changed:
+            if message.topic.endswith("/picture"):
+                self.pictures.append(message.payload)
+                self._changed.notify_all()
+                return
             said = json.loads(message.payload) if message.payload else None
             if message.topic.startswith("committed/"):
                 self.receipts.update(said["ids"])
             self.retained[message.topic] = said
+            if message.topic.endswith("/answer"):
+                self.answers.append(said)
             if message.topic.endswith("/alert"):
                 self.alerts.append(said)
             self._changed.notify_all()

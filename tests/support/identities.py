@@ -91,6 +91,10 @@ class Client:
         """Return when the broker has it, whatever it makes of it."""
         self._client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(20)
 
+    def retain(self, topic: str, payload: bytes) -> None:
+        """Likewise, for the broker to keep."""
+        self._client.publish(topic, payload, qos=1, retain=True).wait_for_publish(20)
+
     def wait_for(self, topic: str, payload: bytes) -> None:
         with self._changed:
             assert self._changed.wait_for(lambda: (topic, payload) in self.got, 20), (topic, self.got)

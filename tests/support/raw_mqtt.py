@@ -138,6 +138,27 @@ class EndingProxy(_Listener):
                     (broker if one is client else client).sendall(data)
 
 
+class SlowProxy(_Listener):
+    """Stands before a broker; what a client sends takes its time, as over a bad radio link."""
+
+    def __init__(self, port: int, bytes_per_s: int) -> None:
+        super().__init__()
+        self._port, self._chunk, self._free = port, bytes_per_s // 20, threading.Event()
+
+    def serve(self, client: socket.socket) -> None:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        with socket.create_connection(("127.0.0.1", self._port)) as broker:
+            threading.Thread(target=self._pass_back, args=(broker, client), daemon=True).start()
+            while data := client.recv(self._chunk):
+                broker.sendall(data)
+                self._free.wait(len(data) / self._chunk / 20)
+
+    def _pass_back(self, broker: socket.socket, client: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := broker.recv(1 << 16):
+                client.sendall(data)
+
+
 class StrangeBroker(_Listener):
     """Accepts every CONNECT, and then says what it is given and nothing else."""
 

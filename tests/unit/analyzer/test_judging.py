@@ -234,14 +234,13 @@ def test_sitting_height_without_its_calibration_is_refused() -> None:
 
 
 @pytest.mark.parametrize("yaw", [0, 90])
-def test_what_a_calibration_prints_is_the_pose_that_a_stream_is_judged_by(yaw: int) -> None:
+def test_what_a_calibration_gives_is_the_pose_that_a_stream_is_judged_by(yaw: int) -> None:
     calibrated = calibrate([seated(yaw=yaw)] * 6)
-    lines = dict(line.split(": ") for line in settings_of(calibrated))
-    values = {name: value if name == "rule_set" else float(value) for name, value in lines.items()}
-    options = dataclasses.replace(OPTIONS, **values, sitting_height=yaw == 90)
+    rule_set, values = settings_of(calibrated)
+    options = dataclasses.replace(OPTIONS, **values, rule_set=rule_set, sitting_height=yaw == 90)
     found, expected = dataclasses.asdict(baseline_of(options)), dataclasses.asdict(calibrated)
     for name, value in expected.items():
-        assert found[name] == (value if value is None else pytest.approx(value, abs=0.06)), name
+        assert found[name] == (value if value is None else pytest.approx(value, abs=0.001)), name
     (item,) = judged(options, seated(yaw=yaw))
     assert item.row is not None
     assert item.row.posture_status == "Good"

@@ -87,7 +87,7 @@ def test_retained_pictures_are_no_sign_of_life(mosquitto: Mosquitto, watcher: Wa
         watcher.wait_for(lambda w: (w.retained.get("camera/pi1") or {}).get("state") == "silent")
         assert (first.stop(), second.stop()) == (0, 0)
     assert first.rows() == second.rows() == []
-    assert "posture/pi1/state" not in watcher.retained
+    assert watcher.retained["posture/pi1/state"]["reason"] == "camera_silent"
     assert json.loads(first.log.read_text().rsplit("account of pi1: ", 1)[1].splitlines()[0])["passed_over"] == {
         "retained": 1
     }

@@ -471,6 +471,15 @@ def test_calibration_from_the_front_and_from_the_side_yield_what_their_rules_nee
             [shifted(seated(), x, 0) for x in range(-200, 201, 40)], "moved: place", id="somebody who sways"
         ),
         pytest.param([seated(10, body, yaw=90) for body in range(0, 50, 5)], "moved: body", id="bending down"),
+        pytest.param(
+            [shifted(seated(yaw=90), x, 0) for x in range(-200, 201, 40)],
+            "moved: place",
+            id="walking past the camera",
+        ),
+        pytest.param(
+            [seated(10, 35, yaw=90)] * 9, "body leans 3. degrees; accepted: less than 20", id="bent all along"
+        ),
+        pytest.param([seated(50, 0, yaw=90)] * 9, "neck leans .*accepted: less than 35", id="the head hangs"),
         pytest.param([seated(sunk=0.9)] * 9, "Sit straight", id="a head on the desk"),
         pytest.param(
             [seated(yaw=0), seated(yaw=90)] * 5 + [None], "5 of 11 frames", id="somebody who turns to and fro"
