@@ -165,8 +165,8 @@ $do$;
 
 -- For Supabase's REST interface, which gives no more than 1000 rows at once: a month's minutes as one value.
 CREATE OR REPLACE FUNCTION posture_minutes_between(of_pi_id text, first_minute bigint, end_minute bigint)
-RETURNS TABLE (minutes json) LANGUAGE sql STABLE AS $$
-    SELECT coalesce(json_agg(json_build_array(
+RETURNS TABLE (number bigint, minutes json) LANGUAGE sql STABLE AS $$
+    SELECT count(*), coalesce(json_agg(json_build_array(
         minute, good_seconds, bad_seconds, unknown_seconds, away_seconds, good_frames, bad_frames, unknown_frames,
         away_frames, neck_frames, body_frames, neck_sum, body_sum
     ) ORDER BY minute), '[]')

@@ -16,7 +16,7 @@ from posture.analyzer.delivery import Acknowledger
 from posture.analyzer.item import Item
 from posture.analyzer.pictures import PictureFolder, PicturesUnavailableError, Quarantine
 from posture.analyzer.reused_ids import tell_apart, with_another_name
-from posture.settings.paths import path_of
+from posture.settings.paths import pictures_of, quarantine_of
 from posture.settings.table import Analyzer, Database
 from posture.store.base import Row, Store, StoreRefusedError, StoreUnavailableError
 from posture.system.backoff import Backoff
@@ -271,7 +271,7 @@ def picture_folder(options: Analyzer, pi_id: str) -> PictureFolder:
     """Return the folder of a stream's annotated pictures."""
     days = options.pictures_keep_days
     return PictureFolder(
-        path_of(options.pictures_dir) / f"analyzed_images_from_{pi_id}",
+        pictures_of(options, pi_id),
         options.pictures_max_bytes or None,
         days * 86_400 if days else None,
     )
@@ -280,7 +280,7 @@ def picture_folder(options: Analyzer, pi_id: str) -> PictureFolder:
 def quarantine_folder(options: Analyzer, pi_id: str) -> Quarantine:
     """Return the folder of a stream's payloads that could not be analyzed."""
     return Quarantine(
-        path_of(options.quarantine_dir) / f"quarantine_from_{pi_id}",
+        quarantine_of(options, pi_id),
         options.quarantine_max_count,
         options.quarantine_max_bytes,
         # a setting that keeps the camera's pixels from the disk keeps those of a damaged frame from it, too

@@ -9,7 +9,6 @@ but for no more than ``HOLD_S``: a gap in frames is not taken for time that some
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
@@ -42,8 +41,11 @@ class Minute(NamedTuple):
         return self.good_frames, self.bad_frames, self.unknown_frames, self.away_frames
 
 
-@dataclass(frozen=True)
-class Spent:
+EMPTY = Minute(*[0] * len(Minute._fields))
+"""One without frames."""
+
+
+class Spent(NamedTuple):
     """How a span of time was spent, in seconds."""
 
     good_s: float = 0.0
@@ -72,8 +74,7 @@ class Spent:
         return self.good_s / judged if judged else None
 
 
-@dataclass(frozen=True)
-class SpentMinute:
+class SpentMinute(NamedTuple):
     """A minute of the time line.
 
     Attributes:
@@ -93,13 +94,7 @@ class SpentMinute:
 
 def total(parts: Sequence[Spent]) -> Spent:
     """Return the sum of several spans."""
-    return Spent(
-        sum(part.good_s for part in parts),
-        sum(part.bad_s for part in parts),
-        sum(part.unknown_s for part in parts),
-        sum(part.away_s for part in parts),
-        sum(part.no_frames_s for part in parts),
-    )
+    return Spent(*map(sum, zip(*parts, strict=True)))
 
 
 def minute_of(moment: datetime) -> int:
@@ -122,11 +117,11 @@ def digits(minutes: Sequence[Minute], first: int, count: int) -> str:
     """
     stored = {minute.minute: minute for minute in minutes}
     lead = -(-HOLD_S // MINUTE_S)
-    span = [stored.get(number) for number in range(first - lead, first + count)]
+    span = [stored.get(number, EMPTY) for number in range(first - lead, first + count)]
     seconds = 0
     for bit in range(4):
         # 60 bits, the highest one for second 0, read as digits: a second each
-        text = "".join(f"{minute[1 + bit]:060b}" if minute else "0" * MINUTE_S for minute in span)
+        text = "".join(f"{minute[1 + bit]:060b}" for minute in span)
         seconds |= int(text, 16) << bit
     length = len(span) * MINUTE_S
     return f"{_held(seconds, length):0{length}x}"[lead * MINUTE_S :]
@@ -161,19 +156,16 @@ def timeline(minutes: Sequence[Minute], first: int, seconds: str) -> list[SpentM
         number = first + at // MINUTE_S
         past = min(MINUTE_S, len(seconds) - at)
         empty = seconds.count("0", at, at + past)
-        minute = stored.get(number)
-        if minute is not None and any(minute.frames):
+        minute = stored.get(number, EMPTY)
+        own = sum(minute.frames)
+        if own:
             shares = minute.frames
-        frames = sum(shares)
-        each = (past - empty) / frames if frames else 0.0
-        good, bad, unknown, away = (share * each for share in shares)
-        line.append(
-            SpentMinute(
-                start_of(number),
-                Spent(good, bad, unknown, away, float(empty)),
-                sum(minute.frames) if minute else 0,
-                minute.neck_sum / minute.neck_frames if minute and minute.neck_frames else None,
-                minute.body_sum / minute.body_frames if minute and minute.body_frames else None,
-            )
-        )
+        spent = Spent(no_frames_s=float(empty))
+        if empty < past:
+            each = (past - empty) / sum(shares)
+            good, bad, unknown, away = shares
+            spent = Spent(good * each, bad * each, unknown * each, away * each, float(empty))
+        neck = minute.neck_sum / minute.neck_frames if minute.neck_frames else None
+        body = minute.body_sum / minute.body_frames if minute.body_frames else None
+        line.append(SpentMinute(start_of(number), spent, own, neck, body))
     return line

@@ -23,11 +23,19 @@ def open_history(url: str, *, key: str | None = None, timeout_s: float = 10.0) -
         StoreRefusedError: it never will be, like this.
     """
     scheme, colon, _ = url.partition("://")
-    # psycopg takes 25 MB: only who uses it loads it
+    # psycopg and Supabase's client take 25 MB each: only who uses one loads it
     if scheme in ("postgresql", "postgres") and colon:
         from posture.history.postgres import PostgresReader  # noqa: PLC0415
 
         return History(PostgresReader(url, timeout_s))
+    if scheme in ("https", "http") and colon:
+        if not key:
+            raise StoreRefusedError(
+                f"POSTURE_SUPABASE_KEY is not set; accepted: the secret key of the project at {origin(url)}"
+            )
+        from posture.history.supabase import SupabaseReader  # noqa: PLC0415
+
+        return History(SupabaseReader(url, key, timeout_s))
     path = url.removeprefix("sqlite:///")
     if not path or "://" in path:
         raise StoreRefusedError(

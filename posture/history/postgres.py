@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from datetime import datetime
 from typing import Any
 
 from posture.history.minutes import Minute, start_of
-from posture.history.reader import LISTED, StoredRow, StreamSpan
+from posture.history.reader import LISTED, Asked, StoredRow, StreamSpan
 from posture.store.base import COLUMNS, MINUTE_COLUMNS, MINUTES_TABLE, TABLE, clean_key
 from posture.store.postgres import PostgresStore
 from posture.store.postgres_connection import PostgresConnection
@@ -15,13 +14,20 @@ from posture.store.postgres_connection import PostgresConnection
 STREAMS = "SELECT pi_id, first_minute, last_minute FROM posture_streams()"
 MINUTES = f"""
     SELECT {", ".join(MINUTE_COLUMNS[1:])} FROM {MINUTES_TABLE}
-    WHERE pi_id = %s AND minute >= %s AND minute < %s ORDER BY minute
+    WHERE pi_id = %(pi_id)s AND minute >= %(first)s AND minute < %(end)s ORDER BY minute
 """  # noqa: S608 - names of ours
 PAGE = f"""
-    SELECT {", ".join(LISTED)} FROM {TABLE} WHERE pi_id = %s AND received_time >= %s AND received_time < %s
-    ORDER BY received_time {{0}}, frame_id {{0}} LIMIT %s OFFSET %s
+    SELECT {", ".join(LISTED)} FROM {TABLE}
+    WHERE pi_id = %(pi_id)s AND received_time >= %(first)s AND received_time < %(last)s
+        AND (received_time >= %(start)s AND received_time < %(end)s
+            OR captured_time >= %(start)s AND captured_time < %(end)s)
+    ORDER BY received_time, frame_id LIMIT %(limit)s OFFSET %(offset)s
 """  # noqa: S608
-FRAME = f"SELECT {', '.join(COLUMNS)} FROM {TABLE} WHERE pi_id = %s AND frame_id = %s"  # noqa: S608
+NEWEST = f"""
+    SELECT {", ".join(LISTED)} FROM {TABLE} WHERE pi_id = %(pi_id)s AND received_time IS NOT NULL
+    ORDER BY received_time DESC LIMIT %(limit)s
+"""  # noqa: S608
+FRAME = f"SELECT {', '.join(COLUMNS)} FROM {TABLE} WHERE pi_id = %(pi_id)s AND frame_id = %(frame_id)s"  # noqa: S608
 
 
 class PostgresReader:
@@ -41,7 +47,7 @@ class PostgresReader:
         self._connection = PostgresConnection(url, timeout_s)
         self.streams()
 
-    def _rows(self, query: str, *values: Any) -> list[Any]:
+    def _rows(self, query: str, **values: Any) -> list[Any]:
         return self._connection.call(lambda db: db.execute(query, values).fetchall())
 
     def streams(self) -> list[StreamSpan]:
@@ -50,19 +56,23 @@ class PostgresReader:
 
     def minutes(self, pi_id: str, first: int, end: int) -> list[Minute]:
         """See ``Reader.minutes``."""
-        return [Minute(*row) for row in self._rows(MINUTES, clean_key(pi_id), first, end)]
+        return [Minute(*row) for row in self._rows(MINUTES, pi_id=clean_key(pi_id), first=first, end=end)]
 
-    def page(
-        self, pi_id: str, start: datetime, end: datetime, *, offset: int, limit: int, newest_first: bool = False
-    ) -> list[StoredRow]:
+    def page(self, pi_id: str, asked: Asked, offset: int, limit: int) -> list[StoredRow]:
         """See ``Reader.page``."""
-        query = PAGE.format("DESC" if newest_first else "ASC")
-        found = self._rows(query, clean_key(pi_id), start, end, limit, offset)
-        return [dict(zip(LISTED, values, strict=True)) for values in found]
+        (first, last), (start, end) = asked.received, asked.either
+        values = {"first": first, "last": last, "start": start, "end": end, "limit": limit, "offset": offset}
+        found = self._rows(PAGE, pi_id=clean_key(pi_id), **values)
+        return [dict(zip(LISTED, row, strict=True)) for row in found]
+
+    def newest(self, pi_id: str, limit: int) -> list[StoredRow]:
+        """See ``Reader.newest``."""
+        found = self._rows(NEWEST, pi_id=clean_key(pi_id), limit=limit)
+        return [dict(zip(LISTED, row, strict=True)) for row in found]
 
     def frame(self, pi_id: str, frame_id: str) -> StoredRow | None:
         """See ``Reader.frame``."""
-        found = self._rows(FRAME, clean_key(pi_id), clean_key(frame_id))
+        found = self._rows(FRAME, pi_id=clean_key(pi_id), frame_id=clean_key(frame_id))
         return dict(zip(COLUMNS, found[0], strict=True)) if found else None
 
     def delete(self, pi_id: str) -> int:

@@ -15,7 +15,7 @@ from posture.history import minutes as of_minutes
 from posture.history import stretches
 from posture.history.days import bounds, days_between
 from posture.history.minutes import Minute, Spent, SpentMinute, minute_of
-from posture.history.reader import Reader, StoredRow, StreamSpan
+from posture.history.reader import Asked, Reader, StoredRow, StreamSpan
 from posture.history.stretches import Stretch
 from posture.natural_order import natural
 from posture.system.untrusted import shown
@@ -161,8 +161,7 @@ class History:
 
     def newest(self, pi_id: str, count: int) -> list[StoredRow]:
         """Return the rows received last, the newest first, without landmarks."""
-        start, end = _ALL_TIME
-        return self._reader.page(pi_id, start, end, offset=0, limit=count, newest_first=True)
+        return self._reader.newest(pi_id, count)
 
     def frame(self, pi_id: str, frame_id: str) -> StoredRow | None:
         """Return one frame's row, with its landmarks; None if there is none."""
@@ -173,18 +172,30 @@ class History:
 
         None if there is none within a minute.
         """
-        near = self.rows(pi_id, moment - NEAR, moment + NEAR)
-        return min(near, key=lambda row: abs(captured(row) - moment), default=None)
+        first, last = moment - NEAR, moment + NEAR
+        if not any(
+            any(minute.frames) for minute in self._reader.minutes(pi_id, minute_of(first), minute_of(last) + 1)
+        ):
+            return None
+        # most are received at once; for a frame that came late a week of receipts is looked through
+        for late in (NEAR, LATE):
+            near = self._rows(pi_id, first, last, late)
+            found = min(near, key=lambda row: abs(captured(row) - moment), default=None)
+            if found is not None:
+                return found
+        return None
 
     def rows(self, pi_id: str, start: datetime, end: datetime) -> Iterator[StoredRow]:
         """Yield rows of frames captured from ``start`` to before ``end``, without landmarks, in order of receipt.
 
         They are read in pages, so that however many there are takes no memory, and no transaction stays open.
         """
+        return self._rows(pi_id, start, end, LATE)
+
+    def _rows(self, pi_id: str, start: datetime, end: datetime, late: timedelta) -> Iterator[StoredRow]:
         at, offset = start - EARLY, 0
-        last = end + LATE
         while True:
-            page = self._reader.page(pi_id, at, last, offset=offset, limit=PAGE_ROWS)
+            page = self._reader.page(pi_id, Asked((at, end + late), (start, end)), offset, PAGE_ROWS)
             yield from (row for row in page if start <= captured(row) < end)
             if len(page) < PAGE_ROWS:
                 return
@@ -201,9 +212,6 @@ class History:
     def close(self) -> None:
         """Release the connection."""
         self._reader.close()
-
-
-_ALL_TIME = (datetime(1970, 1, 1, tzinfo=timezone.utc), datetime(9999, 12, 31, tzinfo=timezone.utc))
 
 
 def captured(row: StoredRow) -> datetime:

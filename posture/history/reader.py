@@ -32,6 +32,19 @@ class StreamSpan:
     last: datetime
 
 
+@dataclass(frozen=True)
+class Asked:
+    """Which rows are asked for. Each span is from its first moment to before its second one.
+
+    Attributes:
+        received: when they were received.
+        either: when they were captured or received.
+    """
+
+    received: tuple[datetime, datetime]
+    either: tuple[datetime, datetime]
+
+
 class Reader(Protocol):
     """Reads a database and changes nothing in it but by ``delete``. May be used by several threads.
 
@@ -46,10 +59,11 @@ class Reader(Protocol):
     def minutes(self, pi_id: str, first: int, end: int) -> list[Minute]:
         """Return the stored minutes of a stream from ``first`` to before ``end`` (since 1970), in order."""
 
-    def page(
-        self, pi_id: str, start: datetime, end: datetime, *, offset: int, limit: int, newest_first: bool = False
-    ) -> list[StoredRow]:
-        """Return rows received from ``start`` to before ``end``, in order of receipt, without landmarks."""
+    def page(self, pi_id: str, asked: Asked, offset: int, limit: int) -> list[StoredRow]:
+        """Return rows in order of receipt, without landmarks: ``limit`` of them after the first ``offset``."""
+
+    def newest(self, pi_id: str, limit: int) -> list[StoredRow]:
+        """Return the rows received last, the newest first, without landmarks."""
 
     def frame(self, pi_id: str, frame_id: str) -> StoredRow | None:
         """Return the row of a frame, with its landmarks."""

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from posture.history.minutes import Minute, start_of
-from posture.history.reader import LISTED, StoredRow, StreamSpan
+from posture.history.reader import LISTED, Asked, StoredRow, StreamSpan
 from posture.store.base import (
     COLUMNS,
     MINUTE_COLUMNS,
@@ -42,9 +42,12 @@ MINUTES = f"""
     WHERE pi_id = ? AND minute >= ? AND minute < ? ORDER BY minute
 """  # noqa: S608
 PAGE = f"""
-    SELECT {", ".join(LISTED)} FROM {TABLE} WHERE pi_id = ? AND received_time >= ? AND received_time < ?
-    ORDER BY received_time {{0}}, rowid {{0}} LIMIT ? OFFSET ?
+    SELECT {", ".join(LISTED)} FROM {TABLE}
+    WHERE pi_id = ?1 AND received_time >= ?2 AND received_time < ?3
+        AND (received_time >= ?4 AND received_time < ?5 OR captured_time >= ?4 AND captured_time < ?5)
+    ORDER BY received_time, rowid LIMIT ?6 OFFSET ?7
 """  # noqa: S608
+NEWEST = f"SELECT {', '.join(LISTED)} FROM {TABLE} WHERE pi_id = ? ORDER BY received_time DESC LIMIT ?"  # noqa: S608
 FRAME = f"SELECT {', '.join(COLUMNS)} FROM {TABLE} WHERE pi_id = ? AND frame_id = ?"  # noqa: S608
 
 
@@ -93,12 +96,15 @@ class SqliteReader:
         """See ``Reader.minutes``."""
         return [Minute(*row) for row in self._rows(MINUTES, clean_key(pi_id), first, end)]
 
-    def page(
-        self, pi_id: str, start: datetime, end: datetime, *, offset: int, limit: int, newest_first: bool = False
-    ) -> list[StoredRow]:
+    def page(self, pi_id: str, asked: Asked, offset: int, limit: int) -> list[StoredRow]:
         """See ``Reader.page``."""
-        query = PAGE.format("DESC" if newest_first else "ASC")
-        found = self._rows(query, clean_key(pi_id), as_text(start), as_text(end), limit, offset)
+        times = [as_text(moment) for moment in (*asked.received, *asked.either)]
+        found = self._rows(PAGE, clean_key(pi_id), *times, limit, offset)
+        return [_row(dict(zip(LISTED, values, strict=True))) for values in found]
+
+    def newest(self, pi_id: str, limit: int) -> list[StoredRow]:
+        """See ``Reader.newest``."""
+        found = self._rows(NEWEST, clean_key(pi_id), limit)
         return [_row(dict(zip(LISTED, values, strict=True))) for values in found]
 
     def frame(self, pi_id: str, frame_id: str) -> StoredRow | None:

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-import httpx
-from postgrest.exceptions import APIError
 from postgrest.types import CountMethod, ReturnMethod
-from supabase import Client, ClientOptions, SupabaseException, create_client
 
 from posture.store.base import (
-    ACCEPTED_URLS,
     COLUMNS,
     LACKS_LATER_COLUMN,
     LATER_COLUMN,
     TABLE,
-    URL_SETTING,
     Key,
     RemoteStore,
     StoreRefusedError,
@@ -32,11 +25,10 @@ from posture.store.base import (
     key_of,
     same_attempt,
 )
-from posture.system.addresses import is_loopback, origin
+from posture.store.supabase_connection import SupabaseConnection, moment_of
 
 log = logging.getLogger(__name__)
 
-KEY_SETTING = "POSTURE_SUPABASE_KEY"
 SEQUENCES = f"{TABLE}_sequences"
 """A function of schema.sql: REST alone can't count different values."""
 STATUSES = ("Good", "Bad", "Unknown")
@@ -45,11 +37,6 @@ KEYS_IN_A_URL = 20
 """Proxies refuse addresses of more than some kilobytes."""
 
 UNDEFINED_COLUMN = "42703"
-REFUSED_KEY = ("42501", "PGRST301", "PGRST302", "PGRST303")
-HEALING_CLASSES = ("08", "25", "40", "53", "55", "57", "58")
-"""Classes of SQLSTATE that time heals: connection, read-only, rolled back, resources, locks, operator, system."""
-SCHEMA_CLASSES = ("22", "23", "42", "54")
-HEALING_STATUS = (408, 409, 425, 429)
 
 
 class SupabaseStore(RemoteStore):
@@ -67,33 +54,9 @@ class SupabaseStore(RemoteStore):
 
     def __init__(self, url: str, key: str, timeout_s: float) -> None:
         super().__init__()
-        self._name = origin(url)
         self._timeout_s = timeout_s
-        self._status = 0
-        self._error: dict[str, Any] = {}
-        # a redirected POST would become a GET, whose rows would read as written: so none is followed
-        self._http = httpx.Client(
-            timeout=timeout_s, follow_redirects=False, event_hooks={"response": [self._remember_status]}
-        )
-        options = ClientOptions(httpx_client=self._http, auto_refresh_token=False, persist_session=False)
-        key = key.strip()
-        try:
-            if not key.isascii() or not key.isprintable():
-                raise SupabaseException("no key")
-            place = httpx.URL(url)
-            if place.scheme != "https" and not is_loopback(place.host):
-                self.close()
-                raise StoreRefusedError(
-                    f"{URL_SETTING}: {self._name} would get {KEY_SETTING} unencrypted; accepted: https://..., "
-                    "and http:// to this machine alone"
-                )
-            self._client: Client = create_client(url, key, options)
-        except (SupabaseException, ValueError, httpx.InvalidURL):
-            self.close()
-            raise StoreRefusedError(
-                f"{URL_SETTING}, {KEY_SETTING}: Supabase's client can't use them; accepted: {ACCEPTED_URLS}, "
-                "and the project's secret key"
-            ) from None
+        self._connection = SupabaseConnection(url, key, timeout_s)
+        self._call = self._connection.call
         self._columns = COLUMNS
         try:
             self._try_columns()
@@ -105,63 +68,17 @@ class SupabaseStore(RemoteStore):
         try:
             self._call(lambda: self._select(*self._columns).limit(1).retry(False).execute().data)
         except StoreRefusedError:
-            if self._error.get("code") != UNDEFINED_COLUMN or LATER_COLUMN not in self._columns:
+            if self._connection.error.get("code") != UNDEFINED_COLUMN or LATER_COLUMN not in self._columns:
                 raise
             self._columns = [name for name in COLUMNS if name != LATER_COLUMN]
             self._try_columns()
-            log.warning("database %s: %s", self._name, LACKS_LATER_COLUMN)
+            log.warning("database %s: %s", self._connection.name, LACKS_LATER_COLUMN)
 
     def _select(self, *columns: str) -> Any:
         return self._table().select(",".join(columns))
 
-    def _remember_status(self, response: httpx.Response) -> None:
-        """Keep what the client's own error leaves out: the status always, and in older versions the code."""
-        self._status, self._error = response.status_code, {}
-        if not response.is_success:
-            with contextlib.suppress(ValueError):
-                answer = json.loads(response.read())
-                self._error = answer if isinstance(answer, dict) else {}
-
     def _table(self) -> Any:
-        return self._client.table(TABLE)
-
-    def _call(self, request: Callable[[], Any]) -> Any:
-        """Send a request; return what of the answer it picks, which is a list of rows or a number."""
-        try:
-            answer = request()
-        except APIError:
-            raise self._failure(str(self._error.get("code") or "")) from None
-        except httpx.HTTPError as error:
-            text = " ".join(f"{type(error).__name__} {error}".split())
-            raise StoreUnavailableError(f"database {self._name}: {text}") from None
-        if not isinstance(answer, (list, int)):
-            # the page of some proxy in between, with a status that says all is well
-            raise StoreUnavailableError(
-                f"database {self._name}: what answers with status {self._status} is not Supabase"
-            )
-        return answer
-
-    def _failure(self, code: str) -> StoreUnavailableError | StoreRefusedError:
-        status = self._status
-        text = f"{self._error.get('message') or 'status'} ({code or status})"
-        state = code[:2] if len(code) == 5 else ""
-        if state in HEALING_CLASSES:
-            return StoreUnavailableError(f"database {self._name}: {text}")
-        if status in (401, 403) or code in REFUSED_KEY:
-            return StoreRefusedError(
-                f"{KEY_SETTING}: {self._name} refuses it: {text}; accepted: the project's secret key"
-            )
-        if status == 402:
-            return StoreRefusedError(
-                f"{URL_SETTING}: {self._name} refuses us: its quota is used up or its bill is open: {text}"
-            )
-        if 300 <= status < 400:
-            return StoreRefusedError(
-                f"{URL_SETTING}: {self._name} redirects us ({status}); accepted: the address there"
-            )
-        if state not in SCHEMA_CLASSES and (status >= 500 or status in HEALING_STATUS):
-            return StoreUnavailableError(f"database {self._name}: {text}")
-        return StoreRefusedError(f"{URL_SETTING}: {self._name} can't take our rows: {text}; run schema.sql there")
+        return self._connection.client.table(TABLE)
 
     def _insert(self, chunk: list[dict[str, Value]]) -> set[Key]:
         body = [
@@ -190,7 +107,7 @@ class SupabaseStore(RemoteStore):
             query = query.in_("frame_id", [frame_id for _, frame_id in rows]).retry(False)
             for found in self._call(lambda: query.execute().data):  # noqa: B023 - called before the loop goes on
                 row = rows.get((found["pi_id"], found["frame_id"]))
-                if row is not None and same_attempt(row, _moment(found["analyzed_time"]), found["processed_by"]):
+                if row is not None and same_attempt(row, moment_of(found["analyzed_time"]), found["processed_by"]):
                     written.add(key_of(row))
         return written
 
@@ -214,7 +131,7 @@ class SupabaseStore(RemoteStore):
     def sequences(self, pi_id: str, boot_id: str) -> tuple[int | None, int | None, int]:
         """See ``Store.sequences``."""
         keys = {"of_pi_id": clean_key(pi_id), "of_boot_id": clean_key(boot_id)}
-        (row,) = self._call(lambda: self._client.rpc(SEQUENCES, keys).execute().data)
+        (row,) = self._call(lambda: self._connection.client.rpc(SEQUENCES, keys).execute().data)
         return row["low"], row["high"], row["number"]
 
     def _count(self, **equal: str) -> int:
@@ -259,13 +176,4 @@ class SupabaseStore(RemoteStore):
 
     def close(self) -> None:
         """See ``Store.close``."""
-        self._http.close()
-
-
-def _moment(text: str) -> datetime:
-    """Parse a time as PostgreSQL writes it in JSON: without the zeros at the end, which Python 3.10 wants."""
-    seconds, point, rest = text.partition(".")
-    if not point:
-        return datetime.fromisoformat(text)
-    fraction, offset = rest[:-6], rest[-6:]
-    return datetime.fromisoformat(f"{seconds}.{fraction:0<6}{offset}")
+        self._connection.close()

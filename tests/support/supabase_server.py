@@ -36,6 +36,7 @@ STATUS_OF_STATE = (
     ("08", 503), ("23503", 409), ("23505", 409), ("25006", 405), ("25", 500), ("28", 403), ("40", 500), ("53", 503),
     ("54", 500), ("55", 500), ("57P01", 503), ("57", 500), ("58", 500), ("42P01", 404), ("42883", 404), ("XX", 500),
 )  # fmt: skip
+RESERVED = ("columns", "on_conflict", "select", "order", "limit", "offset")
 OPERATORS = {"eq": "=", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
 
 
@@ -163,7 +164,7 @@ class Handler(BaseHTTPRequestHandler):
         table = re.fullmatch(r"/rest/v1/(?:(rpc)/)?(\w+)", parts.path)
         if table is None:
             raise PostgRESTError(404, "PGRST125", "Invalid path specified in request URL")
-        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        query = parse_qsl(parts.query, keep_blank_values=True)
         try:
             with psycopg.connect(self.farm.database_url, connect_timeout=5) as db:
                 db.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
@@ -186,15 +187,16 @@ class Handler(BaseHTTPRequestHandler):
 class Request:
     """One request's SQL, in a transaction under the role of its key."""
 
-    def __init__(self, db: psycopg.Connection[Any], table: str, query: dict[str, str], prefer: str) -> None:
+    def __init__(self, db: psycopg.Connection[Any], table: str, query: list[tuple[str, str]], prefer: str) -> None:
         self._db, self._name, self._prefer = db, table, prefer
-        self._columns = query.pop("columns", None)
-        self._conflict = query.pop("on_conflict", None)
-        self._select = query.pop("select", "*")
-        self._order = query.pop("order", None)
-        self._limit = min(int(query.pop("limit", MAX_ROWS)), MAX_ROWS)
-        self._offset = int(query.pop("offset", 0))
-        self._filters = query
+        given = {name: value for name, value in query if name in RESERVED}
+        self._columns = given.get("columns")
+        self._conflict = given.get("on_conflict")
+        self._select = given.get("select", "*")
+        self._order = given.get("order")
+        self._limit = min(int(given.get("limit", MAX_ROWS)), MAX_ROWS)
+        self._offset = int(given.get("offset", 0))
+        self._filters = [(name, value) for name, value in query if name not in RESERVED]
         self._table = sql.Identifier("public", table)
         self._check_columns()
 
@@ -238,10 +240,11 @@ class Request:
             total = self._db.execute(count, values).fetchone()[0]
         statement = sql.SQL("SELECT {} FROM {}").format(self._selected(), self._table) + where
         if self._order:
-            column, _, direction = self._order.partition(".")
-            statement += sql.SQL(" ORDER BY {} {}").format(
-                sql.Identifier(column), sql.SQL("DESC" if direction == "desc" else "ASC")
-            )
+            orders = [
+                sql.SQL("{} {}").format(sql.Identifier(column), sql.SQL("DESC" if direction == "desc" else "ASC"))
+                for column, _, direction in (order.partition(".") for order in self._order.split(","))
+            ]
+            statement += sql.SQL(" ORDER BY ") + sql.SQL(", ").join(orders)
         statement += sql.SQL(" LIMIT {} OFFSET {}").format(self._limit, self._offset)
         rows = self._rows(statement, values)
         return 206 if total is not None and len(rows) < total else 200, rows, total
@@ -263,9 +266,23 @@ class Request:
 
     def _where(self) -> tuple[sql.Composed, list[Any]]:
         conditions, values = [], []
-        for column, condition in self._filters.items():
+        for column, condition in self._filters:
             operator, _, value = condition.partition(".")
-            if condition == "not.is.null":
+            if column == "or":  # of spans: or=(and(column.gte."...",column.lt."..."),and(...))
+                spans = [
+                    re.findall(r'(\w+)\.(\w+)\."([^"]*)"', span)
+                    for span in re.findall(r"and\(([^()]*)\)", condition)
+                ]
+                both = [
+                    sql.SQL(" AND ").join(
+                        sql.SQL("{} {} %s").format(sql.Identifier(name), sql.SQL(OPERATORS[compared]))
+                        for name, compared, _ in span
+                    )
+                    for span in spans
+                ]
+                values += [bound for span in spans for _, _, bound in span]
+                conditions.append(sql.SQL("(") + sql.SQL(" OR ").join(both) + sql.SQL(")"))
+            elif condition == "not.is.null":
                 conditions.append(sql.SQL("{} IS NOT NULL").format(sql.Identifier(column)))
             elif operator == "in":
                 items = re.findall(r'"((?:[^"\\]|\\.)*)"|([^,()]+)', value)
