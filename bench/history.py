@@ -46,7 +46,8 @@ OTHERS, OTHERS_ROWS = 9, 100_000
 BATCH, COMMITS = 16, 200
 COLUMNS = (
     "pi_id, frame_id, filename, received_time, analyzed_time, captured_time, neck_angle, body_angle, "
-    "posture_status, landmarks_detected, processed_by, side, reason, rule_set, schema_version, seq, boot_id, picture_sha256"
+    "posture_status, landmarks_detected, processed_by, side, reason, rule_set, schema_version, seq, boot_id, "
+    "picture_sha256"
 )
 # A day has eight hours of somebody who sits, slouching two minutes of ten, and sixteen of nobody.
 STATUS = "CASE WHEN {hour} NOT BETWEEN 8 AND 15 THEN 'Unknown' WHEN {minute} % 10 < 2 THEN 'Bad' ELSE 'Good' END"
@@ -67,7 +68,8 @@ POSTGRES_ROWS = f"""
     INSERT INTO posture_log ({COLUMNS})
     SELECT %(pi_id)s::text, format('%%s-%%s', %(pi_id)s::text, lpad(to_hex(n), 24, '0')), format('%%s.jpg', n),
         at, at, at, 12.5, 3.5, {STATUS.format(hour="hour", minute="minute").replace("%", "%%")},
-        hour BETWEEN 8 AND 15, 'node-1', 'left', CASE WHEN hour BETWEEN 8 AND 15 THEN '' ELSE 'no_person' END, 'upright', 2, n, 'boot-1',
+        hour BETWEEN 8 AND 15, 'node-1', 'left',
+        CASE WHEN hour BETWEEN 8 AND 15 THEN '' ELSE 'no_person' END, 'upright', 2, n, 'boot-1',
         lpad(to_hex(n), 64, '0')
     FROM (
         SELECT n, at, extract(hour FROM at) AS hour, extract(minute FROM at) AS minute

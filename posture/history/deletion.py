@@ -30,8 +30,8 @@ class Deleted:
 def delete_stream(history: History, pi_id: str, options: Analyzer) -> Deleted:
     """Delete a stream's rows, minutes, and the files that this machine has of it.
 
-    The files go first: if the database is away then, the rows still say what there was. An analyzer that runs goes on
-    with new ones, and files on other nodes stay: pictures belong to the node that analysed them.
+    The files go first: if the database is away then, the rows still say what there was. An analyzer that runs goes
+    on with new ones, and files on other nodes stay: pictures are on the node that analysed them.
 
     Args:
         history: of the database.
