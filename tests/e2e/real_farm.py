@@ -25,11 +25,15 @@ from typing import Any
 import psycopg
 import yaml
 from control_plane import Cluster
+from discovery import from_file, scrape_configs, write_pods
 from docker_engine import Engine
 from driven_exporter import METRIC, GpuExporter
+from exporters import NAME as EXPORTER
+from exporters import exporters
 from life import Checkout, Registry
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import Node, Pod, Secret
+from processors import NodeProcessors
 from real_nodes import SERVERS_ADDRESS, Machine, RealNode, links, read
 from servers import (
     Mosquitto,
@@ -53,6 +57,8 @@ STREAMS = ("pi1", "pi2", "pi3", "pi4")
 NAMESPACE = "posture-farm"
 NOT_OURS = {"job-name": "not-ours"}
 LOOK_S = 0.5
+LARGE = 100.0
+"""Processors of a node that is never busy."""
 WAIT_S = 240.0
 """For a farm on a busy machine."""
 
@@ -167,7 +173,9 @@ class Usage:
 class Camera:
     """publish_images.py of one stream, with a spool."""
 
-    def __init__(self, stream: str, farm: RealFarm, *, clock_offset_s: int | None = None) -> None:
+    def __init__(
+        self, stream: str, farm: RealFarm, *, clock_offset_s: int | None = None, fps: float | None = None
+    ) -> None:
         self.stream = stream
         folder = farm.folder / "cameras"
         folder.mkdir(exist_ok=True)
@@ -176,7 +184,7 @@ class Camera:
         self.output = self.log.with_suffix(".json")
         command = [
             sys.executable, str(ROOT / "publish_images.py"), "--pi-id", stream, "--source",
-            str(ROOT / "samples" / "side_walk.mp4"), "--loop", "--fps", str(farm.pace.fps), "--json",
+            str(ROOT / "samples" / "side_walk.mp4"), "--loop", "--fps", str(fps or farm.pace.fps), "--json",
             "--broker", f"mqtt://127.0.0.1:{farm.mosquitto.port}", "--spool", str(folder / f"spool-{stream}"),
             "--receipt-timeout", "15", "--drain", str(WAIT_S),
         ]  # fmt: skip
@@ -272,11 +280,14 @@ class RealFarm:
         assert not dead, f"{dead} ended at once: another program had taken the port"
         self.usage = Usage(self.nodes)
         self._closing.callback(self.usage.close)
+        self._exporters = self.folder / "exporters.json"
+        write_pods(self._exporters, [])
         self.prometheus = self._start(
             PrometheusServer(
                 self._folder("prometheus"),
                 self.usage.exporter.targets(*FACTORS),
                 scrape_interval_s=self.pace.scrape_s,
+                scrape_configs=[from_file(scrape_configs()[EXPORTER], self._exporters, self.pace.scrape_s)],
             )
         )
         for node in FACTORS:
@@ -436,6 +447,32 @@ class RealFarm:
         self.script.until_it_says("press ENTER", 300)
         before.wait(60)
 
+    @contextlib.contextmanager
+    def balanced_by_processors(self) -> Iterator[NodeProcessors]:
+        """Balance by what the nodes' processors really do, measured by our exporter on each node, for a while.
+
+        At first the nodes are so large that nothing is too much for them.
+        """
+        processors = NodeProcessors(self.nodes, LARGE)
+        before = self.checkout.settings["GPU_QUERIES"]
+        try:
+            image = f"{self.registry.host}/posture-scheduler:e2e"
+            self.docker.run(
+                "build", "--target", "scheduler", "--tag", image, str(self.checkout.folder), timeout_s=900
+            )
+            self.docker.run("push", image, timeout_s=600)
+            with exporters(self.cluster, NAMESPACE, image, len(self.nodes), self._exporters):
+                self._measure({node: {"instance": node, "signal": "cpu"} for node in self.nodes})
+                yield processors
+        finally:
+            self._measure(before)
+            processors.close()
+
+    def _measure(self, queries: Mapping[str, Mapping[str, str]]) -> None:
+        """Say where the nodes' usage is read; the programs that run take it up."""
+        self.checkout.settings["GPU_QUERIES"] = dict(queries)
+        self.checkout.write_settings()
+
     def mend(self) -> None:
         """Start what a fault has left stopped; no load is anybody else's."""
         self.cluster.start()
@@ -514,16 +551,27 @@ class RealFarm:
         return told + [str(path) for path in [self.folder] if path.exists()]
 
     @contextlib.contextmanager
-    def traffic(self, name: str, *, settle: Callable[[], None] | None = None, **offsets: int) -> Iterator[None]:
+    def traffic(
+        self,
+        name: str,
+        *,
+        settle: Callable[[], None] | None = None,
+        fps: Mapping[str, float] | None = None,
+        **offsets: int,
+    ) -> Iterator[None]:
         """Let all cameras film; afterwards every frame must have its row, once.
 
         Args:
             name: of what happens meanwhile.
             settle: waited for before the cameras stop.
+            fps: stream -> its camera's frames a second, where they are not the pace's.
             offsets: stream -> by how many seconds its camera's clock is wrong at first.
         """
         began = time.time()
-        cameras = [Camera(stream, self, clock_offset_s=offsets.get(stream)) for stream in STREAMS]
+        cameras = [
+            Camera(stream, self, clock_offset_s=offsets.get(stream), fps=(fps or {}).get(stream))
+            for stream in STREAMS
+        ]
         self.cameras = {camera.stream: camera for camera in cameras}
         try:
             self.until_rows(began)

@@ -15,13 +15,18 @@ import pytest
 from faults import FIRST, OTHERS, Fault, overload
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import Node, Pod
-from real_farm import NAMESPACE, STREAMS, RealFarm
+from real_farm import NAMESPACE, STREAMS, WAIT_S, RealFarm
 from watching import wait_for
 
 UP_S = 900.0
 """The first time, all layers of the images are built, pushed and pulled."""
 SEED = int(os.environ.get("E2E_SEED") or random.SystemRandom().randrange(1_000_000))
 RANDOM_FAULTS = 30
+HOT_FPS = 10.0
+HOT_SHARE = 0.36
+"""Of a node, what one stream at that pace uses."""
+MEASURED_S = 6.0
+"""Of processor time: so much is used until it is taken as what they use."""
 
 
 def test_streams_are_placed_evenly_where_their_pods_really_run(farm: RealFarm) -> None:
@@ -52,6 +57,33 @@ def test_a_node_that_gets_busy_gives_up_one_stream_and_then_the_farm_is_stable(f
     farm.timeline.facts["balance"] = (
         f"decided {decided_s:.0f} s after the load came, the stream ran on its new node after {took_s:.0f} s, "
         "and nothing moved in the next three loops"
+    )
+
+
+def test_a_node_whose_analyzers_use_up_its_processors_gives_up_one_of_them(farm: RealFarm) -> None:
+    """No load is made up: analyzers work, the kernel accounts it, our exporter on each node shows it."""
+    before = farm.until_each_runs_once()
+    busy, streams = Counter(before.values()).most_common(1)[0]
+    assert streams == 2, before
+    hot = {stream: HOT_FPS for stream, node in before.items() if node == busy}
+    moves = len(farm.timeline.moves())
+    with farm.balanced_by_processors() as processors, farm.traffic("processors", fps=hot):
+        began_s, used_s = time.monotonic(), processors.used_s[busy]
+        wait_for(lambda: processors.used_s[busy] > used_s + MEASURED_S, WAIT_S)
+        of_one = (processors.used_s[busy] - used_s) / (time.monotonic() - began_s) / streams
+        # all nodes are so large that two busy streams are too much for one, and one beside a quiet one is not
+        processors.cores.update(dict.fromkeys(processors.cores, of_one / HOT_SHARE))
+        began_s = time.monotonic()
+        places = farm.until_moved(before)
+        took_s = time.monotonic() - began_s
+        farm.await_loops(3)
+        assert farm.until_each_runs_once() == places
+        made = farm.timeline.moves()[moves:]
+        assert [(move.kind, move.source) for move in made] == [("offload", busy)], made
+        assert made[0].stream in hot
+    farm.timeline.facts["balance by processors"] = (
+        f"a stream at {HOT_FPS:g} frames/s used {of_one:.2f} of a processor; of two that were too much for their "
+        f"node one ran elsewhere {took_s:.0f} s later, and nothing moved in the next three loops"
     )
 
 

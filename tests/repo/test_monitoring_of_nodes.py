@@ -1,19 +1,14 @@
-"""deploy/monitoring on a real Prometheus: each node has one series under its own name, whichever exporter it has.
-
-The pods are told to Prometheus by a file, with the labels that its discovery in Kubernetes gives them: Debian's
-Prometheus is built without that discovery.
-"""
+"""deploy/monitoring on a real Prometheus: one series a node, under its own name, whichever exporter it has."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
+from discovery import MONITORING, FoundPod, from_file, scrape_configs, write_pods
 from driven_exporter import GpuExporter
 from servers import PrometheusServer
 
@@ -22,8 +17,8 @@ from posture.settings.table import GpuQuery
 from posture.usage.prometheus import Prometheus
 from posture.usage.readings import Reading
 
-MONITORING = Path(__file__).resolve().parents[2] / "deploy" / "monitoring"
 EXPORTERS = ("posture-exporter", "dcgm-exporter", "nvidia-gpu-exporter")
+INTERVAL_S = 0.5
 PODS = {
     "orin": ("posture-exporter", "Running"),
     "nano": ("posture-exporter", "Running"),
@@ -42,25 +37,19 @@ class Nodes:
 
     def __init__(self, folder: Path, exporter: GpuExporter) -> None:
         self.exporter = exporter
-        pods = [
-            {
-                "targets": [exporter.address],
-                "labels": {
-                    "__meta_kubernetes_pod_label_app_kubernetes_io_name": name,
-                    "__meta_kubernetes_pod_phase": phase,
-                    "__meta_kubernetes_pod_node_name": node.partition("/")[0],
-                    "__param_node": node,
-                },
-            }
-            for node, (name, phase) in PODS.items()
-        ]
         folder.mkdir()
-        (folder / "pods.json").write_text(json.dumps(pods))
+        write_pods(
+            folder / "pods.json",
+            [
+                FoundPod(node.partition("/")[0], name, exporter.address, phase, node)
+                for node, (name, phase) in PODS.items()
+            ],
+        )
         self.server = PrometheusServer(
             folder,
             [],
             scrape_configs=[
-                self._from_file(one, folder) for one in scrape_configs() if one["job_name"] in EXPORTERS
+                from_file(scrape_configs()[name], folder / "pods.json", INTERVAL_S) for name in EXPORTERS
             ],
             rule_files=[self._quick_rules(folder)],
         )
@@ -69,16 +58,10 @@ class Nodes:
         self.client = Prometheus(settings, queries)
 
     @staticmethod
-    def _from_file(job: dict[str, Any], folder: Path) -> dict[str, Any]:
-        kept = {name: value for name, value in job.items() if name != "kubernetes_sd_configs"}
-        return {**kept, "file_sd_configs": [{"files": [str(folder / "pods.json")]}],
-                "scrape_interval": "500ms", "scrape_timeout": "500ms"}  # fmt: skip
-
-    @staticmethod
     def _quick_rules(folder: Path) -> Path:
         rules = yaml.safe_load((MONITORING / "recording.yml").read_text())
         for group in rules["groups"]:
-            group["interval"] = "500ms"
+            group["interval"] = f"{INTERVAL_S * 1000:.0f}ms"
         path = folder / "recording.yml"
         path.write_text(yaml.safe_dump(rules))
         return path
@@ -93,13 +76,6 @@ class Nodes:
                 return
             assert time.monotonic() < deadline, sampled
             time.sleep(0.2)
-
-
-def scrape_configs() -> list[dict[str, Any]]:
-    jobs: list[dict[str, Any]] = yaml.safe_load((MONITORING / "prometheus-in-cluster.yml").read_text())[
-        "scrape_configs"
-    ]
-    return jobs
 
 
 @pytest.fixture
@@ -129,10 +105,10 @@ def test_every_node_has_one_usage_whichever_exporter_it_has(nodes: Nodes) -> Non
     nodes.until({"orin": 30.0, "desktop-1": 55.0, "desktop-3": 66.0})
 
 
-def test_the_operators_way_gives_the_same_label(tmp_path: Path) -> None:
+def test_the_operators_way_gives_the_same_label() -> None:
     (endpoint,) = yaml.safe_load((MONITORING / "podmonitor.yaml").read_text())["spec"]["podMetricsEndpoints"]
     (relabelling,) = endpoint["relabelings"]
-    (ours,) = (job for job in scrape_configs() if job["job_name"] == "posture-exporter")
+    ours = scrape_configs()["posture-exporter"]
     (rule,) = (one for one in ours["relabel_configs"] if one.get("target_label") == "instance")
     assert (relabelling["sourceLabels"], relabelling["replacement"], relabelling["targetLabel"]) == (
         rule["source_labels"], rule["replacement"], rule["target_label"],

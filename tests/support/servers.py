@@ -186,7 +186,7 @@ class PrometheusServer(Server):
         targets: what to scrape; tests/support/driven_exporter.py makes some.
         scrape_interval_s: seconds.
         web: its ``--web.config.file``, for TLS and users.
-        scrape_configs: what to scrape instead, each with its interval.
+        scrape_configs: what to scrape besides, each with its interval.
         rule_files: rules to evaluate.
     """
 
@@ -210,7 +210,7 @@ class PrometheusServer(Server):
         job = {"job_name": "gpu", "static_configs": targets}
         settings = {
             "global": {"scrape_interval": interval, "scrape_timeout": interval},
-            "scrape_configs": list(scrape_configs) or [job],
+            "scrape_configs": [*([job] if targets else []), *scrape_configs],
             "rule_files": [str(path) for path in rule_files],
         }
         config = folder / "prometheus.yml"
