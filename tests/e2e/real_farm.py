@@ -47,6 +47,7 @@ from timeline import Timeline
 from watching import wait_for
 
 from posture.manifests import files as manifest_files
+from posture.settings import table
 from posture.system import files
 from posture.system.children import bound_to_us
 
@@ -451,10 +452,12 @@ class RealFarm:
     def balanced_by_processors(self) -> Iterator[NodeProcessors]:
         """Balance by what the nodes' processors really do, measured by our exporter on each node, for a while.
 
-        At first the nodes are so large that nothing is too much for them.
+        At first the nodes are so large that nothing is too much for them. A stream that starts works off what has
+        waited for it, so its destination needs the warm-up of the defaults.
         """
         processors = NodeProcessors(self.nodes, LARGE)
-        before = self.checkout.settings["GPU_QUERIES"]
+        before = {name: self.checkout.settings[name] for name in ("GPU_QUERIES", "balancer")}
+        patient = {**before["balancer"], "warm_up_s": table.Balancer().warm_up_s}
         try:
             image = f"{self.registry.host}/posture-scheduler:e2e"
             self.docker.run(
@@ -462,16 +465,18 @@ class RealFarm:
             )
             self.docker.run("push", image, timeout_s=600)
             with exporters(self.cluster, NAMESPACE, image, len(self.nodes), self._exporters):
-                self._measure({node: {"instance": node, "signal": "cpu"} for node in self.nodes})
+                queries = {node: {"instance": node, "signal": "cpu"} for node in self.nodes}
+                self._balance_by({"GPU_QUERIES": queries, "balancer": patient})
                 yield processors
         finally:
-            self._measure(before)
+            self._balance_by(before)
             processors.close()
 
-    def _measure(self, queries: Mapping[str, Mapping[str, str]]) -> None:
-        """Say where the nodes' usage is read; the programs that run take it up."""
-        self.checkout.settings["GPU_QUERIES"] = dict(queries)
+    def _balance_by(self, settings: Mapping[str, Any]) -> None:
+        """Change settings, and let the scaler start the balancer anew with them."""
+        self.checkout.settings.update(settings)
         self.checkout.write_settings()
+        os.kill(self.pid_of("balancer"), signal.SIGTERM)
 
     def mend(self) -> None:
         """Start what a fault has left stopped; no load is anybody else's."""
@@ -614,6 +619,15 @@ class RealFarm:
             len(rows) - len({row[0] for row in rows}), have, lost, result["resent"],
             round(max(gaps, default=0.0), 1),
         )  # fmt: skip
+
+    def rows(self, *streams: str) -> int:
+        """How many rows these streams have."""
+        with psycopg.connect(self.postgres.url) as db:
+            found = db.execute(
+                "SELECT count(*) FROM posture_log WHERE pi_id = ANY(%s)", (list(streams),)
+            ).fetchone()
+        assert found is not None
+        return int(found[0])
 
     def until_rows(self, since: float, streams: tuple[str, ...] = STREAMS, timeout_s: float = WAIT_S) -> None:
         """Wait until every stream has a row that was written after a time."""

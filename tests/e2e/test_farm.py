@@ -68,9 +68,10 @@ def test_a_node_whose_analyzers_use_up_its_processors_gives_up_one_of_them(farm:
     hot = {stream: HOT_FPS for stream, node in before.items() if node == busy}
     moves = len(farm.timeline.moves())
     with farm.balanced_by_processors() as processors, farm.traffic("processors", fps=hot):
-        began_s, used_s = time.monotonic(), processors.used_s[busy]
+        rows, used_s = farm.rows(*hot), processors.used_s[busy]
         wait_for(lambda: processors.used_s[busy] > used_s + MEASURED_S, WAIT_S)
-        of_one = (processors.used_s[busy] - used_s) / (time.monotonic() - began_s) / streams
+        of_a_frame_s = (processors.used_s[busy] - used_s) / (farm.rows(*hot) - rows)
+        of_one = of_a_frame_s * HOT_FPS
         # all nodes are so large that two busy streams are too much for one, and one beside a quiet one is not
         processors.cores.update(dict.fromkeys(processors.cores, of_one / HOT_SHARE))
         began_s = time.monotonic()
@@ -82,8 +83,8 @@ def test_a_node_whose_analyzers_use_up_its_processors_gives_up_one_of_them(farm:
         assert [(move.kind, move.source) for move in made] == [("offload", busy)], made
         assert made[0].stream in hot
     farm.timeline.facts["balance by processors"] = (
-        f"a stream at {HOT_FPS:g} frames/s used {of_one:.2f} of a processor; of two that were too much for their "
-        f"node one ran elsewhere {took_s:.0f} s later, and nothing moved in the next three loops"
+        f"a frame took {of_a_frame_s * 1000:.0f} ms of a processor; of two that were too much for their node "
+        f"one ran elsewhere {took_s:.0f} s later, and nothing moved in the next three loops"
     )
 
 
