@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     streams = flags.streams or [
         match[1] for path in HERE.glob("*.yaml") if (match := re.fullmatch(r"posture-job-(.+)\.yaml", path.name))
     ]
-    users = provision(flags.dir, streams, settings.mqtt.prefix)
+    users = provision(flags.dir, streams, settings.mqtt.prefix, home_assistant=settings.dashboard.home_assistant)
     for one in users:
         print(f"{one.user}  {flags.dir / one.folder}")
     print(

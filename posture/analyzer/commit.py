@@ -121,6 +121,7 @@ class Committer:
             )
         for item in batch:
             self._account.duplicate += item.again
+            self._account.analysis_s += item.analysis_s
             self._account.ignored.update(item.identity.ignored)
             for topic, payload, retain in item.messages:
                 self._stream.publish(topic, payload, retain=retain)

@@ -5,6 +5,8 @@ published = rows + missing, and rows = analyzed + rejected (with reason) + expir
 
 from __future__ import annotations
 
+import itertools
+import math
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -17,6 +19,8 @@ from posture.verdict.rule_sets import NO_VERDICT
 SAY_EVERY_S = 1.0
 RATE_OVER_S = 5.0
 MOST_DELAYS = 10_000
+DELAYS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+"""Bounds of the delay from capture to committed row, which is told as a histogram."""
 MOST_MISSING = 2**53 - 1
 """JSON's numbers are exact up to here; a stranger's sequence number may lie beyond."""
 
@@ -47,6 +51,12 @@ class Account:
     expired: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     verdicts: Counter[str] = field(default_factory=Counter)
+    analysis_s: float = 0.0
+    """Spent on finding landmarks."""
+    delay_s: float = 0.0
+    """From capture to committed row, of all rows together."""
+    _delay_counts: Counter[float] = field(default_factory=Counter)
+    """Bound -> rows that came within it, and not within the one below."""
     _last_row: Row | None = None
     _first: dict[str, int] = field(default_factory=dict)
     _highest: dict[str, int] = field(default_factory=dict)
@@ -84,10 +94,8 @@ class Account:
         else:
             self.analyzed += 1
         self._last_row = row
-        if len(self.delays) < MOST_DELAYS:
-            waited = datetime.now(timezone.utc) - (row.captured_time or row.received_time)
-            self.delays.append(max(0.0, waited.total_seconds()))
         self._finished.append(time.monotonic())
+        self._note_delay(row)
         if row.seq is None or row.boot_id not in self._highest:
             self.unfollowed += row.seq is not None and row.boot_id is not None
             return True
@@ -95,6 +103,21 @@ class Account:
         self._highest[row.boot_id] = max(self._highest[row.boot_id], row.seq)
         self._distinct[row.boot_id] += 1
         return surely_new
+
+    def _note_delay(self, row: Row) -> None:
+        """Note how long a row that is committed now took; a camera's clock that is ahead makes it 0."""
+        taken = row.captured_time or row.received_time
+        delay_s = max(0.0, (datetime.now(timezone.utc) - taken).total_seconds())
+        if len(self.delays) < MOST_DELAYS:
+            self.delays.append(delay_s)
+        self.delay_s += delay_s
+        self._delay_counts[next((bound for bound in DELAYS_S if delay_s <= bound), math.inf)] += 1
+
+    @property
+    def delay_histogram(self) -> dict[str, int]:
+        """Bound in seconds -> rows that were committed within it, as Prometheus counts them."""
+        counted = itertools.accumulate(self._delay_counts[bound] for bound in (*DELAYS_S, math.inf))
+        return dict(zip([*(f"{bound:g}" for bound in DELAYS_S), "+Inf"], counted, strict=True))
 
     @property
     def boots(self) -> int:
@@ -135,6 +158,9 @@ class Account:
             "neck": _rounded(last.neck_angle) if last else None,
             "body": _rounded(last.body_angle) if last else None,
             "fps": round(len(self._finished) / RATE_OVER_S, 1),
+            "analysis_sum_s": round(self.analysis_s, 3),
+            "delay": self.delay_histogram,
+            "delay_sum_s": round(self.delay_s, 3),
         }
 
     def changed(self) -> dict[str, Any] | None:

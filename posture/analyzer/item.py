@@ -35,6 +35,7 @@ class Item:
         picture: decoded, BGR, height x width x 3; released once it is drawn.
         view: the same for the landmarker.
         landmarks: None: nobody was found, or the frame was not looked at.
+        analysis_s: how long finding them took, in seconds.
         verdict: what the rules say.
         quarantine: the payload, if it is to be kept because it could not be analyzed.
         jpeg: the annotated picture, if one is kept.
@@ -51,6 +52,7 @@ class Item:
     picture: npt.NDArray[np.uint8] | None = None
     view: View | None = None
     landmarks: Landmarks | None = None
+    analysis_s: float = 0.0
     verdict: Verdict = field(default_factory=lambda: unknown(""))
     quarantine: bytes | None = None
     jpeg: bytes | None = None

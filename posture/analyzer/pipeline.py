@@ -11,6 +11,7 @@ import logging
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime
@@ -179,10 +180,12 @@ class Pipeline:
     def _find_landmarks(self, decoded: queue.Queue[Item | None], seen: queue.Queue[Item | None]) -> None:
         while (item := decoded.get()) is not None:
             if item.view is not None:
+                began_s = time.monotonic()
                 try:
                     item.landmarks = self._pose.detect(item.view, int(item.stream_time()[0] * 1000))
                 except Exception:  # noqa: BLE001 - as said above
                     self._failures.give_up(item, "analyzed")
+                item.analysis_s = time.monotonic() - began_s
             item.view = None
             seen.put(item)
         seen.put(None)

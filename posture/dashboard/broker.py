@@ -6,6 +6,7 @@ import logging
 import queue
 import random
 import threading
+import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from paho.mqtt import client as paho
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from posture.dashboard import home_assistant
+from posture.dashboard.home_assistant import Discovery
 from posture.dashboard.live import Live
 from posture.dashboard.sources import BROKER, State
 from posture.errors import UserError
@@ -30,6 +33,7 @@ log = logging.getLogger(__name__)
 
 OBEYED_WITHIN_S = 30
 """A command that waits for longer (its analyzer is away, say) is not to be obeyed any more; with MQTT 5."""
+ANNOUNCED_EACH_S = 1.0
 SENT_WITHIN_S = 5.0
 """How long the broker may take to acknowledge a command."""
 
@@ -51,10 +55,12 @@ class BrokerReader:
     Args:
         settings: the broker.
         live: what the messages go to.
+        discovery: what Home Assistant is to be told.
     """
 
-    def __init__(self, settings: Mqtt, live: Live) -> None:
-        self._settings, self._live = settings, live
+    def __init__(self, settings: Mqtt, live: Live, discovery: Discovery) -> None:
+        self._settings, self._live, self._discovery = settings, live, discovery
+        self._announced_at = 0.0
         self._broker = mqtt.parse_broker(settings.url)
         self._protocol = settings.protocol
         self._stop = Stop()
@@ -131,7 +137,8 @@ class BrokerReader:
     def _serve(self, client: Client) -> str:
         """Read and send until the connection ends; return why it did."""
         self._closed = ""
-        topics = self._live.streams.topics
+        self._discovery.connected(time.time())
+        topics = [*self._live.streams.topics, *self._discovery.topics]
         sent: dict[int, _Sending] = {}
 
         def on_subscribe(*args: Any) -> None:
@@ -159,6 +166,7 @@ class BrokerReader:
         client.subscribe([(topic, 1) for topic in topics])
         while not self._closed and not self._stop.requested:
             self._send(client, sent)
+            self._announce(client)
             if client.socket() is None:
                 return self._closed or "closed the connection"
             mqtt.turn(client, self._stop, timeout_s=0.5)
@@ -176,7 +184,21 @@ class BrokerReader:
                 expiry = _expiry() if self._protocol == "5" else None
                 sent[client.publish(command.topic, command.payload, qos=1, properties=expiry).mid] = command
 
+    def _announce(self, client: Client) -> None:
+        """Tell Home Assistant what is new, about once a second."""
+        now = time.time()
+        if 0 <= now - self._announced_at < ANNOUNCED_EACH_S:
+            return
+        self._announced_at = now
+        with self._live.hold():
+            streams = list(self._live.streams)
+        for one in self._discovery.due(streams, now):
+            client.publish(one.topic, one.payload, qos=1, retain=True)
+
     def _on_message(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
+        if home_assistant.is_for(message.topic):
+            self._discovery.take(message.topic, bytes(message.payload), time.time())
+            return
         self._live.take(message.topic, bytes(message.payload), retained=message.retain)
 
     def _on_malformed(self, client: Client, message: Any) -> None:

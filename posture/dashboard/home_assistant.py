@@ -112,6 +112,11 @@ class Discovery:
             return False
 
 
+def is_for(topic: str) -> bool:
+    """Say whether a topic is Home Assistant's, and none of the farm's."""
+    return topic.startswith(f"{ROOT}/")
+
+
 def device_topic(pi_id: str, prefix: str) -> str:
     """Return where a stream's device is announced."""
     return f"{ROOT}/device/{_object_id(pi_id, prefix)}/config"

@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import socket
 from collections.abc import AsyncIterator
 
 import uvicorn
+from prometheus_client.registry import CollectorRegistry
 
 from posture.dashboard.access import ThisMachine, gate_of
 from posture.dashboard.app import Dashboard
 from posture.dashboard.broker import BrokerReader
 from posture.dashboard.feed import Feed
+from posture.dashboard.figures import StreamsCollector
+from posture.dashboard.home_assistant import Discovery
 from posture.dashboard.live import Live
 from posture.errors import UserError
 from posture.settings.table import Settings
 from posture.system.addresses import is_loopback, split_listen
+from posture.system.probes import Exposition
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +43,12 @@ def serve(settings: Settings) -> None:
     gate = gate_of(options)
     live = Live(settings.mqtt.prefix)
     feed = Feed(live)
-    broker = BrokerReader(settings.mqtt, live)
+    discovery = Discovery(settings.mqtt.prefix, enabled=options.home_assistant, rng=random.Random())  # noqa: S311
+    broker = BrokerReader(settings.mqtt, live, discovery)
+    if options.metrics_port:
+        registry = CollectorRegistry()
+        registry.register(StreamsCollector(live))
+        Exposition(options.metrics_host, options.metrics_port, registry, lambda: "", lambda: "")
     with bound(options.listen) as listener:
         name = host or socket.gethostname()
         print(f"dashboard: http://{name}:{listener.getsockname()[1]}/", flush=True)

@@ -67,6 +67,23 @@ class Camera:
 
 
 @dataclass(frozen=True)
+class Delay:
+    """From capture to committed row."""
+
+    buckets: tuple[tuple[str, float], ...]
+    """Upper bound in seconds, as Prometheus writes it -> frames up to it, in ascending order; the last is +Inf."""
+    sum_s: float
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """How long finding the landmarks took."""
+
+    count: int
+    sum_s: float
+
+
+@dataclass(frozen=True)
 class Account:
     """What ``account/<pi_id>`` says: what became of every frame since the analyzer's start."""
 
@@ -88,6 +105,8 @@ class Account:
     body: float | None
     fps: float
     """Frames a second, over the last five seconds."""
+    delay: Delay | None = None
+    analysis: Analysis | None = None
 
 
 @dataclass(frozen=True)
@@ -163,6 +182,8 @@ class Stream:
     picture: Picture | None = None
     calibration: Calibration | None = None
     reply: Reply | None = None
+    alerts: int = 0
+    """That came since we look."""
     last_frame_at: float | None = None
     """When the last frame made itself known here; at first, of what was retained, when it was taken."""
 
@@ -325,6 +346,7 @@ class Streams(Mapping[str, Stream]):
         fields = _Fields(payload)
         alert = Alert(stream.pi_id, _posture(fields), fields.number("bad_for"), at)
         self.alerts.append(alert)
+        stream.alerts += 1
 
     def _take_picture(self, stream: Stream, payload: bytes, at: float, retained: bool) -> None:
         if not payload:
@@ -388,7 +410,24 @@ def _account(fields: _Fields) -> Account:
         neck=fields.number("neck", None),
         body=fields.number("body", None),
         fps=fields.number("fps", 0.0),
+        delay=_delay(fields.counts("delay"), fields.number("delay_sum_s", 0.0)),
+        analysis=_analysis(fields.count("analyzed", 0), fields.number("analysis_sum_s", None)),
     )
+
+
+def _delay(counts: Mapping[str, int], sum_s: float) -> Delay | None:
+    """Return what an account tells as bound -> frames up to it; the last bound is ``+Inf``."""
+    if "+Inf" not in counts:
+        return None
+    try:
+        ordered = sorted(((name, float(count)) for name, count in counts.items()), key=lambda one: float(one[0]))
+    except ValueError:
+        _refuse(f"delay: {shown(json.dumps(dict(counts)), 60)} is not accepted; accepted: seconds, and +Inf")
+    return Delay(tuple(ordered), sum_s)
+
+
+def _analysis(count: int, sum_s: float | None) -> Analysis | None:
+    return None if sum_s is None else Analysis(count, sum_s)
 
 
 def _posture(fields: _Fields) -> Posture:

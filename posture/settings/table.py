@@ -507,6 +507,21 @@ class Dashboard:
     proxy_operators: str = _setting(
         "", parsers.text, "names, joined by commas", "those of its users who may command and delete; others look"
     )
+    metrics_port: int = _setting(
+        0,
+        parsers.number(0, 65_535, whole=True),
+        "0 to 65535",
+        "/metrics of all streams, for Prometheus, which does not log in; 0: none",
+    )
+    metrics_host: str = _setting(
+        "127.0.0.1", parsers.text, "an address of this machine; empty: all of them", "where /metrics listens"
+    )
+    home_assistant: bool = _setting(
+        False,
+        parsers.boolean,
+        "true or false",
+        "announce each stream to Home Assistant by MQTT discovery; false takes back what was announced",
+    )
 
 
 @dataclass(frozen=True)

@@ -82,23 +82,36 @@ def balancer(prefix: str) -> Identity:
     return Identity("balancer", every.balancer_user, (every.status,))
 
 
-def dashboard(prefix: str) -> Identity:
-    """Return the user who shows what a farm says, with the small pictures, and gives commands to its analyzers."""
+HOME_ASSISTANT = ("homeassistant/status", "homeassistant/device/+/config")
+"""Where Home Assistant says that it has started, and where devices are announced to it."""
+
+
+def dashboard(prefix: str, *, home_assistant: bool = False) -> Identity:
+    """Return the user who shows what a farm says, with the small pictures, and gives commands to its analyzers.
+
+    Args:
+        prefix: the farm's topic prefix.
+        home_assistant: the user announces streams there, too.
+    """
     every = Topics("+", prefix)
     topics = (
         *(every.status, every.camera, every.account, every.state, every.alert),
         *(every.picture, every.answer, every.calibration),
     )
-    return Identity("dashboard", every.dashboard_user, topics, (every.command,))
+    read, write = (HOME_ASSISTANT, HOME_ASSISTANT[1:]) if home_assistant else ((), ())
+    return Identity("dashboard", every.dashboard_user, (*topics, *read), (every.command, *write))
 
 
-def provision(folder: Path, streams: Iterable[str], prefix: str = "") -> list[Identity]:
+def provision(
+    folder: Path, streams: Iterable[str], prefix: str = "", *, home_assistant: bool = False
+) -> list[Identity]:
     """Make what is missing, and write what Mosquitto reads; a second time nothing changes.
 
     Args:
         folder: of the identities. Streams that it has already are kept.
         streams: the streams that it must have.
         prefix: the farm's topic prefix.
+        home_assistant: the dashboard's user announces streams there.
 
     Returns:
         All users.
@@ -111,7 +124,7 @@ def provision(folder: Path, streams: Iterable[str], prefix: str = "") -> list[Id
         if not names:
             raise UserError(f"{folder}: holds no stream yet; accepted: the name of at least one, such as pi1")
         users = [one for name in names for one in identities_of(Topics(name, prefix))]
-        users += [viewer(prefix), balancer(prefix), dashboard(prefix)]
+        users += [viewer(prefix), balancer(prefix), dashboard(prefix, home_assistant=home_assistant)]
         passwords = {one.folder: _password(folder / one.folder / PASSWORD) for one in users}
         content: dict[Path, str] = {}
         for one in users:

@@ -21,6 +21,7 @@ CONTRACT, MANIFESTS, LOADING = (
 )
 
 COVERED_BY = {
+    "dashboard/figures": "repo/test_grafana.py",
     "analyzer/calibration": "unit/analyzer/test_app.py",
     "analyzer/delivery": "unit/analyzer/test_commit.py",
     "analyzer/reused_ids": "unit/analyzer/test_commit.py",

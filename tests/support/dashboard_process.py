@@ -24,9 +24,12 @@ class DashboardProcess(Server):
         folder: for its settings and log.
         settings: sections of cluster.yaml.
         listen: the host to listen on.
+        variables: more of its environment.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], listen: str = "127.0.0.1") -> None:
+    def __init__(
+        self, folder: Path, settings: Mapping[str, Any], listen: str = "127.0.0.1", **variables: str
+    ) -> None:
         super().__init__()
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder / "dashboard.log"
@@ -36,7 +39,7 @@ class DashboardProcess(Server):
         config = folder / "cluster.yaml"
         config.write_text(yaml.safe_dump(dict(settings)))
         environment = {name: value for name, value in os.environ.items() if not name.startswith("POSTURE_")}
-        self.environment = {**environment, "KUBECONFIG": str(folder / "no-kubeconfig")}
+        self.environment = {**environment, "KUBECONFIG": str(folder / "no-kubeconfig"), **variables}
         self.command = [
             "env", "-i", *(f"{name}={value}" for name, value in self.environment.items()),
             sys.executable, str(ROOT / "dashboard.py"),

@@ -99,6 +99,18 @@ class Client:
         with self._changed:
             assert self._changed.wait_for(lambda: (topic, payload) in self.got, 20), (topic, self.got)
 
+    def wait_for_one(self, topic: str) -> bytes:
+        """Wait for any message on a topic, and return its payload."""
+
+        def last() -> bytes | None:
+            return next((payload for on, payload in reversed(self.got) if on == topic), None)
+
+        with self._changed:
+            assert self._changed.wait_for(last, 20), self.got
+            found = last()
+        assert found is not None
+        return found
+
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()

@@ -41,7 +41,8 @@ ACCOUNT = {"fps": 2.0, "missing": 3}
 
 def rendered(template: str, message: dict[str, Any]) -> str:
     """A template as Home Assistant renders it: strictly, with the message as value_json."""
-    return jinja2.Environment(undefined=jinja2.StrictUndefined).from_string(template).render(value_json=message)
+    strictly = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 - no HTML
+    return strictly.from_string(template).render(value_json=message)
 
 
 @pytest.mark.parametrize("prefix", ["", "lab/a"])
