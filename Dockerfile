@@ -40,10 +40,13 @@ RUN /usr/bin/python3 -m pip install -r analyzer.txt \
 
 FROM python AS analyzer
 # Shared libraries of mediapipe and its cv2. Mesa's drivers (180 MB) are removed again: the container runtime mounts a
-# GPU's own drivers. For a GPU that Mesa drives (/dev/dri), build FROM this image: apt-get update && apt-get -f install
+# GPU's own drivers, and EGL finds NVIDIA's by 10_nvidia.json. For a GPU that Mesa drives (/dev/dri), build FROM this
+# image: apt-get update && apt-get -f install
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libegl1 libgl1 libgles2 libglib2.0-0 \
     && dpkg --purge --force-depends libgl1-mesa-dri libllvm15 libz3-4 libxml2 libicu72 \
+    && printf '{"file_format_version": "1.0.0", "ICD": {"library_path": "libEGL_nvidia.so.0"}}\n' \
+        > /usr/share/glvnd/egl_vendor.d/10_nvidia.json \
     && apt-get clean && rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log /var/cache/debconf/*-old \
     && install -d -o farm -g farm -m 0750 analyzed_images quarantine
 ENV MPLCONFIGDIR=/tmp/matplotlib \

@@ -27,7 +27,7 @@ from posture.errors import UserError
 from posture.lifecycle import container_images, placement
 from posture.lifecycle.preflight import signals
 from posture.manifests import files as manifest_files
-from posture.manifests import new_stream, scaled_job
+from posture.manifests import gpu_pod, new_stream, scaled_job
 from posture.manifests.scaled_job import Manifest
 from posture.natural_order import natural
 from posture.runtime import EXIT_OK, add_version_flag, run_script, setup_logging
@@ -149,6 +149,7 @@ def patch(streams: Sequence[Manifest], nodes: Mapping[str, str], settings: table
     for one in streams:
         one.place(nodes[one.stream])
         one.set_owner(settings.kubernetes.namespace, settings.kubernetes.farm)
+        gpu_pod.set_gpu(one, settings)
         one.set_environment(settings.pod_environment(one.stream))
         if settings.scaler.address:
             one.set_scaler_address(settings.scaler.address)

@@ -92,6 +92,7 @@ def analyse(settings: Settings, pi_id: str, stop: Stop, *, fail_fast: bool) -> i
             "pid": str(os.getpid()),
             "node": os.environ.get("NODE_NAME", ""),
             "delegate": pose.delegate,
+            "delegate_asked": options.delegate,
         }
         stream = Stream(
             settings.mqtt,

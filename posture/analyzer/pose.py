@@ -73,7 +73,7 @@ class PoseEstimator:
         Args:
             model: a ``.task`` file of the pose landmarker: full (in ``models/``), lite or heavy.
             delegate: ``cpu``, ``gpu`` or ``auto`` (the GPU if it works). Without a working GPU both ``gpu``
-                and ``auto`` log a warning and use the CPU.
+                and ``auto`` log a warning and use the CPU; ``without_gpu`` says why.
             all_in_every_frame: look in every frame who is before or behind the measured person, for pictures that
                 must hide them, and not only every two seconds.
 
@@ -100,6 +100,7 @@ class PoseEstimator:
         self._others: tuple[Landmarks, ...] = ()  # at the last look
         self._locked = False  # the tracker remembers somebody
         self.delegate = "cpu"
+        self.without_gpu = ""
         self._tracking: Any = self._open_tracking(delegate)
 
     def view(self, bgr: npt.NDArray[np.uint8]) -> View:
@@ -232,7 +233,13 @@ class PoseEstimator:
             try:
                 tracking = self._create("VIDEO", "gpu")
             except (RuntimeError, NotImplementedError, ValueError) as error:
-                log.warning("delegate %s: no usable GPU, the CPU is used (%s)", delegate, _shorten(error))
+                self.without_gpu = _shorten(error)
+                log.warning(
+                    "delegate %s: no usable GPU, the CPU is used (%s)%s",
+                    delegate,
+                    self.without_gpu,
+                    "; the GPU was asked for: docs/boards.md says what it needs" if delegate == "gpu" else "",
+                )
             else:
                 self.delegate = "gpu"
                 return tracking

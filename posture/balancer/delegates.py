@@ -27,12 +27,18 @@ class Delegates:
         self._stop = stop
         self._reading: threading.Thread | None = None
         self._found: Mapping[str, str] = {}
+        self._gpu_missing: frozenset[str] = frozenset()
         self._problem: str | None = None
 
     @property
     def found(self) -> Mapping[str, str]:
         """Stream -> ``cpu`` or ``gpu``, of those that are online and have said so."""
         return self._found
+
+    @property
+    def gpu_missing(self) -> frozenset[str]:
+        """The streams that are online, were told to use the GPU, and use the CPU."""
+        return self._gpu_missing
 
     @property
     def problem(self) -> str:
@@ -60,7 +66,9 @@ class Delegates:
         except (OSError, UserError) as error:
             self._note(f"broker {self._settings.url}: {error}")
             return
-        self._found = {stream: one.delegate for stream, one in found.items() if one.online and one.delegate}
+        online = {stream: one for stream, one in found.items() if one.online}
+        self._found = {stream: one.delegate for stream, one in online.items() if one.delegate}
+        self._gpu_missing = frozenset(stream for stream, one in online.items() if one.gpu_missing)
         self._note("")
 
     def _note(self, problem: str) -> None:

@@ -41,7 +41,7 @@ from posture.settings.table import Balancer as BalancerSettings
 from posture.settings.table import Settings
 from posture.system.said_once import SaidOnce
 from posture.usage import ratios
-from posture.usage.agreement import Disagreement, disagreements
+from posture.usage.agreement import Disagreement, disagreements, gpu_missing
 from posture.usage.prometheus import Prometheus
 from posture.usage.window import Window
 
@@ -140,6 +140,8 @@ class Balancer:
         self._delegates = Delegates(settings.mqtt, stop)
         self._disagreements: list[Disagreement] = []
         """Of the last loop: nodes whose usage does not follow their streams."""
+        self._gpu_missing: dict[str, str] = {}
+        """Of the last loop: streams that were told to use the GPU and use the CPU, each with its node."""
         self._ratio_watch = ratios.RatioWatch()
         self._suspicions: list[ratios.Suspicion] = []
         """Of the last loop: signals that look like ratios."""
@@ -333,7 +335,7 @@ class Balancer:
                 self._tell(view.scaled_jobs[change.stream], reason, told, warning=change.down is not None)
 
     def _see_delegates(self, view: ClusterView) -> None:
-        """Tell of nodes whose usage does not follow what their streams run on."""
+        """Tell of nodes whose usage does not follow what their streams run on, and of streams without their GPU."""
         if self._dry_run or self._show_all:  # somebody wants to read it now
             self._delegates.wait(READ_S)
         places = {stream: view.place(scaled_job) or "" for stream, scaled_job in view.scaled_jobs.items()}
@@ -343,6 +345,11 @@ class Balancer:
             if one not in self._disagreements:
                 log.warning("%s", one)
         self._disagreements = found
+        missing = {stream: places[stream] for stream in sorted(self._delegates.gpu_missing & places.keys())}
+        self._metrics.gpu_missing(missing)
+        for stream in missing.keys() - self._gpu_missing.keys():
+            log.warning("%s", gpu_missing(stream, missing[stream]))
+        self._gpu_missing = missing
 
     def _see_ratios(self, snapshot: Snapshot, window: Window, start_s: float) -> None:
         """Tell of signals that look like ratios, by their name or by what nodes show that run streams."""
@@ -361,6 +368,7 @@ class Balancer:
         if self._dry_run or self._show_all:
             told = plan_text.lines(snapshot, plan, self._rules, self._health.down)
             told += [f"signal {one}" for one in (*self._disagreements, *self._suspicions)]
+            told += [f"gpu {gpu_missing(stream, node)}" for stream, node in self._gpu_missing.items()]
             if self._delegates.problem:
                 told.append(f"what the streams run on is not known: {self._delegates.problem}")
             print("\n".join(told), flush=True)

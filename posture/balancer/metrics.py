@@ -56,6 +56,9 @@ class BalancerMetrics:
             "balancer_signal_looks_like_ratio", "1: it may be a share of 1 that is read as percent.",
             "node", "signal",
         )  # fmt: skip
+        self._gpu_missing = family(
+            "stream_gpu_missing", "1: a stream that was told to use the GPU uses the CPU.", "stream", "node"
+        )
         self._trouble = family("stream_trouble", "1: why a stream does not run.", "stream", "node", "reason")
 
     def planned(self, plan: Plan) -> None:
@@ -91,6 +94,10 @@ class BalancerMetrics:
         """Show the signals that look like ratios."""
         self._ratios.show({(node, one.signal): 1.0 for one in found for node in one.nodes})
 
+    def gpu_missing(self, places: Mapping[str, str]) -> None:
+        """Show the streams that were told to use the GPU and use the CPU, each with its node."""
+        self._gpu_missing.show(dict.fromkeys(places.items(), 1.0))
+
     def open_moves(self, moves: Mapping[Move, float]) -> None:
         """Show the moves that are not finished, each with its age in seconds."""
         self._open.show({(move.stream, move.source, move.destination): age_s for move, age_s in moves.items()})
@@ -103,7 +110,8 @@ class BalancerMetrics:
         """Say nothing of nodes and streams any more: another balancer does."""
         self._overloaded.set(0)
         of_nodes = (self._over, self._disagrees, self._ratios)
-        for one in (*of_nodes, self._veto, self._open, self._running, self._trouble):
+        of_streams = (self._open, self._running, self._trouble, self._gpu_missing)
+        for one in (*of_nodes, self._veto, *of_streams):
             one.show({})
 
 

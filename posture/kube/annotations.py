@@ -23,6 +23,9 @@ STATE = "posture-farm/state"
 PINNED = "posture-farm/pinned"
 """The operator's; ``"true"``: the stream is never moved."""
 
+GPU = "posture-farm/gpu"
+"""patch_scaledjob.py's: what it has written into the pod for ``kubernetes.gpu``, names with spaces between them."""
+
 ALL_PATH = "/metadata/annotations"
 """JSON Pointer to all annotations of an object."""
 

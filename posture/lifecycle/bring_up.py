@@ -23,6 +23,7 @@ from posture.lifecycle.scaler_here import STOP_S, LocalScaler
 from posture.lifecycle.scaler_in_cluster import InCluster
 from posture.lifecycle.steps import Step
 from posture.manifests import files as manifest_files
+from posture.manifests import gpu_pod
 from posture.manifests.scaled_job import Manifest
 from posture.runtime import ROOT, Stop
 from posture.settings.table import Settings
@@ -182,6 +183,7 @@ class Farm:
             if source.stream in self.survey.scaled_jobs:
                 # of before names carried the farm: under another one the stream would run twice
                 manifest.set(name_of(self.survey.scaled_jobs[source.stream]), "metadata", "name")
+            gpu_pod.set_gpu(manifest, self.settings)
             manifest.set_environment(self.settings.pod_environment(source.stream))
             manifest.set_scaler_address(self.scaler_address)
             manifest.set_image(self.image_of(source.stream))

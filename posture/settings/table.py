@@ -290,7 +290,7 @@ class Analyzer:
         "auto",
         parsers.choice("auto", "cpu", "gpu"),
         "auto, cpu or gpu",
-        "auto tries the GPU and falls back to the CPU",
+        "auto tries the GPU and falls back to the CPU; with gpu that is said as a fault, too",
     )
     landmarks: bool = _setting(
         True, parsers.boolean, "true or false", "store the 33 landmarks, so that rules can be scored again"
@@ -369,6 +369,12 @@ class Kubernetes:
         parsers.matching(parsers.NODE_NAME, or_empty=True),
         "a node's name, or empty",
         "this node is tainted, so that no analyzer runs on it",
+    )
+    gpu: str = _setting(
+        "none",
+        parsers.choice("none", "nvidia"),
+        "none or nvidia",
+        "nvidia gives analyzers' pods the GPU; each node then needs NVIDIA's container runtime (docs/boards.md)",
     )
     timeout_s: float = _seconds(10.0, "how long one request may take", 0.1)
     start_timeout_s: float = _seconds(900.0, "how long a stream may take to run, with the pull of its image", 1)

@@ -42,6 +42,11 @@ class Disagreement:
         )
 
 
+def gpu_missing(stream: str, node: str) -> str:
+    """Return one sentence about a stream that was told to use the GPU and uses the CPU."""
+    return f"{stream} was told to use the GPU, and uses the CPU of {node}; its log says why (docs/boards.md)"
+
+
 def gpu_only(queries: Mapping[str, NodeQuery]) -> list[str]:
     """Return the nodes whose usage is that of their GPU and of nothing else."""
     return [node for node, query in queries.items() if processors(query) == {"gpu"}]

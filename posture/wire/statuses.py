@@ -40,10 +40,12 @@ class Status:
     Attributes:
         online: it is connected.
         delegate: ``cpu`` or ``gpu``, what its landmarks are computed on; empty: it did not say.
+        gpu_missing: it was told to use the GPU, and uses the CPU.
     """
 
     online: bool
     delegate: str
+    gpu_missing: bool = False
 
     @classmethod
     def parse(cls, payload: bytes) -> Status | None:
@@ -51,7 +53,11 @@ class Status:
         try:
             status = json.loads(payload)
             delegate = status.get("delegate", "")
-            return cls(status["state"] == "online", delegate if delegate in DELEGATES else "")
+            return cls(
+                online=status["state"] == "online",
+                delegate=delegate if delegate in DELEGATES else "",
+                gpu_missing=delegate == "cpu" and status.get("delegate_asked") == "gpu",
+            )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 

@@ -66,11 +66,13 @@ def test_explain_prints_every_veto_with_its_numbers(farm: Farm) -> None:
 def test_a_node_that_is_balanced_by_what_its_streams_do_not_use_is_named(farm: Farm, mosquitto: Mosquitto) -> None:
     busy, _ = farm.add_nodes(80, 10)
     farm.add_stream("pi1", busy)
-    retained(mosquitto.port, {"status/pi1": json.dumps({"state": "online", "delegate": "cpu"}).encode()})
+    status = {"state": "online", "delegate": "cpu", "delegate_asked": "gpu"}
+    retained(mosquitto.port, {"status/pi1": json.dumps(status).encode()})
     broker = {"mqtt": {"url": f"mqtt://127.0.0.1:{mosquitto.port}"}}
     balancer = farm.balancer("--once", "--explain", settings=broker)
     assert balancer.wait() == 0
     assert f"signal {busy.name} is balanced by its GPU, and pi1 runs on its CPU" in balancer.said()
+    assert f"gpu pi1 was told to use the GPU, and uses the CPU of {busy.name}" in balancer.said()
 
 
 def test_the_scarcer_of_two_signals_moves_a_stream_and_a_ratio_without_a_scale_is_named(farm: Farm) -> None:

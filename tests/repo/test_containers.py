@@ -95,6 +95,11 @@ def test_an_image_has_no_compiler_no_pip_and_no_cache(images: Engine, image: str
     assert found.split() == []
 
 
+def test_the_analyzers_image_leads_egl_to_nvidias_driver_where_that_is_mounted(images: Engine) -> None:
+    found = json.loads(inside(images, ANALYZERS[0], "cat /usr/share/glvnd/egl_vendor.d/10_nvidia.json"))
+    assert found["ICD"]["library_path"] == "libEGL_nvidia.so.0"
+
+
 def test_the_image_of_scaler_and_balancer_has_neither_mediapipe_nor_cv2(images: Engine) -> None:
     script = "import importlib.util as i; print([m for m in ('mediapipe', 'cv2', 'numpy') if i.find_spec(m)])"
     assert inside(images, SCHEDULER, f'python3 -c "{script}"') == "[]"

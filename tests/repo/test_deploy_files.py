@@ -239,6 +239,7 @@ def test_each_alert_comes_when_it_must_and_not_before(tmp_path: Path) -> None:
             "_ 1x17",
             17,
         ),
+        "PostureGpuMissing": ('posture_stream_gpu_missing{stream="pi1",node="orin"}', "_ 1x8", 7),
         "PostureBalancerIdle": ('posture_balancer_acting{farm="north"}', "1 0 0 0 0", 4),
     }
     rules = yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]

@@ -137,13 +137,47 @@ def test_streams_that_will_not_use_what_is_measured_are_named(patcher: Patcher) 
     said = "pi1, pi2 will run on the CPU, and busy, half, idle are balanced by the GPU"
     assert said in patcher.run("--dry-run", *patcher.streams(2)).stdout
     (patcher.folder / "posture-job-pi2.yaml").unlink()
-    with_gpu = patcher.streams(1)
-    with_gpu[0].write_text(
-        with_gpu[0].read_text().replace("# runtimeClassName: nvidia", "runtimeClassName: nvidia")
+    with_gpu = {"POSTURE_KUBERNETES_GPU": "nvidia"}
+    patcher.environ = with_gpu
+    assert "will run on the CPU" not in patcher.run("--dry-run", *patcher.streams(1)).stdout
+    patcher.environ = {**with_gpu, "POSTURE_ANALYZER_DELEGATE": "cpu"}
+    assert "pi1 will run on the CPU" in patcher.run("--dry-run", *patcher.streams(1)).stdout
+
+
+def test_streams_that_ask_for_the_gpu_and_whose_pods_get_none_are_named(patcher: Patcher) -> None:
+    patcher.environ = {"POSTURE_ANALYZER_DELEGATE": "gpu"}
+    assert (
+        "pi1, pi2 ask for the GPU (analyzer.delegate), and their pods get none"
+        in patcher.run("--dry-run", *patcher.streams(2)).stdout
     )
-    assert "will run on the CPU" not in patcher.run("--dry-run", *with_gpu).stdout
-    patcher.environ = {"POSTURE_ANALYZER_DELEGATE": "cpu"}
-    assert "pi1 will run on the CPU" in patcher.run("--dry-run", *with_gpu).stdout
+    patcher.environ["POSTURE_KUBERNETES_GPU"] = "nvidia"
+    assert "get none" not in patcher.run("--dry-run", *patcher.streams(2)).stdout
+
+
+def test_one_setting_gives_the_pods_the_gpu_and_takes_it_away_again(patcher: Patcher) -> None:
+    (file,) = patcher.streams(1)
+    assert patcher.run("--seed", "1", file).returncode == 0
+    patched = patcher.folder / "patched-job-pi1.yaml"
+    without = patched.read_text()
+    patcher.environ = {"POSTURE_KUBERNETES_GPU": "nvidia"}
+    assert patcher.run("--seed", "1", file).returncode == 0
+    pod = pod_of(patched)
+    assert pod["runtimeClassName"] == "nvidia"
+    assert pod["securityContext"]["supplementalGroups"] == [44]
+    variables = {entry["name"]: entry.get("value") for entry in pod["containers"][0]["env"]}
+    assert variables["NVIDIA_VISIBLE_DEVICES"] == variables["NVIDIA_DRIVER_CAPABILITIES"] == "all"
+    assert variables["POSTURE_ANALYZER_DELEGATE"] == "gpu", "so that it is said where the CPU is used instead"
+    patcher.environ = {}
+    assert patcher.run("--seed", "1", patched).returncode == 0, "what it has written may be what it reads"
+    assert patched.read_text() == without
+
+
+def test_an_unknown_kind_of_gpu_is_refused(patcher: Patcher) -> None:
+    patcher.environ = {"POSTURE_KUBERNETES_GPU": "amd"}
+    ended = patcher.run(*patcher.streams(1))
+    assert ended.returncode == 2
+    assert "accepted: none or nvidia" in ended.stderr
+    assert patcher.placed() == {}
 
 
 def test_usage_of_exactly_0_everywhere_is_said(patcher: Patcher) -> None:

@@ -16,6 +16,10 @@ from posture.lifecycle.scaler_in_cluster import CONFIG_MAP
 from posture.settings import table
 from posture.system.addresses import is_loopback
 
+NO_RUNTIME = (
+    "kubectl get runtimeclass nvidia; it comes with NVIDIA's container runtime on the nodes (docs/boards.md), "
+    "or set kubernetes.gpu: none"
+)
 CLAIM = Kind("PersistentVolumeClaim", "v1", "persistentvolumeclaims")
 
 
@@ -231,7 +235,9 @@ def check_admission(intent: Intent, trial: KubeClient, survey: Survey) -> Iterat
             by_itself = stream in survey.scaled_jobs and "exceeded quota" in said
             untried = "does not support dry run" in said
             yield Finding(
-                f"the cluster admits no pod of stream {stream}: {said}", mend, warning=by_itself or untried
+                f"the cluster admits no pod of stream {stream}: {said}",
+                NO_RUNTIME if "RuntimeClass" in said else mend,
+                warning=by_itself or untried,
             )
 
 

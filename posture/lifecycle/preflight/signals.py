@@ -35,18 +35,25 @@ def all_at_zero(readings: Mapping[str, Reading | UsageUnknownError]) -> Iterator
 
 
 def in_advance(settings: Settings, manifests: Mapping[str, Object]) -> Iterator[Finding]:
-    """Tell of streams that will run on the CPU while their node is balanced by its GPU alone.
+    """Tell of streams that will run on the CPU, though they ask for the GPU or their node is balanced by it alone.
 
     Args:
         settings: which nodes are measured how.
         manifests: stream -> its ScaledJob.
     """
     nodes = agreement.gpu_only(settings.gpu_queries)
-    streams = [
-        stream
-        for stream, manifest in manifests.items()
-        if settings.for_stream(stream).delegate == "cpu" or not _asks_for_gpu(pod_spec(manifest))
-    ]
+    delegates = {stream: settings.for_stream(stream).delegate for stream in manifests}
+    without = [stream for stream, manifest in manifests.items() if not _gets_gpu(pod_spec(manifest))]
+    in_vain = [stream for stream in without if delegates[stream] == "gpu"]
+    if in_vain:
+        one = len(in_vain) == 1
+        yield Finding(
+            f"{some_of(in_vain)} {'asks' if one else 'ask'} for the GPU (analyzer.delegate), and "
+            f"{'its pod gets' if one else 'their pods get'} none",
+            "in cluster.yaml, kubernetes.gpu: nvidia, which writes what a pod needs (docs/boards.md)",
+            warning=True,
+        )
+    streams = [stream for stream, delegate in delegates.items() if delegate == "cpu" or stream in without]
     if nodes and streams:
         yield Finding(
             f"{some_of(streams)} will run on the CPU, and {some_of(nodes)} {'is' if len(nodes) == 1 else 'are'} "
@@ -73,6 +80,9 @@ def as_they_run(intent: Intent, survey: Survey) -> Iterator[Finding]:
     delegates = {stream: one.delegate for stream, one in said.items() if one.online}
     for one in agreement.disagreements(intent.settings.gpu_queries, places, delegates):
         yield Finding(str(one), agreement.remedy(one.node, one.measured), warning=True)
+    for stream, status in said.items():
+        if status.online and status.gpu_missing and stream in places:
+            yield Finding(agreement.gpu_missing(stream, places[stream]), "docs/boards.md", warning=True)
 
 
 def like_ratios(settings: Settings, survey: Survey) -> Iterator[Finding]:
@@ -102,6 +112,6 @@ def _goes_back(reading: SignalReading) -> bool:
     return reading.at - reading.scrapes[0][0] >= ratios.WHILE_S / 2
 
 
-def _asks_for_gpu(pod: Object) -> bool:
+def _gets_gpu(pod: Object) -> bool:
     limits = [(container.get("resources") or {}).get("limits") or {} for container in pod.get("containers", [])]
     return bool(pod.get("runtimeClassName")) or any("gpu" in name for limit in limits for name in limit)

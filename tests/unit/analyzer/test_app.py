@@ -309,6 +309,22 @@ def test_a_backlog_of_large_frames_does_not_become_memory(mosquitto: Mosquitto, 
     watcher.close()
 
 
+def test_the_cpu_instead_of_a_gpu_that_was_asked_for_is_in_log_and_status(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    watcher = Watcher(mosquitto.port)
+    analyzer = Analyzer(tmp_path, mosquitto.port, POSTURE_ANALYZER_DELEGATE="gpu")
+    with ended(analyzer):
+        analyzer.start().wait_online(watcher)
+        status = watcher.retained["status/pi1"]
+        assert analyzer.stop() == 0
+    watcher.close()
+    if status["delegate"] == "gpu":
+        pytest.skip("this machine has a usable GPU")
+    assert (status["delegate"], status["delegate_asked"]) == ("cpu", "gpu")
+    assert "the GPU was asked for: docs/boards.md" in analyzer.log.read_text()
+
+
 def run_to_the_end(analyzer: Analyzer, *flags: str) -> tuple[int, str]:
     with ended(analyzer):
         analyzer.start(*flags)

@@ -27,3 +27,17 @@ def test_it_is_known_once_read_and_a_broker_that_is_away_leaves_what_was_known(m
     delegates.wait(30)
     assert delegates.found == {"pi1": "cpu"}
     assert "refused" in delegates.problem
+
+
+def test_streams_that_were_told_to_use_the_gpu_and_do_not_are_known(mosquitto: Mosquitto) -> None:
+    said = {
+        "pi1": {"state": "online", "delegate": "cpu", "delegate_asked": "gpu"},
+        "pi2": {"state": "online", "delegate": "cpu", "delegate_asked": "auto"},
+        "pi3": {"state": "online", "delegate": "gpu", "delegate_asked": "gpu"},
+        "pi4": {"state": "offline", "delegate": "cpu", "delegate_asked": "gpu"},
+    }
+    retained(mosquitto.port, {f"status/{stream}": json.dumps(one).encode() for stream, one in said.items()})
+    delegates = Delegates(Mqtt(url=f"mqtt://127.0.0.1:{mosquitto.port}"), Stop())
+    delegates.begin()
+    delegates.wait(30)
+    assert delegates.gpu_missing == {"pi1"}

@@ -65,11 +65,22 @@ def test_a_node_whose_usage_does_not_follow_its_streams_is_named_until_it_does()
     assert registry.get_sample_value("posture_balancer_signal_disagrees", labels) is None
 
 
+def test_a_stream_that_does_not_get_its_gpu_is_named_until_it_does() -> None:
+    registry = CollectorRegistry()
+    metrics = BalancerMetrics(registry, "default")
+    labels = {"stream": "pi1", "node": "orin"}
+    metrics.gpu_missing({"pi1": "orin"})
+    assert registry.get_sample_value("posture_stream_gpu_missing", labels) == 1
+    metrics.gpu_missing({})
+    assert registry.get_sample_value("posture_stream_gpu_missing", labels) is None
+
+
 def test_a_balancer_that_waits_for_the_lease_says_nothing_of_nodes_and_streams() -> None:
     registry = CollectorRegistry()
     metrics = BalancerMetrics(registry, "default")
     metrics.planned(Plan((), (Veto(VetoReason.PINNED, "agx", "pi2"),), ("agx",)))
     metrics.streams({"pi1": "agx"}, {})
+    metrics.gpu_missing({"pi1": "agx"})
     metrics.acts(False)
     metrics.forget_farm()
     text = generate_latest(registry).decode()

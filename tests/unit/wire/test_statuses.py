@@ -27,6 +27,15 @@ def test_every_streams_status_is_read_and_what_is_none_is_passed_over(mosquitto:
     assert found == {"pi1": Status(True, "gpu"), "pi2": Status(False, "cpu"), "pi3": Status(True, "")}
 
 
+@pytest.mark.parametrize(
+    ("delegate", "asked", "missing"),
+    [("cpu", "gpu", True), ("cpu", "auto", False), ("gpu", "gpu", False), ("cpu", ["gpu"], False)],
+)
+def test_the_cpu_is_a_fault_only_where_the_gpu_was_asked_for(delegate: str, asked: object, missing: bool) -> None:
+    status = Status.parse(json.dumps({"state": "online", "delegate": delegate, "delegate_asked": asked}).encode())
+    assert status == Status(True, delegate, missing)
+
+
 def test_a_farm_without_analyzers_is_read_at_once(mosquitto: Mosquitto) -> None:
     assert statuses.read_all(Mqtt(url=f"mqtt://127.0.0.1:{mosquitto.port}"), "5", Stop()) == {}
 
