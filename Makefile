@@ -3,6 +3,7 @@
 # make test-fast   the same without that control plane, for the inner loop
 # make fuzz   100,000 malformed and hostile MQTT messages to an analyzer and a camera that work meanwhile
 # make e2e    the whole farm on real nodes with containers, under faults (root, Linux; E2E_MINUTES=60: all of them)
+# make bare   README's steps for broker, analyzer and camera, typed on a bare Debian 12 (root, Linux)
 # make lint   ruff, mypy, and the rules of who may import whom
 
 PYTHON ?= python3
@@ -11,12 +12,12 @@ PIP := $(VENV)/bin/pip --disable-pip-version-check --quiet
 LIBRARIES := libegl1 libgles2 libgl1 libglib2.0-0
 SERVERS := mosquitto postgresql prometheus prometheus-node-exporter chromium chromium-driver fonts-dejavu-core
 CONTAINERS := docker.io iptables mmdebstrap docker-compose docker-registry
-
+BARE := mmdebstrap systemd-container
 NODES := containerd runc containernetworking-plugins iproute2 faketime
 E2E_MINUTES ?= 15
 FUZZ_MESSAGES ?= 100000
 
-.PHONY: run test test-fast fuzz e2e lint libraries servers containers nodes go cluster kustomize rtsp clean
+.PHONY: run test test-fast fuzz e2e bare lint libraries servers containers nodes machines go cluster kustomize rtsp clean
 
 run: $(VENV)/local.done $(VENV)/mediapipe.done libraries
 	$(VENV)/bin/python run_local.py --duration 30
@@ -36,6 +37,9 @@ fuzz: $(VENV)/dev.done $(VENV)/mediapipe.done libraries servers
 e2e: $(VENV)/dev.done libraries servers containers nodes cluster
 	E2E_MINUTES=$(E2E_MINUTES) $(VENV)/bin/python -m pytest -v --durations=0 tests/e2e
 
+bare: $(VENV)/dev.done libraries machines
+	BARE=1 $(VENV)/bin/python -m pytest -v --durations=0 tests/bare
+
 lint: $(VENV)/dev.done
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -54,6 +58,9 @@ containers:
 
 nodes:
 	@$(PYTHON) packages.py nodes $(NODES)
+
+machines:
+	@$(PYTHON) packages.py machines $(BARE)
 
 go: $(VENV)/dev.done
 	-@$(VENV)/bin/python packages.py go

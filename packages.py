@@ -5,6 +5,7 @@
     python3 packages.py servers mosquitto postgresql prometheus prometheus-node-exporter chromium ...
     python3 packages.py containers docker.io iptables mmdebstrap docker-compose docker-registry
     python3 packages.py nodes containerd runc containernetworking-plugins iproute2 faketime
+    python3 packages.py machines mmdebstrap systemd-container
     .venv/bin/python packages.py go        # puts Go into .venv where the machine has none that is new enough
     .venv/bin/python packages.py mediapipe # puts the older one beside it where the processor can't run the newer
 
@@ -63,6 +64,11 @@ def missing_nodes() -> list[str]:
     """Return what of a container runtime and of its network is not installed, nor a camera's wrong clock."""
     folders = [os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/usr/lib/cni"]
     return _not_found(("containerd", "runc", "bridge", "host-local", "ip", "faketime"), folders)
+
+
+def missing_machines() -> list[str]:
+    """Return what makes and boots a bare Debian and is not installed."""
+    return _not_found(("mmdebstrap", "systemd-nspawn"), [os.environ.get("PATH", "")])
 
 
 def _not_found(programs: Sequence[str], folders: Sequence[str]) -> list[str]:
@@ -139,6 +145,7 @@ FINDERS = {
     "servers": missing_servers,
     "containers": missing_containers,
     "nodes": missing_nodes,
+    "machines": missing_machines,
 }
 """What for -> what of it is not there."""
 PROVIDERS = {"go": provide_go, "mediapipe": provide_mediapipe}

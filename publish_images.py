@@ -95,13 +95,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def progress(publisher: Publisher, waiting: Waiting) -> Callable[..., None]:
-    """Return a function that prints the progress: in place on a terminal, else every five seconds."""
+    """Return a function that prints the progress: in place on a terminal, else once a minute, for a log."""
     terminal = sys.stderr.isatty()
     shown_at = time.monotonic()
 
     def show(last: bool = False) -> None:
         nonlocal shown_at
-        if not last and time.monotonic() - shown_at < (0.5 if terminal else 5.0):
+        if not last and time.monotonic() - shown_at < (0.5 if terminal else 60.0):
             return
         shown_at = time.monotonic()
         line = (

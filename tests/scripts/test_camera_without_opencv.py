@@ -18,8 +18,8 @@ from servers import Mosquitto
 pytestmark = pytest.mark.xdist_group("camera")
 
 NEEDS_OPENCV = (
-    "needs the Python package cv2, which is not installed; get it: sudo apt-get install python3-opencv, or "
-    "python3 -m pip install -r requirements/camera-video.txt"
+    "needs the Python package cv2, which is not installed; get it: python3 -m pip install -r requirements/"
+    "camera-video.txt (in a virtual environment), or on a 32-bit Pi sudo apt-get install python3-opencv"
 )
 
 

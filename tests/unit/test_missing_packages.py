@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,21 +36,38 @@ def test_a_missing_package_is_one_line_and_status_2(script: str, tmp_path: Path)
     assert f"-r requirements/{SCRIPTS[script]}.txt" in line
 
 
-def test_a_package_that_is_too_old_is_told_from_one_that_is_missing(tmp_path: Path) -> None:
-    """As Debian 12's paho-mqtt, beside a PyYAML."""
-    (tmp_path / "paho" / "mqtt").mkdir(parents=True)
-    (tmp_path / "paho" / "mqtt" / "client.py").touch()
-    (tmp_path / "paho" / "mqtt" / "reasoncodes.py").write_text("class ReasonCode: ...")
-    (tmp_path / "yaml").symlink_to(Path(yaml.__file__).parent)
-    command = [sys.executable, "-S", str(ROOT / "publish_images.py"), "--help"]
-    environ = os.environ | {"PYTHONPATH": str(tmp_path)}
+def line_of(script: str, packages: Path) -> str:
+    """What a script says that finds no packages but those of a folder."""
+    command = [sys.executable, "-S", str(ROOT / script), "--help"]
+    environ = os.environ | {"PYTHONPATH": str(packages)}
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environ)
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.splitlines()
-    assert line.startswith(
-        "error: the Python package paho is of another version: it has no paho.mqtt.enums; get it:"
-    )
-    assert "-r requirements/camera.txt" in line
+    return line
+
+
+@pytest.mark.parametrize("lacks", ["ReasonCode", "enums"])
+def test_a_package_that_is_too_old_is_told_from_one_that_is_missing(tmp_path: Path, lacks: str) -> None:
+    """As Debian 12's paho-mqtt, beside a PyYAML."""
+    (tmp_path / "paho" / "mqtt").mkdir(parents=True)
+    (tmp_path / "paho" / "mqtt" / "client.py").touch()
+    (tmp_path / "paho" / "mqtt" / "reasoncodes.py").write_text("class ReasonCode: ..." if lacks == "enums" else "")
+    (tmp_path / "yaml").symlink_to(Path(yaml.__file__).parent)
+    line = line_of("publish_images.py", tmp_path)
+    assert line.startswith("error: the Python package paho can't be used as it is: ")
+    assert lacks in line
+    assert "; get it: python3 -m pip install -r requirements/camera.txt" in line
+
+
+def test_a_library_that_the_system_lacks_is_named_with_the_packages_that_have_it(tmp_path: Path) -> None:
+    missing = "libGL.so.1: cannot open shared object file: No such file or directory"
+    for name in ("cv2", "paho"):
+        (tmp_path / f"{name}.py").write_text(f"raise ImportError({missing!r}, name={name!r})")
+    (tmp_path / "yaml").symlink_to(Path(yaml.__file__).parent)
+    line = line_of("Images_From_Pi1.py", tmp_path)
+    assert missing in line
+    (libraries,) = re.findall(r"^LIBRARIES := (.+)$", (ROOT / "Makefile").read_text(), re.M)
+    assert line.endswith(f"; get it: sudo apt-get install {libraries}")
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

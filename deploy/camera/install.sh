@@ -1,0 +1,94 @@
+#!/bin/sh
+# Make this machine (Debian, Raspberry Pi OS, Ubuntu) a camera that publishes from boot on, as root:
+#   sudo sh deploy/camera/install.sh PI_ID SOURCE BROKER [FOLDER]
+#   sudo sh deploy/camera/install.sh pi1 picamera mqtt://192.0.2.10:1883 broker/camera-pi1
+# FOLDER holds the camera's user and password at the broker, as broker_identities.py makes them. Without arguments the
+# program alone is brought up to date. docs/camera.md says what is put where.
+set -eu
+
+PROGRAM=/opt/posture-camera
+SETTINGS=/etc/posture-camera
+HERE=$(cd "$(dirname "$0")" && pwd)
+CHECKOUT=$(cd "$HERE/../.." && pwd)
+
+fail() {
+    echo "error: $*" >&2
+    exit 2
+}
+
+# a value as EnvironmentFile= of systemd reads it
+quoted() {
+    printf '"%s"' "$(printf '%s' "$1" | sed 's/[\\"$`]/\\&/g')"
+}
+
+case $# in
+0) [ -e "$SETTINGS/environment" ] || fail "no camera is set up here yet; accepted: PI_ID SOURCE BROKER [FOLDER]" ;;
+3 | 4) ;;
+*) fail "$# arguments; accepted: PI_ID SOURCE BROKER [FOLDER], or none to bring the program up to date" ;;
+esac
+[ "$(id -u)" = 0 ] || fail "it writes to $PROGRAM and $SETTINGS: run it with sudo"
+
+packages="python3-venv python3-yaml" requirements=camera-debian
+if [ $# -gt 0 ]; then
+    if [ $# -eq 4 ]; then
+        for name in POSTURE_MQTT_USERNAME POSTURE_MQTT_PASSWORD; do
+            [ -s "$4/$name" ] || fail "$4/$name can't be read; accepted: a folder that broker_identities.py has made"
+        done
+    fi
+    case $2 in
+    picamera) packages="$packages python3-picamera2" ;;
+    http://* | https://*) ;;
+    *)
+        # a webcam, RTSP or a video needs OpenCV; the package index has none for 32 bits, and Debian's is far larger
+        if [ ! -d "$2" ] && ! python3 -c 'import cv2' 2>/dev/null; then
+            case $(dpkg --print-architecture) in
+            amd64 | arm64) requirements=camera-video ;;
+            *) packages="$packages python3-opencv" ;;
+            esac
+        fi
+        ;;
+    esac
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get -qq update
+# shellcheck disable=SC2086 # a list of words
+apt-get -qq -y install --no-install-recommends $packages >/dev/null
+
+install -d "$PROGRAM"
+# Debian's own packages are seen: PyYAML, picamera2 and OpenCV, for which 32-bit Pis find nothing in the package index
+python3 -m venv --system-site-packages "$PROGRAM/.venv"
+"$PROGRAM/.venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes \
+    -r "$CHECKOUT/requirements/$requirements.txt"
+rm -rf "$PROGRAM/posture.new"
+cp -r "$CHECKOUT/posture" "$PROGRAM/posture.new"
+find "$PROGRAM/posture.new" -name __pycache__ -prune -exec rm -r {} +
+rm -rf "$PROGRAM/posture"
+mv "$PROGRAM/posture.new" "$PROGRAM/posture"
+install -m 0644 "$CHECKOUT/publish_images.py" "$PROGRAM"
+chmod -R u=rwX,go=rX "$PROGRAM/posture"
+"$PROGRAM/.venv/bin/python3" -m compileall -q "$PROGRAM/posture"
+
+if [ $# -gt 0 ]; then
+    install -d "$SETTINGS"
+    (
+        umask 077
+        {
+            echo "# Read by posture-camera.service. Any variable of docs/settings.md may stand here."
+            echo "PI_ID=$(quoted "$1")"
+            echo "SOURCE=$(quoted "$2")"
+            echo "# more flags of publish_images.py, such as: --fps 10"
+            echo "FLAGS="
+            echo "POSTURE_MQTT_URL=$(quoted "$3")"
+            if [ $# -eq 4 ]; then
+                echo "POSTURE_MQTT_USERNAME=$(quoted "$(cat "$4/POSTURE_MQTT_USERNAME")")"
+                echo "POSTURE_MQTT_PASSWORD=$(quoted "$(cat "$4/POSTURE_MQTT_PASSWORD")")"
+            fi
+        } >"$SETTINGS/environment.new"
+    )
+    mv "$SETTINGS/environment.new" "$SETTINGS/environment"
+fi
+install -m 0644 "$HERE/posture-camera.service" /etc/systemd/system
+systemctl daemon-reload
+systemctl --quiet enable posture-camera.service
+systemctl restart posture-camera.service
+echo "posture-camera.service is set up; what it says: journalctl -fu posture-camera"

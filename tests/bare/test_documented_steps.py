@@ -1,0 +1,220 @@
+"""README's and docs/camera.md's steps for broker, camera and analyzer, typed on a bare Debian as they stand there.
+
+Only the broker's address, its port where this machine uses it for another one, and the picture source are changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from bare_debian import BareDebian, booted
+from farm import ROOT, Analyzer, clip_jpegs, ended
+from servers import free_port
+from typed import blocks_of, with_changes
+
+README, CAMERA = ROOT / "README.md", ROOT / "docs" / "camera.md"
+BROKER_STEPS, ANALYZER_STEPS, SERVICE_STEPS = blocks_of(
+    README, "### Broker, analyzers and cameras on machines of their own"
+)
+BY_HAND = blocks_of(CAMERA, "## By hand")[0]
+REMOVAL = blocks_of(CAMERA, "## As a service")[1]
+PICTURES = "/srv/pictures"
+COUNT = 10
+SPOOL = "/var/lib/posture-camera/pi1"
+
+pytestmark = [
+    pytest.mark.xdist_group("bare"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root may boot a machine"),
+]
+
+
+def eventually(what: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait for what is seen in another machine, where there is no event to wait for."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def changes(port: int) -> dict[str, str]:
+    return {"192.0.2.10:1883": f"127.0.0.1:{port}"}
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[BareDebian]:
+    """One on which README's broker runs, and a folder of pictures lies."""
+    architecture = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True)
+    with booted(architecture.stdout.strip(), tmp_path_factory.mktemp("bare")) as machine:
+        (machine.root / PICTURES[1:]).mkdir()
+        for number, jpeg in enumerate(clip_jpegs(COUNT)):
+            (machine.root / PICTURES[1:] / f"{number}.jpg").write_bytes(jpeg)
+        listener = machine.root / "home/pi/posture-farm/deploy/mosquitto-debian.conf"
+        listener.write_text(with_changes(listener.read_text(), {"listener 1883\n": f"listener {port} 127.0.0.1\n"}))
+        machine.run(BROKER_STEPS)
+        yield machine
+
+
+@pytest.fixture
+def analyzer(machine: BareDebian, tmp_path: Path, port: int) -> Iterator[Analyzer]:
+    """The analyzer of stream pi1 here, with what the broker has for it."""
+    identity = machine.root / "home/pi/posture-farm/broker/analyzer-pi1"
+    names = ("POSTURE_MQTT_USERNAME", "POSTURE_MQTT_PASSWORD")
+    analyzer = Analyzer(tmp_path, port, **{name: (identity / name).read_text() for name in names})
+    with ended(analyzer):
+        analyzer.start().wait_for_log("connected to")
+        yield analyzer
+
+
+@pytest.fixture
+def service(machine: BareDebian, analyzer: Analyzer, changes: dict[str, str]) -> BareDebian:
+    """The machine with README's camera on it, which has the folder of pictures as its source."""
+    if machine.try_to_run("systemctl cat posture-camera").returncode:
+        machine.run(with_changes(SERVICE_STEPS, {**changes, " picamera ": f" {PICTURES} "}))
+    return machine
+
+
+def kilobytes(machine: BareDebian, *folders: str) -> int:
+    return sum(int(line.split()[0]) for line in machine.run(f"sudo du -sk {' '.join(folders)}").splitlines())
+
+
+def test_the_broker_runs_with_debians_file_and_ours_and_takes_nobody_without_a_password(
+    machine: BareDebian,
+) -> None:
+    assert machine.run("systemctl is-active mosquitto").strip() == "active"
+    said = machine.run("sudo cat /var/log/mosquitto/mosquitto.log")
+    assert "Error" not in said
+    assert "Opening ipv4 listen socket on port" in said
+
+
+def test_a_camera_as_a_service_publishes_and_its_frames_leave_the_spool_when_they_are_confirmed(
+    machine: BareDebian, analyzer: Analyzer, request: pytest.FixtureRequest
+) -> None:
+    before = kilobytes(machine, "/usr", "/var/lib/dpkg")
+    request.getfixturevalue("service")
+    eventually(lambda: len(analyzer.rows()) == COUNT)
+    eventually(lambda: machine.try_to_run("systemctl is-active posture-camera").stdout.strip() == "inactive")
+    log = machine.run("sudo journalctl --no-pager -u posture-camera")
+    assert f"captured {COUNT}, sent {COUNT} (0 again), confirmed {COUNT}, waiting 0, dropped 0" in log
+    assert machine.run(f"sudo ls {SPOOL}") == ""
+    ours, debians = kilobytes(machine, "/opt/posture-camera"), kilobytes(machine, "/usr", "/var/lib/dpkg") - before
+    print(f"installed: {ours} kB in /opt/posture-camera, {debians} kB of Debian's packages")
+    assert ours + debians < 60_000
+    modules = machine.run("find /opt/posture-camera /usr/lib/python3 -name cv2 -o -name numpy -o -name mediapipe")
+    assert modules == "", "none of the large packages is needed"
+
+
+def test_the_service_is_not_root_and_keeps_its_password_to_itself(service: BareDebian, analyzer: Analyzer) -> None:
+    service.run("sudo sed -i 's/^FLAGS=.*/FLAGS=--loop/' /etc/posture-camera/environment")
+    service.run("sudo systemctl restart posture-camera")
+    eventually(lambda: len(analyzer.rows()) > COUNT)
+    process = service.run("systemctl show --property MainPID --value posture-camera").strip()
+    status = service.run(f"cat /proc/{process}/status")
+    assert "\nUid:\t0\t" not in status
+    assert re.search(r"^CapEff:\t0+$", status, re.M)
+    assert re.search(r"^NoNewPrivs:\t1$", status, re.M)
+    assert service.try_to_run("cat /etc/posture-camera/environment").returncode != 0
+    password = (service.root / "home/pi/posture-farm/broker/camera-pi1/POSTURE_MQTT_PASSWORD").read_text()
+    for seen in (f"cat /proc/{process}/cmdline", "sudo journalctl --no-pager -u posture-camera"):
+        assert password not in service.run(seen)
+
+
+def test_frames_wait_on_the_disk_while_the_broker_is_away_and_the_machine_restarts_the_service(
+    service: BareDebian, analyzer: Analyzer
+) -> None:
+    service.run("sudo systemctl restart posture-camera && sudo systemctl stop mosquitto")
+    eventually(lambda: len(service.run(f"sudo ls {SPOOL}").split()) >= 5)
+    service.run("sudo systemctl stop posture-camera")
+    waiting = {name.split("-", 1)[1].removesuffix(".jpg") for name in service.run(f"sudo ls {SPOOL}").split()}
+    service.run("sudo systemctl start mosquitto posture-camera")
+    eventually(lambda: waiting <= {row["frame_id"] for row in analyzer.rows()})
+    eventually(lambda: not waiting & set(service.run(f"sudo ls {SPOOL}").split()))
+
+
+def test_the_installer_without_arguments_brings_the_program_up_to_date_and_keeps_the_settings(
+    service: BareDebian,
+) -> None:
+    before = service.run("sudo cat /etc/posture-camera/environment")
+    service.run("echo '__version__ = \"9.9.9\"' >> posture/__init__.py")
+    service.run("sudo sh deploy/camera/install.sh")
+    assert service.run("sudo cat /etc/posture-camera/environment") == before
+    version = service.run("/opt/posture-camera/.venv/bin/python3 /opt/posture-camera/publish_images.py --version")
+    assert "9.9.9" in version
+    assert service.run("systemctl is-active posture-camera").strip() == "active"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("pi1", "1 arguments; accepted: PI_ID SOURCE BROKER [FOLDER], or none"),
+        ("pi1 picamera mqtt://h nowhere", "nowhere/POSTURE_MQTT_USERNAME can't be read; accepted: a folder"),
+    ],
+)
+def test_the_installer_refuses_what_it_cannot_use_and_changes_nothing(
+    service: BareDebian, arguments: str, message: str
+) -> None:
+    before = service.run("sudo cat /etc/posture-camera/environment")
+    done = service.try_to_run(f"sudo sh deploy/camera/install.sh {arguments}")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"error: {message}" in done.stderr
+    assert service.run("sudo cat /etc/posture-camera/environment") == before
+
+
+def test_a_source_that_needs_opencv_brings_it_along_and_no_libgl_with_it(
+    service: BareDebian, analyzer: Analyzer, changes: dict[str, str]
+) -> None:
+    (service.root / "srv/clip.mp4").write_bytes((ROOT / "samples" / "side_walk.mp4").read_bytes())
+    before = {row["frame_id"] for row in analyzer.rows()}
+    service.run(with_changes(SERVICE_STEPS, {**changes, " picamera ": " /srv/clip.mp4 "}))
+    eventually(lambda: len({row["frame_id"] for row in analyzer.rows()} - before) > 20)
+    assert service.try_to_run("ldconfig -p | grep libGL.so").stdout == ""
+
+
+def test_what_the_page_says_removes_the_service(service: BareDebian) -> None:
+    service.run(REMOVAL)
+    assert service.try_to_run("systemctl cat posture-camera").returncode != 0
+    assert service.try_to_run("ls /opt/posture-camera /etc/posture-camera").stdout == ""
+
+
+def test_a_camera_that_is_started_by_hand_publishes(
+    machine: BareDebian, analyzer: Analyzer, changes: dict[str, str]
+) -> None:
+    typed = with_changes(BY_HAND, {**changes, "--source picamera": f"--json --source {PICTURES}"})
+    (line,) = re.findall(r"^\{.*\}$", machine.run(typed), re.M)
+    result = json.loads(line)
+    assert (result["captured"], result["receipted"], result["in_spool"]) == (COUNT, COUNT, 0)
+    assert {f"pi1-{result['boot_id']}-{number}" for number in range(COUNT)} <= {
+        row["frame_id"] for row in analyzer.rows()
+    }
+
+
+def test_debians_own_paho_is_one_line_that_says_what_to_do(machine: BareDebian) -> None:
+    machine.run("sudo apt-get install -y python3-paho-mqtt")
+    done = machine.try_to_run("python3 publish_images.py --help")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "error: the Python package paho can't be used as it is: " in done.stderr
+    assert "requirements/camera.txt" in done.stderr
+
+
+def test_an_analyzer_on_a_bare_machine_gives_each_frame_its_row(
+    machine: BareDebian, changes: dict[str, str]
+) -> None:
+    *steps, start = with_changes(ANALYZER_STEPS, changes).splitlines()
+    machine.run("\n".join(steps))
+    settings = "\n".join(line for line in steps if line.startswith("export "))
+    machine.run(f"{settings}\nnohup {start} > analyzer.log 2>&1 &")
+    machine.run(with_changes(BY_HAND, {**changes, "--source picamera": f"--drain 120 --source {PICTURES}"}))
+    count = "sqlite3.connect('posture.db').execute('SELECT count(*) FROM posture_log').fetchone()[0]"
+    assert machine.run(f'python3 -c "import sqlite3; print({count})"').strip() == str(COUNT)

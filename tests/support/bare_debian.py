@@ -1,0 +1,165 @@
+"""A bare Debian 12, as Raspberry Pi OS Lite is one: real systemd, sudo, a user pi, and nothing of ours.
+
+Root file systems are made by mmdebstrap and kept under ~/.cache/posture-farm/bare; a test writes above one.
+systemd-nspawn boots it on this machine's network, since apt and pip have to reach their packages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import pty
+import shutil
+import subprocess
+import tarfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from servers import die_with_parent, find_program
+
+ROOT = Path(__file__).resolve().parents[2]
+CACHE = Path.home() / ".cache" / "posture-farm" / "bare"
+SUITE = "bookworm"
+PACKAGES = ("ca-certificates", "dbus", "python3", "sudo", "systemd-sysv")
+PI = (
+    'chroot "$1" useradd --create-home --shell /bin/bash pi',
+    'echo "pi ALL=(ALL) NOPASSWD: ALL" > "$1/etc/sudoers.d/010_pi-nopasswd"',
+    'echo raspberrypi > "$1/etc/hostname"; echo "127.0.0.1 localhost raspberrypi" > "$1/etc/hosts"',
+)
+"""The user that Raspberry Pi OS has."""
+OURS = (Path("/etc/resolv.conf"), Path("/etc/pip.conf"), Path("/etc/ssl/certs/ca-certificates.crt"))
+"""How this machine reaches its packages."""
+BOOT_S = 60.0
+CHECKOUT = "/home/pi/posture-farm"
+
+
+def root_file_system(architecture: str) -> Path:
+    """Return a bare root file system; it is made if there is none of these packages yet."""
+    made_of = "\n".join((SUITE, *PACKAGES, *PI))
+    folder = CACHE / f"{architecture}-{hashlib.sha256(made_of.encode()).hexdigest()[:12]}"
+    if folder.exists():
+        return folder
+    mmdebstrap = find_program("mmdebstrap", "mmdebstrap")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    unfinished = folder.with_name(f"{folder.name}.{os.getpid()}")
+    command = [
+        mmdebstrap, f"--arch={architecture}", "--variant=minbase", f"--include={','.join(PACKAGES)}",
+        *(f"--customize-hook={hook}" for hook in PI), SUITE, str(unfinished),
+    ]  # fmt: skip
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+class BareDebian:
+    """One machine, booted.
+
+    Attributes:
+        root: its file system, as this machine sees it.
+    """
+
+    def __init__(self, init: int) -> None:
+        self._init = init
+        self.root = Path(f"/proc/{init}/root")
+
+    def run(self, commands: str, *, user: str = "pi", folder: str = CHECKOUT, timeout_s: float = 600) -> str:
+        """Type commands, and return what they print; the first one that fails ends the test."""
+        done = self.try_to_run(commands, user=user, folder=folder, timeout_s=timeout_s)
+        said = done.stdout + done.stderr
+        assert done.returncode == 0, f"{commands}\nended with status {done.returncode}:\n{said[-4000:]}"
+        return said
+
+    def try_to_run(
+        self, commands: str, *, user: str = "pi", folder: str = CHECKOUT, timeout_s: float = 600
+    ) -> subprocess.CompletedProcess[str]:
+        """Type commands that may fail."""
+        inside = ["nsenter", "--target", str(self._init), "--all"]
+        return subprocess.run(
+            [*inside, "runuser", "--login", user, "--command", f"set -e; cd {folder}\n{commands}"],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s, check=False,
+        )  # fmt: skip
+
+    def copy_checkout(self) -> None:
+        """Give user pi the tree as git has it, with what is not committed yet."""
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            for name in filter(lambda name: (ROOT / name).is_file(), listed.split("\0")):
+                archive.add(ROOT / name, name)
+        where = self.root / CHECKOUT.lstrip("/")
+        where.mkdir()
+        packed.seek(0)
+        with tarfile.open(fileobj=packed) as archive:
+            archive.extractall(where, filter="data")
+        self.run(f"chown -R pi:pi {CHECKOUT}", user="root", folder="/")
+
+
+@contextlib.contextmanager
+def booted(architecture: str, folder: Path) -> Iterator[BareDebian]:
+    """A machine of an architecture whose programs this one can run, with the checkout of user pi on it."""
+    nspawn = find_program("systemd-nspawn", "systemd-container")
+    base = root_file_system(architecture)
+    for name in ("upper", "work", "merged"):
+        (folder / name).mkdir()
+    for path in filter(Path.exists, OURS):
+        target = folder / "upper" / path.relative_to("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    merged = folder / "merged"
+    overlay = f"lowerdir={base},upperdir={folder / 'upper'},workdir={folder / 'work'}"
+    # in namespaces of its own: the overlay goes with the machine, and all of it ends with unshare
+    command = [
+        "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
+        "sh", "-c", 'mount -t overlay overlay -o "$0" "$1"; shift; exec "$@"', overlay, str(merged),
+        nspawn, f"--directory={merged}", "--machine=posture-bare", "--register=no", "--keep-unit",
+        "--resolv-conf=off", "--console=interactive", "/lib/systemd/systemd",
+    ]  # fmt: skip
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, preexec_fn=die_with_parent
+    ) as process:
+        os.close(theirs)
+        threading.Thread(target=_drain, args=(ours,), daemon=True).start()
+        try:
+            machine = BareDebian(_init_of(process))
+            machine.try_to_run("systemctl is-system-running --wait", user="root", folder="/", timeout_s=BOOT_S)
+            machine.copy_checkout()
+            yield machine
+        finally:
+            process.kill()
+
+
+def _init_of(unshare: subprocess.Popen[bytes]) -> int:
+    """Return the process id of the machine's systemd, below unshare and systemd-nspawn."""
+    deadline = time.monotonic() + BOOT_S
+    while time.monotonic() < deadline and unshare.poll() is None:
+        for nspawn in _children(unshare.pid):
+            for child in _children(nspawn):
+                if Path(f"/proc/{child}/root/run/systemd/private").exists():
+                    return child
+        time.sleep(0.05)
+    raise AssertionError(f"systemd-nspawn has booted nothing; its status is {unshare.poll()}")
+
+
+def _children(process: int) -> list[int]:
+    with contextlib.suppress(OSError):
+        return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    return []
+
+
+def _drain(console: int) -> None:
+    with contextlib.suppress(OSError):
+        while os.read(console, 65_536):
+            pass
+    os.close(console)
