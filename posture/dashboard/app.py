@@ -24,8 +24,10 @@ from posture.dashboard import messages, pages
 from posture.dashboard.access import Access, Gate, Who, token_of
 from posture.dashboard.broker import BrokerReader, NotSentError
 from posture.dashboard.feed import Feed
+from posture.dashboard.history_routes import HistoryRoutes
 from posture.dashboard.live import Live
 from posture.dashboard.logging_in import LoggingIn
+from posture.dashboard.past import Past
 from posture.dashboard.protection import Protection
 from posture.dashboard.streams import Stream
 from posture.settings.parsers import PI_ID
@@ -41,6 +43,8 @@ MAIN_STREAMS = """\
 <div class="filters" id="filters" role="group" aria-label="Show"></div>
 <ul class="grid" id="grid" aria-label="Streams"></ul>
 """
+MAIN_HISTORY = '<div class="title"><h1>History</h1></div><div id="history"></div>'
+MAIN_EVENTS = '<div class="title"><h1>Events</h1></div><div id="events"></div>'
 MAIN_STREAM = '<div id="stream" class="stream-page"></div>'
 
 Running = Callable[[], contextlib.AbstractAsyncContextManager[None]]
@@ -61,10 +65,21 @@ class Dashboard:
         feed: the pages' feeds.
         broker: takes commands.
         gate: who may look.
+        past: the database.
+        pictures_of: as ``HistoryRoutes`` takes it.
     """
 
-    def __init__(self, live: Live, feed: Feed, broker: BrokerReader, gate: Gate) -> None:
-        self._live, self._feed, self._broker, self._gate = live, feed, broker, gate
+    def __init__(
+        self,
+        live: Live,
+        feed: Feed,
+        broker: BrokerReader,
+        gate: Gate,
+        past: Past,
+        pictures_of: Callable[[str], Path],
+    ) -> None:
+        self._live, self._feed, self._broker, self._gate, self._past = live, feed, broker, gate, past
+        self._history = HistoryRoutes(past, pictures_of)
 
     def application(self, settings: Settings, hosts: Collection[str], running: Running) -> Starlette:
         """Return the application.
@@ -104,6 +119,8 @@ class Dashboard:
         return [
             Route("/", self.streams_page),
             Route("/streams/{pi_id}", self.stream_page),
+            Route("/history", self.history_page),
+            Route("/events", self.events_page),
             Route("/login", login.show),
             Route("/login", login.log_in, methods=["POST"]),
             Route("/logout", login.log_out, methods=["POST"]),
@@ -113,6 +130,7 @@ class Dashboard:
             Route("/api/streams/{pi_id}", self.stream),
             Route("/api/streams/{pi_id}/picture", self.picture),
             Route("/api/streams/{pi_id}/command", self.command, methods=["POST"]),
+            *self._history.routes(),
             Mount("/static", _Static(directory=STATIC)),
         ]
 
@@ -121,9 +139,21 @@ class Dashboard:
         return pages.page("Streams", MAIN_STREAMS, script="streams", at="/")
 
     async def stream_page(self, request: Request) -> Response:
-        """One stream."""
-        stream = self._known(request)
-        return pages.page(stream.pi_id, MAIN_STREAM, script="stream", at="/")
+        """One stream, as it is, or as its rows say it was."""
+        pi_id = request.path_params["pi_id"]
+        if pi_id not in self._past.names:
+            self._known(request)
+        head = '<script src="/static/vendor/uplot/uPlot.iife.min.js" defer></script>'
+        style = '<link rel="stylesheet" href="/static/vendor/uplot/uPlot.min.css">'
+        return pages.page(pi_id, MAIN_STREAM, script="stream", at="/", head=style + head)
+
+    async def history_page(self, _request: Request) -> Response:
+        """A day of all streams."""
+        return pages.page("History", MAIN_HISTORY, script="history", at="/history")
+
+    async def events_page(self, _request: Request) -> Response:
+        """What has happened."""
+        return pages.page("Events", MAIN_EVENTS, script="events", at="/events")
 
     async def feed(self, request: Request) -> Response:
         """Answer with events for ever."""

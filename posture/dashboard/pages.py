@@ -8,7 +8,7 @@ from string import Template
 
 from starlette.responses import HTMLResponse
 
-NAVIGATION = (("/", "Streams"),)
+NAVIGATION = (("/", "Streams"), ("/history", "History"), ("/events", "Events"))
 LEAVE = '<button id="leave" type="button" class="quiet" hidden>Log out</button>'
 
 FRAME = Template("""\

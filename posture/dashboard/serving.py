@@ -8,6 +8,7 @@ import logging
 import random
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import uvicorn
 from prometheus_client.registry import CollectorRegistry
@@ -19,7 +20,9 @@ from posture.dashboard.feed import Feed
 from posture.dashboard.figures import StreamsCollector
 from posture.dashboard.home_assistant import Discovery
 from posture.dashboard.live import Live
+from posture.dashboard.past import Past
 from posture.errors import UserError
+from posture.settings.paths import path_of
 from posture.settings.table import Settings
 from posture.system.addresses import is_loopback, split_listen
 from posture.system.probes import Exposition
@@ -49,6 +52,7 @@ def serve(settings: Settings) -> None:
         registry = CollectorRegistry()
         registry.register(StreamsCollector(live))
         Exposition(options.metrics_host, options.metrics_port, registry, lambda: "", lambda: "")
+    past = Past(settings.database, live)
     with bound(options.listen) as listener:
         name = host or socket.gethostname()
         print(f"dashboard: http://{name}:{listener.getsockname()[1]}/", flush=True)
@@ -61,14 +65,20 @@ def serve(settings: Settings) -> None:
         async def running() -> AsyncIterator[None]:
             live.serve(asyncio.get_running_loop())
             broker.start()
+            looking = asyncio.create_task(past.look_after())
             try:
                 yield
             finally:
+                looking.cancel()
                 await asyncio.to_thread(broker.close)
+                past.close()
+
+        def pictures_of(pi_id: str) -> Path:
+            return path_of(settings.for_stream(pi_id).pictures_dir) / f"analyzed_images_from_{pi_id}"
 
         hosts = OWN_NAMES if isinstance(gate, ThisMachine) else frozenset[str]()
         config = uvicorn.Config(
-            Dashboard(live, feed, broker, gate).application(options, hosts, running),
+            Dashboard(live, feed, broker, gate, past, pictures_of).application(options, hosts, running),
             log_config=None,
             access_log=False,
             server_header=False,

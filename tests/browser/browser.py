@@ -52,6 +52,7 @@ class Browser:
         self.driver.get("about:blank")
         self.driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+        self.zone("")
         self.shape()
         self.driver.get_log("browser")
         self.driver.get_log("performance")
@@ -63,6 +64,21 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+
+    def zone(self, name: str) -> None:
+        """Live in a time zone."""
+        self.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": name})
+
+    def click_at(self, element: WebElement, share: float) -> None:
+        """Click on an element, so far from its left as this share of its width."""
+        self.run("arguments[0].scrollIntoView({block: 'center'})", element)
+        offset = round((share - 0.5) * element.size["width"])
+        webdriver.ActionChains(self.driver).move_to_element_with_offset(element, offset, 0).click().perform()
+
+    def expect_errors(self, *texts: str) -> None:
+        """Say which answers of the server the page has shown as it should; the console has a line for each."""
+        kept = [line for line in self.errors() if not any(text in line for text in texts)]
+        assert kept == []
 
     def open(self, url: str) -> None:
         """Go to a page."""

@@ -12,6 +12,7 @@ LIFE = "cluster/life_of_a_farm/test_life_of_a_farm.py"
 IN_CLUSTER = "cluster/life_of_a_farm/test_farm_in_cluster.py"
 UP, DOWN, PATCH = "scripts/test_build_and_push.py", "scripts/test_stop.py", "scripts/test_patch_scaledjob.py"
 SCALER, LOCAL = "scripts/test_cpu_monitor_and_offload.py", "scripts/test_run_local.py"
+HISTORY_PAGES = "browser/test_history_pages.py"
 STREAMS_PAGE = "browser/test_streams_page.py"
 HISTORY = "unit/history/test_questions.py"
 CONTRACT, MANIFESTS, LOADING = (
@@ -35,13 +36,16 @@ COVERED_BY = {
     "dashboard/app": STREAMS_PAGE,
     "dashboard/broker": STREAMS_PAGE,
     "dashboard/feed": STREAMS_PAGE,
+    "dashboard/history_routes": HISTORY_PAGES,
     "dashboard/live": STREAMS_PAGE,
     "dashboard/logging_in": "scripts/test_dashboard_login.py",
     "dashboard/messages": STREAMS_PAGE,
     "dashboard/pages": STREAMS_PAGE,
+    "dashboard/past": HISTORY_PAGES,
     "dashboard/protection": "scripts/test_dashboard.py",
     "dashboard/serving": "scripts/test_dashboard.py",
     "dashboard/sources": STREAMS_PAGE,
+    "dashboard/summaries": HISTORY_PAGES,
     "dashboard/words": STREAMS_PAGE,
     "demo/broker": LOCAL,
     "demo/run": LOCAL,

@@ -66,9 +66,13 @@ class DashboardProcess(Server):
 
     def until_known(self, pi_id: str) -> None:
         """Wait until the page has heard of a stream."""
+        self.until_answers(f"/api/streams/{pi_id}")
+
+    def until_answers(self, path: str) -> None:
+        """Wait until a page is there."""
         deadline = time.monotonic() + 10
-        while self.ask(f"/api/streams/{pi_id}")[0] == 404:
-            assert time.monotonic() < deadline, pi_id
+        while (status := self.ask(path)[0]) != 200:
+            assert time.monotonic() < deadline, status
             time.sleep(0.02)
 
     def first_event(self, cookie: str = "", headers: Mapping[str, str] | None = None) -> tuple[str, Any]:

@@ -3,6 +3,8 @@
 import {
   NAMES, clock, degrees, duration, element, follow, icon, now, onNews, send, setText, state, toast,
 } from "./common.js";
+import { zone } from "./days.js";
+import { StreamDay } from "./stream_day.js";
 
 const name = decodeURIComponent(location.pathname.split("/").pop());
 const root = document.getElementById("stream");
@@ -25,6 +27,7 @@ root.append(
     element("section", { class: "panel", "aria-label": "Now" }, why, advice, facts, actions, outcome),
   ),
 );
+const days = new StreamDay(name, root);
 image.addEventListener("load", () => {
   image.hidden = false;
 });
@@ -71,6 +74,42 @@ function showReply() {
     asked = null;
   }
 }
+
+// The stream's data
+
+const csv = element("a", { class: "button", id: "csv", hidden: true, download: "" }, "Rows of the day as CSV");
+csv.addEventListener("click", () => {
+  csv.href = `/api/streams/${name}/rows.csv?${new URLSearchParams({ zone, day: days.day })}`;
+});
+csv.href = `/api/streams/${name}/rows.csv`;
+const remove = element("button", { type: "button", id: "delete", class: "danger", hidden: true }, "Delete this stream's data…");
+const sure = element("dialog", { "aria-labelledby": "sure" });
+const typed = element("input", { autocomplete: "off", "aria-label": `Type ${name}` });
+const confirm = element("button", { type: "button", class: "danger", disabled: true }, "Delete");
+const cancel = element("button", { type: "button" }, "Cancel");
+sure.append(
+  element("h2", { id: "sure" }, `Delete all data of ${name}?`),
+  element("p", {}, "Its rows in the database, and its pictures on this machine. Pictures on other nodes stay. This can't be undone."),
+  element("p", {}, `Type ${name} to go on:`),
+  typed,
+  element("div", { class: "actions" }, confirm, cancel),
+);
+root.append(element("div", { class: "data" }, csv, remove), sure);
+remove.addEventListener("click", () => sure.showModal());
+cancel.addEventListener("click", () => sure.close());
+typed.addEventListener("input", () => {
+  confirm.disabled = typed.value !== name;
+});
+confirm.addEventListener("click", async () => {
+  sure.close();
+  try {
+    const { rows, pictures } = await send("DELETE", `/api/streams/${name}/rows`);
+    toast(`Deleted: ${rows} rows, ${pictures} pictures.`);
+  } catch (error) {
+    toast(`Not deleted: ${error.message}.`);
+  }
+  days.show();
+});
 
 // What is known now
 
@@ -136,8 +175,13 @@ function showPicture(picture) {
   setText(caption, picture ? `${clock(Date.parse(picture.taken_at) / 1000)} · ${picture.status}, ${angles}` : "No picture is sent.");
 }
 
+let database = "";
 onNews((changed) => {
   if (changed.includes(name)) show();
+  const now = state.sources.database?.state ?? "";
+  if (database && database !== "up" && now === "up") days.show();
+  database = now;
+  csv.hidden = remove.hidden = !state.about.operator;
 });
 setInterval(show, 1000);
 follow();

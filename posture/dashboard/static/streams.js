@@ -1,7 +1,10 @@
 // All streams at a glance: who sits badly comes first in the headline, every card says why.
 
 import { NAMES, degrees, duration, element, follow, icon, naturally, now, onNews, setText, state } from "./common.js";
+import { ask, percent, sharesBar } from "./days.js";
 
+const TODAY_MS = 30_000;
+const LONG_S = 50 * 60; // of sitting: time for a break
 const ORDER = ["bad", "silent", "frozen", "offline", "unknown", "good", "away"];
 const grid = document.getElementById("grid");
 const headline = document.getElementById("headline");
@@ -33,6 +36,7 @@ class Card {
     this.body = element("dd");
     this.age = element("span", { class: "age" });
     this.rate = element("span");
+    this.day = element("div", { class: "card-day", hidden: true });
     const pair = (label, value) => element("div", {}, element("dt", {}, label), value);
     this.root = element(
       "li", { class: "card", "data-stream": name },
@@ -47,6 +51,7 @@ class Card {
         this.why,
         element("dl", { class: "angles" }, pair("Neck", this.neck), pair("Trunk", this.body)),
         element("div", { class: "foot" }, this.age, this.rate),
+        this.day,
       ),
     );
     this.image.addEventListener("load", () => {
@@ -65,7 +70,7 @@ class Card {
       this.root.className = `card is-${condition}${trouble ? " stale" : ""}`;
       this.pillIcon.replaceChildren(icon(condition));
     }
-    setText(this.why, stream.why);
+    setText(this.why, stream.why || (condition === "good" ? "Sits well." : ""));
     const measured = condition === "good" || condition === "bad" || condition === "unknown";
     setText(this.neck, degrees(measured && posture ? posture.neck : null));
     setText(this.body, degrees(measured && posture ? posture.body : null));
@@ -93,6 +98,25 @@ class Card {
       this.image.alt = `Last picture of ${this.name}`;
       this.image.src = `/api/streams/${this.name}/picture?at=${at}`;
     }
+  }
+}
+
+// Today, of each stream
+
+async function showToday() {
+  let found;
+  try {
+    found = await ask("/api/day");
+  } catch {
+    return; // the banner says that the database is away
+  }
+  for (const stream of found.streams) {
+    const card = cards.get(stream.id);
+    if (!card) continue;
+    const { score, good, bad, unknown, away } = stream.spent;
+    card.day.hidden = good + bad + unknown + away === 0;
+    const long = stream.sitting_now_s >= LONG_S ? `sitting for ${duration(stream.sitting_now_s)}, time for a break` : "";
+    card.day.replaceChildren(sharesBar(stream.spent), element("span", { class: long ? "reminder" : "muted" }, long || `Today ${percent(score)} good`));
   }
 }
 
@@ -175,4 +199,10 @@ setInterval(() => {
   for (const card of cards.values()) if (card.visible) card.tick();
 }, 1000);
 
+setInterval(() => {
+  if (!document.hidden) showToday();
+}, TODAY_MS);
+
 follow();
+showToday();
+setTimeout(showToday, 2000);
