@@ -79,7 +79,7 @@ class Dashboard:
         pictures_of: Callable[[str], Path],
     ) -> None:
         self._live, self._feed, self._broker, self._gate, self._past = live, feed, broker, gate, past
-        self._history = HistoryRoutes(past, pictures_of)
+        self._history = HistoryRoutes(past, pictures_of, self._is_live)
 
     def application(self, settings: Settings, hosts: Collection[str], running: Running) -> Starlette:
         """Return the application.
@@ -207,6 +207,10 @@ class Dashboard:
         except NotSentError as error:
             raise HTTPException(503, str(error)) from None
         return JSONResponse({"id": command_id}, 202)
+
+    def _is_live(self, pi_id: str) -> bool:
+        with self._live.hold():
+            return pi_id in self._live.streams
 
     def _known(self, request: Request) -> Stream:
         """Return the stream that a request names.

@@ -39,17 +39,18 @@ class HistoryRoutes:
     Args:
         past: the database.
         pictures_of: stream -> the folder of its pictures, where this machine may have it.
+        is_live: whether the broker speaks of a stream. One that has no rows is not unknown then.
     """
 
-    def __init__(self, past: Past, pictures_of: Callable[[str], Path]) -> None:
-        self._past, self._pictures_of = past, pictures_of
+    def __init__(self, past: Past, pictures_of: Callable[[str], Path], is_live: Callable[[str], bool]) -> None:
+        self._past, self._pictures_of, self._is_live = past, pictures_of, is_live
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes."""
         return [
             Route("/api/day", _answering(self.day_of_all)),
-            Route("/api/streams/{pi_id}/day", _answering(self.day)),
-            Route("/api/streams/{pi_id}/week", _answering(self.week)),
+            Route("/api/streams/{pi_id}/day", _answering(self._or_nothing(self.day))),
+            Route("/api/streams/{pi_id}/week", _answering(self._or_nothing(self.week))),
             Route("/api/streams/{pi_id}/frame", _answering(self.frame)),
             Route("/api/streams/{pi_id}/frames/{frame_id:path}", _answering(self.stored_picture)),
             Route("/api/streams/{pi_id}/rows.csv", _answering(self.rows)),
@@ -142,6 +143,19 @@ class HistoryRoutes:
         if not rows and not pictures and pi_id not in self._past.names:
             raise HTTPException(404, f"stream {pi_id} has neither rows nor pictures here")
         return JSONResponse({"rows": rows, "pictures": pictures})
+
+    def _or_nothing(self, answer: Answer) -> Answer:
+        """Let a stream that runs and has no rows have no content, rather than be unknown."""
+
+        async def answered(request: Request) -> Response:
+            try:
+                return await answer(request)
+            except UnknownStreamError:
+                if not self._is_live(request.path_params["pi_id"]):
+                    raise
+                return Response(status_code=204)
+
+        return answered
 
     def _picture(self, pi_id: str, row: StoredRow) -> Path | None:
         """Return the file of a row's picture; None where there is none, or its name is none of ours."""

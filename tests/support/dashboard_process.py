@@ -14,6 +14,8 @@ from typing import Any
 import yaml
 from servers import Server, free_port
 
+from posture.store.opening import open_store
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -22,7 +24,7 @@ class DashboardProcess(Server):
 
     Args:
         folder: for its settings and log.
-        settings: sections of cluster.yaml.
+        settings: sections of cluster.yaml; without a database there is an empty one.
         listen: the host to listen on.
         variables: more of its environment.
     """
@@ -36,8 +38,11 @@ class DashboardProcess(Server):
         self.log.touch()
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        database = {"url": f"sqlite:///{folder / 'posture.db'}"}
+        if "database" not in settings:
+            open_store(database["url"], timeout_s=10).close()
         config = folder / "cluster.yaml"
-        config.write_text(yaml.safe_dump(dict(settings)))
+        config.write_text(yaml.safe_dump({"database": database, **settings}))
         environment = {name: value for name, value in os.environ.items() if not name.startswith("POSTURE_")}
         self.environment = {**environment, "KUBECONFIG": str(folder / "no-kubeconfig"), **variables}
         self.command = [

@@ -32,6 +32,7 @@ export async function ask(path, parameters = {}) {
   } catch {
     throw new Error("the dashboard does not answer");
   }
+  if (answer.status === 204) throw Object.assign(new Error("there is none"), { status: 404 });
   const said = await answer.json().catch(() => ({}));
   if (!answer.ok) {
     const error = new Error(said.error ?? `status ${answer.status}`);

@@ -199,10 +199,14 @@ setInterval(() => {
   for (const card of cards.values()) if (card.visible) card.tick();
 }, 1000);
 
+let database = "";
+onNews(() => {
+  const now = state.sources.database?.state ?? "";
+  if (now === "up" && database !== "up") showToday();
+  database = now;
+});
 setInterval(() => {
-  if (!document.hidden) showToday();
+  if (!document.hidden && database === "up") showToday();
 }, TODAY_MS);
 
 follow();
-showToday();
-setTimeout(showToday, 2000);
