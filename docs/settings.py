@@ -67,8 +67,8 @@ An entry of the map `signals` is one more of them. One that has the name of a kn
 
 - `metric`: the name of a metric, whose samples are the usage;
 - `query`: instead of it an expression in PromQL, whose values are the usage; its series keep the label `instance`;
-- `fresh`: beside a `query`, the raw metric that it is made of, or a list of such metrics: a value is as old as
-  their last scrape;
+- `fresh`: beside a `query`, the raw metric that it is made of, with or without label matchers, or a list of such: a
+  value is as old as their last scrape;
 - `scale`: what makes percent of it, 100 for a ratio, 0.1 for 0 to 1000; 0, the default: by the metric's name, or
   by a 100 in the query;
 - `several`: max, avg or sum of the series where a node has several, such as one a GPU; refuse, the default: then

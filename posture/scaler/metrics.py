@@ -45,11 +45,19 @@ class ScalerCollector(Collector):
     def _nodes(self) -> Iterator[Metric]:
         usage = GaugeMetricFamily("posture_node_usage_percent", "Usage; only of valid samples.", labels=["node"])
         valid = GaugeMetricFamily("posture_node_valid", "1 if the newest sample is valid.", labels=["node"])
+        signals = GaugeMetricFamily(
+            "posture_node_signal_percent",
+            "What the usage is made of; only of valid samples.",
+            labels=["node", "signal"],
+        )
         for node, found in self._usage.sampled.items():
             valid.add_metric([node], isinstance(found, Reading))
             if isinstance(found, Reading):
                 usage.add_metric([node], found.value)
+                for name, percent in found.signals.items():
+                    signals.add_metric([node, name], percent)
         yield usage
+        yield signals
         yield valid
 
     def _answer(self) -> Iterator[Metric]:

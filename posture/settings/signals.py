@@ -16,6 +16,9 @@ SIGNALS_VARIABLE = "POSTURE_SIGNALS"
 
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
 LABEL_NAME = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]*")
+_MATCHER = r'\s*[A-Za-z_][A-Za-z0-9_]*\s*(?:=|!=|=~|!~)\s*"(?:[^"\\]|\\.)*"\s*'
+SELECTOR = re.compile(rf"({parsers.METRIC_NAME.pattern})(?:\{{({_MATCHER}(?:,{_MATCHER})*,?\s*)?\}})?")
+"""A metric's name, and label matchers in PromQL."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class Signal:
     query: str = ""
     """In PromQL, instead of a metric; its series keep the label ``instance``."""
     fresh: tuple[str, ...] = ()
-    """The raw metrics of an expression: the last scrape of any of them is when its value was measured."""
+    """The raw metrics of an expression, each with or without matchers: the last scrape of any of them is when its
+    value was measured."""
     scale: float = 0.0
     """0: by the metric's name, 100 for a ratio and 1 for all others."""
     several: str = "refuse"
@@ -37,10 +41,11 @@ class Signal:
 
 
 CPU = (
-    'clamp(100 * (1 - avg by (instance) (sum by (instance, cpu) (irate(node_cpu_seconds_total{mode=~"idle|iowait"}'
-    "[2m])))), 0, 100) or max by (instance) (posture_cpu_usage_percent)"
+    "max by (instance) (posture_cpu_usage_percent) or clamp(100 * (1 - avg by (instance) "
+    '(sum by (instance, cpu) (irate(node_cpu_seconds_total{mode=~"idle|iowait"}[2m])))), 0, 100)'
 )
-"""By irate, what a scrape shows happened since the one before it: a longer average would show moves late."""
+"""By irate, what a scrape shows happened since the one before it: a longer average would show moves late. Our own
+exporter comes first: where both have one ``instance``, the rate of a dead node_exporter lives on for a time."""
 
 PRESETS: Mapping[str, Signal] = {
     one.name: one
@@ -49,7 +54,7 @@ PRESETS: Mapping[str, Signal] = {
         Signal(
             "cpu",
             query=CPU,
-            fresh=("node_cpu_seconds_total", "posture_cpu_usage_percent"),
+            fresh=('node_cpu_seconds_total{mode="idle"}', "posture_cpu_usage_percent"),
             scale=1,
             several="max",
         ),
@@ -60,12 +65,12 @@ PRESETS: Mapping[str, Signal] = {
 }
 
 
-def _metrics(value: Any) -> tuple[str, ...]:
-    """Accept a metric's name, or a list of them."""
-    names = value if isinstance(value, list) else [value]
-    if not names:
+def _selectors(value: Any) -> tuple[str, ...]:
+    """Accept a metric's name, also with label matchers, or a list of such."""
+    given = value if isinstance(value, list) else [value]
+    if not given:
         raise NotAcceptedError
-    return tuple(parsers.matching(parsers.METRIC_NAME)(name) for name in names)
+    return tuple(parsers.matching(SELECTOR)(one) for one in given)
 
 
 def _expression(value: Any) -> str:
@@ -89,7 +94,7 @@ SCALE = (
 KEYS: Mapping[str, tuple[parsers.Parser, str]] = {
     "metric": METRIC_NAME,
     "query": (_expression, "an expression in PromQL whose series keep the label instance"),
-    "fresh": (_metrics, "the name of the raw metric that the query is made of, or a list of such names"),
+    "fresh": (_selectors, 'the raw metric that the query is made of, such as name or name{a="b"}, or a list'),
     "scale": SCALE,
     "several": (parsers.choice("max", "avg", "sum", "refuse"), "max, avg, sum or refuse"),
     "labels": (_label, "a label's value: a text on one line, or a whole number"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -22,7 +23,7 @@ NOT_OF_A_GPU = frozenset(
 )
 """Labels of who uses the GPU, or of who asked the exporter; dcgm-exporter's Hostname is that of its own pod."""
 PART = "posture_part"
-"""The label that tells an expression's values from the times of its scrapes."""
+"""The label that tells an expression's values, ``value``, from the times of its raw metrics' scrapes."""
 
 
 def batched_query(metrics: Collection[str], instances: Collection[str], lookback_s: float) -> str:
@@ -48,11 +49,18 @@ def signal_query(signal: Signal, instances: Collection[str], lookback_s: float, 
     if signal.metric:
         labels = "".join(f",{name}={json.dumps(value)}" for name, value in signal.labels)
         return f"{{__name__={json.dumps(signal.metric)},{matcher(instances)}{labels}}}[{_ms(lookback_s)}]"
-    scraped = f"max by (instance) (timestamp({{__name__=~{any_of(signal.fresh)},{matcher(instances)}}}))"
     # a comment at the end of the expression must not hide the bracket
-    parts = {"value": f"({signal.query}\n)", "scraped": scraped}
-    both = " or ".join(f'label_replace({text}, "{PART}", "{part}", "", "")' for part, text in parts.items())
-    return f"({both})[{_ms(lookback_s)}:{_ms(scrape_interval_s / 2)}]"
+    parts = {"value": f"({signal.query}\n)"}
+    for number, selector in enumerate(signal.fresh):
+        parts[str(number)] = f"max by (instance) (timestamp({_with(selector, matcher(instances))}))"
+    all_of_them = " or ".join(f'label_replace({text}, "{PART}", "{part}", "", "")' for part, text in parts.items())
+    return f"({all_of_them})[{_ms(lookback_s)}:{_ms(scrape_interval_s / 2)}]"
+
+
+def _with(selector: str, more: str) -> str:
+    """Return a selector with one more matcher."""
+    name, _, inner = selector.partition("{")
+    return f"{name}{{{more},{inner or '}'}"
 
 
 def _ms(seconds: float) -> str:
@@ -94,23 +102,27 @@ def parse_signal(signal: Signal, body: Any, ahead_s: float) -> SeriesByInstance:
     """
     if signal.metric:
         return parse_answer(body, ahead_s).get(signal.metric, {})
-    scraped: dict[str, dict[float, float]] = {}
+    scraped: dict[str, dict[float, float]] = defaultdict(dict)
     valued: list[tuple[Mapping[str, str], dict[float, float]]] = []
     for one in _result(body):
         labels = one["metric"]
         values = {float(at): float(text) for at, text in one.get("values", ())}
-        if labels[PART] == "scraped":
-            scraped[labels["instance"]] = values
-        else:
+        if labels[PART] == "value":
             valued.append((labels, values))
+            continue
+        times = scraped[labels["instance"]]
+        for at, scrape in values.items():
+            times[at] = max(scrape, times.get(at, scrape))
     found: dict[str, list[Series]] = {}
     for labels, values in valued:
-        times = scraped.get(labels.get("instance", ""), {})
+        scrapes = scraped.get(labels.get("instance", ""), {})
         # of several evaluations between two scrapes the last one stays
-        samples = {times[at] - ahead_s: value for at, value in sorted(values.items()) if at in times}
+        samples = {scrapes[at] - ahead_s: value for at, value in sorted(values.items()) if at in scrapes}
         if samples:
-            at, percent = zip(*sorted(samples.items()), strict=True)
-            series = Series(at, percent, labels["instance"], _gpu(labels))
+            ordered = sorted(samples)
+            series = Series(
+                tuple(ordered), tuple(samples[scrape] for scrape in ordered), labels["instance"], _gpu(labels)
+            )
             found.setdefault(series.instance, []).append(series)
     return found
 

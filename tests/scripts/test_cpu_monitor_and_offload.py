@@ -382,6 +382,7 @@ def test_the_metrics_show_nodes_answers_and_keda(
             stub.IsActive(ref(""))
     shown = scaler.figures()
     assert shown['posture_node_usage_percent{node="a"}'] == 70
+    assert shown[f'posture_node_signal_percent{{node="a",signal="{METRIC}"}}'] == 70
     assert shown['posture_node_valid{node="b"}'] == 0
     assert 'posture_node_usage_percent{node="b"}' not in shown
     assert shown["posture_scaler_active"] == 1

@@ -45,7 +45,7 @@ def test_a_preset_is_changed_key_by_key_or_replaced_and_others_are_added(tmp_pat
         "signals:\n"
         "  dcgm: {labels: {gpu: 0, modelName: NVIDIA A2}, several: avg}\n"
         "  nvidia-smi: {metric: nvidia_smi_utilization_gpu_ratio, scale: 100}\n"
-        "  cpu: {query: '100 * busy', fresh: [busy, also_busy]}\n"
+        "  cpu: {query: '100 * busy', fresh: [busy, 'also{a=~\"b|c\", d!=\"}\",}']}\n"
         "  jetson:\n"
         "  own:\n    query: |\n      100 *\n      busy  # of all\n    fresh: busy\n"
         "GPU_QUERIES:\n  a: {instance: h, signal: [dcgm, nvidia-smi, cpu, own, jetson]}\n",
@@ -61,7 +61,7 @@ def test_a_preset_is_changed_key_by_key_or_replaced_and_others_are_added(tmp_pat
                 labels=(("gpu", "0"), ("modelName", "NVIDIA A2")),
             ),
             Signal("nvidia-smi", metric="nvidia_smi_utilization_gpu_ratio", scale=100),
-            Signal("cpu", query="100 * busy", fresh=("busy", "also_busy")),
+            Signal("cpu", query="100 * busy", fresh=("busy", 'also{a=~"b|c", d!="}",}')),
             Signal("own", query="100 *\nbusy  # of all", fresh=("busy",)),
             PRESETS["jetson"],
         ),
@@ -108,8 +108,10 @@ SHAPE = "accepted: NAME: {metric: name}, or NAME: {query: expression, fresh: nam
             "signals.x.metric: 'up or vector(0)' is not accepted; accepted: a metric's",
         ),
         ("{query: '', fresh: f}", "signals.x.query: '' is not accepted; accepted: an expression in PromQL"),
-        ("{query: q, fresh: []}", "signals.x.fresh: [] is not accepted; accepted: the name of the raw metric"),
-        ("{query: q, fresh: {a: b}}", "signals.x.fresh.a: 'b' is not accepted; accepted: fresh: the name"),
+        ("{query: q, fresh: []}", "signals.x.fresh: [] is not accepted; accepted: the raw metric that"),
+        ("{query: q, fresh: 'f{a=b}'}", "signals.x.fresh: 'f{a=b}' is not accepted; accepted: the raw metric that"),
+        ("{query: q, fresh: 'f{} or g'}", "signals.x.fresh: 'f{} or g' is not accepted; accepted: the raw metric"),
+        ("{query: q, fresh: {a: b}}", "signals.x.fresh.a: 'b' is not accepted; accepted: fresh: the raw"),
         (
             "{metric: m, several: most}",
             "signals.x.several: 'most' is not accepted; accepted: max, avg, sum or refuse",

@@ -58,13 +58,16 @@ class Boards:
         return self.client(node=SignalQuery(instance, signals)).sample()["node"]
 
     def read_until(self, wanted: Callable[[Any], bool], instance: str, *signals: Signal) -> Any:
-        """Sample until the answer is as wanted: there is no event for a sample that grows old."""
-        client = self.client(node=SignalQuery(instance, signals))
-        deadline = time.monotonic() + STALE_S
-        while not wanted(found := client.sample()["node"]):
-            assert time.monotonic() < deadline, found
-            time.sleep(0.05)
-        return found
+        return until(self.client(node=SignalQuery(instance, signals)), wanted)
+
+
+def until(client: Prometheus, wanted: Callable[[Any], bool]) -> Any:
+    """Sample until the answer is as wanted: there is no event for a sample that grows old."""
+    deadline = time.monotonic() + STALE_S
+    while not wanted(found := client.sample()["node"]):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +128,15 @@ def test_cpu_is_read_from_our_own_exporter_where_there_is_no_other(boards: Board
     assert value(boards.read(host, PRESETS["cpu"])) == 37.5
 
 
+def test_of_two_exporters_under_one_instance_the_one_without_a_memory_counts(boards: Boards) -> None:
+    target = f"{boards.new()}:9101"
+    idle = 'node_cpu_seconds_total{cpu="0",mode="idle"} 1'
+    boards.show(target, "posture_cpu_usage_percent 37.5", idle)
+    assert value(boards.read(target, PRESETS["cpu"])) == 37.5
+    boards.show(target, idle)
+    assert value(boards.read_until(lambda found: found.value == 100, target, PRESETS["cpu"])) == 100
+
+
 def test_a_node_exporter_that_has_died_leaves_no_usage_although_its_rate_still_has_one(boards: Boards) -> None:
     boards.read_until(is_known, f"{HERE}:9100", PRESETS["cpu"])
     boards.node_exporter.kill()
@@ -137,14 +149,35 @@ def test_a_node_exporter_that_has_died_leaves_no_usage_although_its_rate_still_h
 
 
 def test_an_expression_of_raw_metrics_with_old_times_is_stale_though_it_is_evaluated_now(boards: Boards) -> None:
-    host = boards.new()
-    signal = Signal("own", query="100 * busy_share", fresh=("busy_share",))
-    boards.show(f"{host}:9101", "busy_share 0.25")
-    assert value(boards.read(host, signal)) == 25.0
+    host, signal = boards.new(), Signal("own", query="100 * busy_share", fresh=("busy_share",))
     boards.show(f"{host}:9101", f"busy_share 0.5 {int((time.time() - 6) * 1000)}")
-    found = boards.read_until(is_unknown, host, signal)
-    assert 'signal own{instance="' in str(found)
-    assert "is stale" in str(found)
+    found = boards.read(host, signal)
+    assert f'signal own{{instance="{host}"}} is stale: 50 is ' in str(found)
+
+
+@pytest.mark.parametrize("fresh", ['busy_share{core="0"}', "busy_share{}", 'busy_share{core!="}",core=~".*",}'])
+def test_a_raw_metric_may_be_chosen_by_its_labels(boards: Boards, fresh: str) -> None:
+    host = boards.new()
+    boards.show(f"{host}:9101", 'busy_share{core="0"} 0.25', 'other_share{core="1"} 1')
+    signal = Signal("own", query="100 * max by (instance) (busy_share)", fresh=("other_share", fresh))
+    assert value(boards.read(host, signal)) == 25.0
+    another = dataclasses.replace(signal, fresh=('other_share{core="0"}',))
+    assert "is not there" in str(boards.read(host, another))
+
+
+def test_an_expression_of_fresh_raw_metrics_is_read_with_the_times_of_their_scrapes(boards: Boards) -> None:
+    host, signal = boards.new(), Signal("own", query="100 * busy_share", fresh=("busy_share",))
+    boards.show(f"{host}:9101", "busy_share 0.25")
+    boards.exporter.wait_for_scrapes(f"{host}:9101")
+    boards.exporter.down(f"{host}:9101")
+    boards.exporter.wait_for_scrapes(f"{host}:9101", 1)
+    found = boards.read(host, signal, Signal("raw", metric="busy_share", scale=100))
+    assert isinstance(found, Reading), found
+    own, raw = found.of_signal["own"].scrapes, found.of_signal["raw"].scrapes
+    assert dict(own).keys() <= dict(raw).keys(), (
+        "what is one scrape by the metric is the same one by the expression"
+    )
+    assert found.of_signal["own"].at == found.of_signal["raw"].at
 
 
 def test_an_expression_whose_raw_metric_has_another_name_is_unknown(boards: Boards) -> None:
@@ -220,6 +253,17 @@ def test_a_boards_own_metric_is_read_as_it_stands(boards: Boards, preset: str, m
     target = f"{boards.new()}:9101"
     boards.show(target, f"{metric} 41.5")
     assert value(boards.read(target, PRESETS[preset])) == 41.5
+
+
+def test_a_signal_is_stale_where_the_freshness_metric_beside_it_stands_still(boards: Boards) -> None:
+    target = f"{boards.new()}:9101"
+    measured = "posture_exporter_read_timestamp_seconds"
+    boards.show(target, "posture_gpu_usage_percent 20", f"{measured} 1")
+    queries = {"node": SignalQuery(target, (PRESETS["gpu"],))}
+    client = Prometheus(settings_for(boards.prometheus, freshness_metric=measured, max_age_s=2.0), queries)
+    until(client, lambda found: f"is stale: {measured} beside it has stood still" in str(found))
+    boards.show(target, "posture_gpu_usage_percent 20", f"{measured} 2")
+    until(client, is_known)
 
 
 # several signals of one node

@@ -8,8 +8,10 @@ import pytest
 
 from posture.kube import affinity
 from posture.lifecycle.preflight import signals
-from posture.lifecycle.preflight.findings import Survey
-from posture.settings.table import GpuQuery, Settings
+from posture.lifecycle.preflight.cluster import check_metrics
+from posture.lifecycle.preflight.findings import Intent, Survey
+from posture.settings.signals import PRESETS, Signal
+from posture.settings.table import GpuQuery, Prometheus, Settings, SignalQuery
 from posture.usage.readings import Reading, SignalReading
 
 
@@ -53,3 +55,17 @@ def test_a_metric_that_is_called_a_ratio_is_a_warning_before_any_stream_runs() -
     (finding,) = signals.like_ratios(settings, Survey())
     assert finding.warning
     assert "gpu_ratio looks like a ratio: its name says so" in finding.what
+
+
+def test_a_node_whose_signals_are_unknown_comes_with_what_prometheus_can_be_asked() -> None:
+    own = Signal("own", query='100 * busy{core="0"}', fresh=("busy",))
+    queries = {"agx": SignalQuery("agx", (PRESETS["gpu"], own))}
+    settings = Settings(prometheus=Prometheus(url="http://127.0.0.1:9"), gpu_queries=queries)
+    (finding,) = check_metrics(Intent(settings, {}), Survey())
+    assert finding.what == (
+        "no GPU usage of agx: Prometheus at http://127.0.0.1:9 can't be reached: Connection refused"
+    ), "once, and not for each signal"
+    assert (
+        "'query=posture_gpu_usage_percent or (100 * busy{core=\"0\"})'   (it must show instance agx)"
+        in finding.mend
+    )
