@@ -1,4 +1,4 @@
-"""Fixtures: a real control plane with a real KEDA, one for all tests of a run. README.md says how to use it."""
+"""Fixtures: a real control plane with a real KEDA, one for each worker. README.md says how to use it."""
 
 from __future__ import annotations
 
@@ -14,19 +14,28 @@ from nodes import Kubelets
 from stub_scaler import StubScaler
 
 HERE = Path(__file__).resolve().parent
+OF_THE_BALANCER = {
+    f"test_{name}.py"
+    for name in (
+        *("balancer_on_cluster", "drift", "failover", "move", "refused_changes", "shared_nodes"),
+        *("streams_that_do_not_run", "without_api_server"),
+    )
+}
+"""About half of the time that all take."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests of this folder go to one worker: one control plane a run."""
+    """These tests go to two workers, each with a control plane: they wait more than they work."""
     for item in items:
         if HERE in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("cluster"))
+            half = "balancer" if item.path.name in OF_THE_BALANCER else "farm"
+            item.add_marker(pytest.mark.xdist_group(f"cluster-{half}"))
 
 
 @pytest.fixture(scope="session")
 def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """The control plane, started once. Tests take ``cluster``."""
+    """The control plane, started once a worker. Tests take ``cluster``."""
     try:
         programs = binaries.ensure()
     except binaries.BinariesMissingError as error:
