@@ -88,24 +88,30 @@ class Committer:
 
     def run(self, drawn: queue.Queue[Item | None]) -> None:
         """Commit what the queue brings, in batches, until it brings None."""
+        ended = False
+        while not ended:
+            batch, ended = self._gather(drawn)
+            self.commit(batch)
+
+    def _gather(self, drawn: queue.Queue[Item | None]) -> tuple[list[Item], bool]:
+        """Return the next batch, and whether it is the last one.
+
+        A batch waits for frames that are being analyzed, for ``batch_s`` at most; a lone frame waits for nobody.
+        """
         batch: list[Item] = []
-        due = 0.0
-        while True:
+        due = time.monotonic() + IDLE_S
+        while len(batch) < self._database.batch_rows:
+            follows = not batch or self._account.received - self.finished > len(batch)
             try:
-                item = drawn.get(timeout=max(0.0, due - time.monotonic()) if batch else IDLE_S)
+                item = drawn.get(timeout=max(0.0, due - time.monotonic())) if follows else drawn.get_nowait()
             except queue.Empty:
-                self.commit(batch)
-                batch = []
-                continue
+                break
             if item is None:
-                self.commit(batch)
-                return
+                return batch, True
             if not batch:
                 due = time.monotonic() + self._database.batch_s
             batch.append(item)
-            if len(batch) >= self._database.batch_rows or time.monotonic() >= due:
-                self.commit(batch)
-                batch = []
+        return batch, False
 
     def commit(self, batch: Sequence[Item]) -> None:
         """Make a batch durable, then settle it. Returns with nothing settled when stopped meanwhile."""

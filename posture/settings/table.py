@@ -167,7 +167,9 @@ class Database:
     )
     timeout_s: float = _seconds(10.0, "how long one write may take before it is tried again", 0.1)
     batch_rows: int = _count(16, "a commit holds at most this many rows", 1)
-    batch_s: float = _seconds(0.1, "a row waits at most this long for its commit", 0.0)
+    batch_s: float = _seconds(
+        0.1, "a row waits at most this long for others that are being analyzed, to be committed with them", 0.0
+    )
     keep_days: float = _setting(
         0.0, parsers.number(0), "a number of at least 0", "0 keeps rows for ever", unit="days"
     )

@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 from servers import Postgres
+from watching import wait_for
 
 from posture.analyzer.commit import BOOTS_AT_ONCE, Committer
 from posture.analyzer.counts import Account
@@ -73,7 +74,7 @@ class Stream:
 class Stage:
     """A committer with a database and folders of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, batch_s: float = 0.05) -> None:
         self.database = folder / "posture.db"
         self.folder = folder / "pictures" / "analyzed_images_from_pi1"
         self.quarantine = folder / "quarantine" / "quarantine_from_pi1"
@@ -83,7 +84,8 @@ class Stage:
         self.stream = Stream(self.on_disk)
         self.committer = Committer(
             Analyzer(pictures_dir=str(folder / "pictures"), quarantine_dir=str(folder / "quarantine")),
-            Database(batch_rows=3, batch_s=0.05), TOPICS, self.store, self.stream, self.account, "cpu", self.stop,
+            Database(batch_rows=3, batch_s=batch_s),
+            TOPICS, self.store, self.stream, self.account, "cpu", self.stop,
         )  # fmt: skip
 
     def rows(self) -> set[str]:
@@ -106,6 +108,20 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     yield made
     made.stop.set()  # a test that failed may have left a thread that still tries
     made.store.close()
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Iterator[tuple[Stage, queue.Queue[Item | None]]]:
+    """A stage that runs, and may wait for a very long time for a batch to fill."""
+    made = Stage(tmp_path, batch_s=600.0)
+    drawn: queue.Queue[Item | None] = queue.Queue()
+    running = threading.Thread(target=made.committer.run, args=(drawn,))
+    running.start()
+    yield made, drawn
+    drawn.put(None)
+    running.join(WAIT_S)
+    made.store.close()
+    assert not running.is_alive()
 
 
 def an_item(number: int, jpeg: bytes = b"drawn", **fields: Any) -> Item:
@@ -357,3 +373,23 @@ def test_one_row_that_the_database_has_no_letters_for_does_not_keep_the_others_f
         stage.committer.commit([an_item(4), an_item(5)])
     assert stage.committer.finished == 4, "a store that takes nothing is no frame's fault"
     store.close()
+
+
+def test_a_lone_frame_waits_for_nobody(patient: tuple[Stage, queue.Queue[Item | None]]) -> None:
+    stage, drawn = patient
+    for number in range(3):
+        stage.account.received += 1
+        drawn.put(an_item(number))
+        wait_for(lambda number=number: stage.rows() == {f"frame-{one}" for one in range(number + 1)}, WAIT_S)
+
+
+def test_frames_that_are_being_analyzed_are_waited_for_and_committed_with_it(
+    patient: tuple[Stage, queue.Queue[Item | None]],
+) -> None:
+    stage, drawn = patient
+    stage.account.received = 2
+    drawn.put(an_item(0))
+    drawn.put(an_item(1))
+    wait_for(lambda: len(stage.rows()) == 2, WAIT_S)
+    receipts = [said for topic, said in stage.stream.said if topic == TOPICS.committed]
+    assert [len(said["ids"]) for said in receipts] == [2], "one transaction, one receipt"
