@@ -23,7 +23,7 @@ from posture.usage.window import Average, Window
 
 HERE = "board"
 """The node that node_exporter measures: the machine of the tests."""
-HOSTS = [f"b{number}" for number in range(24)]
+HOSTS = [f"b{number}" for number in range(40)]
 PORTS = (9101, 9400)
 
 
