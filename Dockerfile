@@ -49,8 +49,7 @@ RUN apt-get update \
         > /usr/share/glvnd/egl_vendor.d/10_nvidia.json \
     && apt-get clean && rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log /var/cache/debconf/*-old \
     && install -d -o farm -g farm -m 0750 analyzed_images quarantine
-ENV MPLCONFIGDIR=/tmp/matplotlib \
-    POSTURE_ANALYZER_PROGRESS_FILE=/tmp/progress
+ENV POSTURE_ANALYZER_PROGRESS_FILE=/tmp/progress
 COPY --from=analyzer-packages /opt/venv /opt/venv
 COPY models models
 COPY posture posture

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any
 
 import numpy as np
@@ -282,12 +282,10 @@ def import_libraries() -> tuple[Any, Any]:
         UserError: with the line that installs what is missing, or because this processor is too old.
     """
     fitting.check_that_mediapipe_runs_here()
-    if "MPLCONFIGDIR" not in os.environ and not os.access(Path.home(), os.W_OK):
-        # Its matplotlib wants to write a cache; on a read-only root it needs another place.
-        os.environ["MPLCONFIGDIR"] = tempfile.gettempdir()
     try:
-        import cv2  # noqa: PLC0415
-        import mediapipe  # noqa: PLC0415
+        with _left_out("matplotlib", "matplotlib.pyplot"):
+            import cv2  # noqa: PLC0415
+            import mediapipe  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise UserError(f"{error}; install it with: pip install 'posture-farm[analyzer]'") from error
     except (ImportError, OSError) as error:
@@ -295,6 +293,21 @@ def import_libraries() -> tuple[Any, Any]:
             f"mediapipe can't be loaded ({error}); on Debian or Ubuntu install its libraries: {APT_LINE}"
         ) from error
     return mediapipe, cv2
+
+
+@contextmanager
+def _left_out(*names: str) -> Iterator[None]:
+    """Let what is imported meanwhile find nothing in these modules.
+
+    mediapipe imports matplotlib, 33 MB of memory, for a function that draws in 3D and that nobody calls.
+    """
+    absent = [name for name in names if name not in sys.modules]
+    sys.modules.update({name: ModuleType(name) for name in absent})
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
 
 
 @contextmanager

@@ -244,6 +244,14 @@ def test_starting_leaves_the_libraries_chatter_off_standard_error() -> None:
     assert lines == []
 
 
+def test_matplotlib_is_not_loaded_with_mediapipe_and_can_be_afterwards() -> None:
+    afterwards = (
+        "; import sys; print('matplotlib' in sys.modules); import matplotlib.pyplot as p; print(callable(p.figure))"
+    )
+    done = run_python(f"{OPEN}PoseEstimator(Path({str(MODEL)!r}), 'cpu').close(){afterwards}")
+    assert done.stdout.split() == ["False", "True"], done.stderr
+
+
 def test_a_missing_system_library_is_explained_with_the_apt_line(tmp_path: Path) -> None:
     package = tmp_path / "mediapipe"
     package.mkdir()
