@@ -72,7 +72,6 @@ COVERED_BY = {
     "lifecycle/bring_up": LIFE,
     "lifecycle/container_images": UP,
     "lifecycle/docker_compose": DOWN,
-    "lifecycle/preflight/cluster": UP,
     "lifecycle/preflight/findings": UP,
     "lifecycle/preflight/machine": UP,
     "lifecycle/preflight/pods": UP,

@@ -22,6 +22,9 @@ from posture.usage.readings import UsageUnknownError
 OLDEST_KEDA = (2, 20)
 """What the farm is tested with."""
 
+MACHINES = ("amd64", "arm64")
+"""Kubernetes' names of what analyzers can run on."""
+
 CRD = Kind("CustomResourceDefinition", "apiextensions.k8s.io/v1", "customresourcedefinitions", namespaced=False)
 
 INSTALL_KEDA = "helm install keda kedacore/keda --namespace keda --create-namespace --version 2.20.2"
@@ -120,9 +123,20 @@ def _check_node(settings: Settings, node: Node) -> Iterator[Finding]:
         yield Finding(f"node {node.host} is not Ready", f"kubectl describe node {node.host}", warning=True)
     if node.cordoned:
         yield Finding(f"node {node.host} is cordoned", f"kubectl uncordon {node.host}", warning=True)
+    yield from check_platform(settings, node)
+
+
+def check_platform(settings: Settings, node: Node) -> Iterator[Finding]:
+    """An image is built for the node's machine, if one can be."""
     machine = node.labels.get("kubernetes.io/arch")
     platforms = settings.images.platform_list()
-    if machine and not any(platform.split("/")[1] == machine for platform in platforms):
+    if machine and machine not in MACHINES:
+        yield Finding(
+            f"node {node.host} is linux/{machine}, for which mediapipe has no packages; analyzers run on linux/"
+            f"{' and linux/'.join(MACHINES)}",
+            f"install a 64-bit system there, or take {node.name} out of GPU_QUERIES   (it can still be a camera)",
+        )
+    elif machine and not any(platform.split("/")[1] == machine for platform in platforms):
         yield Finding(
             f"node {node.host} is linux/{machine}, and images are built for {settings.images.platforms}",
             f"python3 build_and_push.py --platforms {settings.images.platforms},linux/{machine}",
