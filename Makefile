@@ -4,6 +4,7 @@
 # make fuzz   100,000 malformed and hostile MQTT messages to an analyzer and a camera that work meanwhile
 # make e2e    the whole farm on real nodes with containers, under faults (root, Linux; E2E_MINUTES=60: all of them)
 # make bare   README's steps for broker, analyzer and camera, typed on a bare Debian 12 (root, Linux)
+# make arm    the programs on emulated ARM processors (root, Linux; ARM=short: a part of it, in some five minutes)
 # make lint   ruff, mypy, and the rules of who may import whom
 
 PYTHON ?= python3
@@ -16,8 +17,9 @@ BARE := mmdebstrap systemd-container
 NODES := containerd runc containernetworking-plugins iproute2 faketime
 E2E_MINUTES ?= 15
 FUZZ_MESSAGES ?= 100000
+ARM ?= all
 
-.PHONY: run test test-fast fuzz e2e bare lint libraries servers containers nodes machines go cluster kustomize rtsp clean
+.PHONY: run test test-fast fuzz e2e bare arm lint libraries servers containers nodes machines go cluster kustomize rtsp clean
 
 run: $(VENV)/local.done $(VENV)/mediapipe.done libraries
 	$(VENV)/bin/python run_local.py --duration 30
@@ -39,6 +41,10 @@ e2e: $(VENV)/dev.done libraries servers containers nodes cluster
 
 bare: $(VENV)/dev.done libraries machines
 	BARE=1 $(VENV)/bin/python -m pytest -v --durations=0 tests/bare
+
+# ARM=short: what the gate has of it
+arm: $(VENV)/dev.done libraries servers containers
+	ARM=$(ARM) $(VENV)/bin/python -m pytest -n 2 --dist worksteal -v --durations=0 tests/arm
 
 lint: $(VENV)/dev.done
 	$(VENV)/bin/ruff check .

@@ -115,20 +115,9 @@ class Engine:
         self.run("build", "--tag", name, str(STAND_INS[name]), timeout_s=BUILD_S)
 
     def _import_debian(self) -> None:
-        """Make Debian's minimal system as its public image has it, and let it trust whom this machine trusts."""
-        slim = [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "locale")]
-        ours = ["--customize-hook=sync-in /usr/local/share/ca-certificates /usr/local/share/ca-certificates"]
-        if Path("/etc/pip.conf").exists():
-            ours += ["--customize-hook=copy-in /etc/pip.conf /etc"]
         making = subprocess.Popen(
-            [
-                "mmdebstrap", "--quiet", "--variant=minbase", "--include=ca-certificates,usr-is-merged",
-                "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr", "--aptopt=Acquire::Languages none",
-                *slim, *ours,
-                "--customize-hook=chroot $1 update-ca-certificates", "bookworm", "-",
-            ],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            [*minimal_debian(), "bookworm", "-"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
         assert making.stdout is not None
         done = subprocess.run(
             ["docker", "import", "-", DEBIAN],
@@ -137,6 +126,19 @@ class Engine:
         said = making.communicate()[1].decode(errors="replace")
         assert making.returncode == 0, f"mmdebstrap: {said[-2000:]}"
         assert done.returncode == 0, done.stderr
+
+
+def minimal_debian(*options: str) -> list[str]:
+    """The command that makes Debian as its public image has it, and lets it trust whom this machine trusts."""
+    slim = [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "locale")]
+    ours = ["--customize-hook=sync-in /usr/local/share/ca-certificates /usr/local/share/ca-certificates"]
+    if Path("/etc/pip.conf").exists():
+        ours += ["--customize-hook=copy-in /etc/pip.conf /etc"]
+    return [
+        "mmdebstrap", "--quiet", "--variant=minbase", "--include=ca-certificates,usr-is-merged",
+        "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr", "--aptopt=Acquire::Languages none",
+        *slim, *ours, "--customize-hook=chroot $1 update-ca-certificates", *options,
+    ]  # fmt: skip
 
 
 @contextlib.contextmanager
