@@ -23,6 +23,7 @@ from starlette.staticfiles import StaticFiles
 from posture.dashboard import messages, pages
 from posture.dashboard.access import Access, Gate, Who, token_of
 from posture.dashboard.broker import BrokerReader, NotSentError
+from posture.dashboard.farm_reader import FarmReader
 from posture.dashboard.feed import Feed
 from posture.dashboard.history_routes import HistoryRoutes
 from posture.dashboard.live import Live
@@ -44,6 +45,7 @@ MAIN_STREAMS = """\
 <ul class="grid" id="grid" aria-label="Streams"></ul>
 """
 MAIN_HISTORY = '<div class="title"><h1>History</h1></div><div id="history"></div>'
+MAIN_FARM = '<div class="title"><h1>Farm</h1></div><div id="farm"></div>'
 MAIN_EVENTS = '<div class="title"><h1>Events</h1></div><div id="events"></div>'
 MAIN_STREAM = '<div id="stream" class="stream-page"></div>'
 
@@ -66,6 +68,7 @@ class Dashboard:
         broker: takes commands.
         gate: who may look.
         past: the database.
+        farm: where streams run.
         pictures_of: as ``HistoryRoutes`` takes it.
     """
 
@@ -76,9 +79,11 @@ class Dashboard:
         broker: BrokerReader,
         gate: Gate,
         past: Past,
+        farm: FarmReader,
         pictures_of: Callable[[str], Path],
     ) -> None:
         self._live, self._feed, self._broker, self._gate, self._past = live, feed, broker, gate, past
+        self._farm = farm
         self._history = HistoryRoutes(past, pictures_of, self._is_live)
 
     def application(self, settings: Settings, hosts: Collection[str], running: Running) -> Starlette:
@@ -120,7 +125,9 @@ class Dashboard:
             Route("/", self.streams_page),
             Route("/streams/{pi_id}", self.stream_page),
             Route("/history", self.history_page),
+            Route("/farm", self.farm_page),
             Route("/events", self.events_page),
+            Route("/api/farm", self.farm),
             Route("/login", login.show),
             Route("/login", login.log_in, methods=["POST"]),
             Route("/logout", login.log_out, methods=["POST"]),
@@ -150,6 +157,14 @@ class Dashboard:
     async def history_page(self, _request: Request) -> Response:
         """A day of all streams."""
         return pages.page("History", MAIN_HISTORY, script="history", at="/history")
+
+    async def farm_page(self, _request: Request) -> Response:
+        """Where streams run."""
+        return pages.page("Farm", MAIN_FARM, script="farm", at="/farm")
+
+    async def farm(self, _request: Request) -> Response:
+        """Where streams run, as JSON."""
+        return JSONResponse(self._farm.as_json())
 
     async def events_page(self, _request: Request) -> Response:
         """What has happened."""

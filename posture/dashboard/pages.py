@@ -8,7 +8,7 @@ from string import Template
 
 from starlette.responses import HTMLResponse
 
-NAVIGATION = (("/", "Streams"), ("/history", "History"), ("/events", "Events"))
+NAVIGATION = (("/", "Streams"), ("/history", "History"), ("/farm", "Farm"), ("/events", "Events"))
 LEAVE = '<button id="leave" type="button" class="quiet" hidden>Log out</button>'
 
 FRAME = Template("""\

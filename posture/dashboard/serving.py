@@ -16,6 +16,7 @@ from prometheus_client.registry import CollectorRegistry
 from posture.dashboard.access import ThisMachine, gate_of
 from posture.dashboard.app import Dashboard
 from posture.dashboard.broker import BrokerReader
+from posture.dashboard.farm_reader import FarmReader
 from posture.dashboard.feed import Feed
 from posture.dashboard.figures import StreamsCollector
 from posture.dashboard.home_assistant import Discovery
@@ -53,6 +54,7 @@ def serve(settings: Settings) -> None:
         registry.register(StreamsCollector(live))
         Exposition(options.metrics_host, options.metrics_port, registry, lambda: "", lambda: "")
     past = Past(settings.database, live)
+    farm = FarmReader(settings, live)
     with bound(options.listen) as listener:
         name = host or socket.gethostname()
         print(f"dashboard: http://{name}:{listener.getsockname()[1]}/", flush=True)
@@ -65,12 +67,14 @@ def serve(settings: Settings) -> None:
         async def running() -> AsyncIterator[None]:
             live.serve(asyncio.get_running_loop())
             broker.start()
+            farm.start()
             looking = asyncio.create_task(past.look_after())
             try:
                 yield
             finally:
                 looking.cancel()
                 await asyncio.to_thread(broker.close)
+                await asyncio.to_thread(farm.close)
                 past.close()
 
         def pictures_of(pi_id: str) -> Path:
@@ -78,7 +82,7 @@ def serve(settings: Settings) -> None:
 
         hosts = OWN_NAMES if isinstance(gate, ThisMachine) else frozenset[str]()
         config = uvicorn.Config(
-            Dashboard(live, feed, broker, gate, past, pictures_of).application(options, hosts, running),
+            Dashboard(live, feed, broker, gate, past, farm, pictures_of).application(options, hosts, running),
             log_config=None,
             access_log=False,
             server_header=False,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import requests
 import urllib3
@@ -32,6 +32,8 @@ CHUNK_BYTES = 1 << 16
 """An answer is read in chunks of at most this size."""
 TOLERANCE_S = 0.5
 """How far the offset of two clocks may appear to drift because of the time that an answer takes."""
+
+Answered = TypeVar("Answered")
 
 
 class PrometheusUnavailableError(Exception):
@@ -162,14 +164,40 @@ class Prometheus:
                 beside = found.get(self._settings.freshness_metric, {})
         return self._reader.read(self._queries, answers, beside)
 
+    def vector(self, query: str) -> list[tuple[Mapping[str, str], float]]:
+        """Return labels and value of each series that an instant query gives now.
+
+        Args:
+            query: PromQL.
+
+        Raises:
+            PrometheusUnavailableError: Prometheus can't be asked, or does not answer with a vector.
+        """
+
+        def parse(body: Any, ahead_s: float) -> list[tuple[Mapping[str, str], float]]:
+            del ahead_s
+            return [(dict(one["metric"]), float(one["value"][1])) for one in body["data"]["result"]]
+
+        return self._answer(query, parse)
+
     def _ask(self, question: _Question) -> tuple[float, Mapping[str, SeriesByInstance]]:
         """Return the time of the answer in seconds since the epoch, and the series by metric or signal."""
+        series = self._answer(question.text, question.parse)
+        return self._clock(), series
+
+    def _answer(self, query: str, parse: Callable[[Any, float], Answered]) -> Answered:
+        """Return what an answer says.
+
+        Args:
+            query: PromQL.
+            parse: takes the answer's JSON and by how many seconds the server's clock is ahead.
+        """
         settings = self._settings
         with self._session.within(settings.timeout_s) as late:
             try:
                 with self._session.post(
                     f"{settings.url}/api/v1/query",
-                    data={"query": question.text, "timeout": f"{round(settings.timeout_s * 1000)}ms"},
+                    data={"query": query, "timeout": f"{round(settings.timeout_s * 1000)}ms"},
                     timeout=settings.timeout_s,
                     verify=self._verify,
                     allow_redirects=False,
@@ -186,7 +214,7 @@ class Prometheus:
         if not answer.ok or answer.is_redirect:
             raise QueryRefusedError(f"Prometheus at {settings.url} {_refusal(answer, body)}")
         try:
-            return self._clock(), question.parse(json.loads(body), self._seconds_ahead(answer))
+            return parse(json.loads(body), self._seconds_ahead(answer))
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError):
             raise PrometheusUnavailableError(
                 f"{settings.url} is not Prometheus: its answer is none of /api/v1/query"

@@ -35,6 +35,7 @@ COVERED_BY = {
     "dashboard/access": "scripts/test_dashboard_login.py",
     "dashboard/app": STREAMS_PAGE,
     "dashboard/broker": STREAMS_PAGE,
+    "dashboard/farm_reader": "browser/test_farm_page.py",
     "dashboard/feed": STREAMS_PAGE,
     "dashboard/history_routes": HISTORY_PAGES,
     "dashboard/live": STREAMS_PAGE,

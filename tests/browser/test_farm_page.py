@@ -1,0 +1,84 @@
+"""Where streams run, in a real browser, with a real Prometheus and an API server that tells of a farm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import api_farm
+from browser import Browser
+from dashboard_process import DashboardProcess
+from driven_exporter import GpuExporter, gpu_queries
+from scripted_api import ScriptedServer, write_kubeconfig
+from servers import Mosquitto, PrometheusServer
+
+MOVE = {"at": "2026-03-02T09:00:00Z", "kind": "offload", "from": "a", "to": "b", "why": "a is at 61 %"}
+
+
+def test_nodes_streams_and_moves_are_shown_and_each_source_may_stop_and_come_back(
+    browser: Browser,
+    shared_broker: Mosquitto,
+    prometheus: PrometheusServer,
+    gpu_exporter: GpuExporter,
+    tmp_path: Path,
+) -> None:
+    gpu_exporter.set("a", 71)
+    gpu_exporter.set("b", 12)
+    lists = {
+        "nodes": [api_farm.node("a"), api_farm.node("b")],
+        "scaledjobs": [api_farm.scaled_job("pi1", "b", [MOVE]), api_farm.scaled_job("pi2", "a")],
+        "pods": [api_farm.pod("pi1", "b"), api_farm.pod("pi2", "a", ready=False, waiting="ErrImagePull")],
+        "events": [api_farm.event("pi2", "StreamDown", "its image can't be pulled", warning=True)],
+    }
+    api = api_farm.answering(lists)
+    working = api.answer
+    write_kubeconfig(tmp_path / "kubeconfig", api.address)
+    settings = {
+        "mqtt": {"url": f"mqtt://127.0.0.1:{shared_broker.port}"},
+        "prometheus": {"url": prometheus.url, "scrape_interval_s": 0.5, "timeout_s": 2},
+        "GPU_QUERIES": {
+            name: {"instance": query.instance, "metric": query.metric}
+            for name, query in gpu_queries("a", "b").items()
+        },
+    }
+    dashboard = DashboardProcess(tmp_path, settings, KUBECONFIG=str(tmp_path / "kubeconfig"))
+    dashboard.start()
+    try:
+        browser.open(f"{dashboard.url}/farm")
+        browser.until_text(".nodes", "71 %")
+        assert "1 over the threshold" in browser.text(".lead")
+        assert "over the threshold of 50 %" in browser.text(".node:first-child")
+        assert "ErrImagePull" in browser.text(".node:first-child .chips")
+        assert "b → " not in browser.text("#farm")
+        assert "a → b · offload · a is at 61 %" in browser.text("#farm")
+        assert "StreamDown · its image can't be pulled" in browser.text("#farm")
+        prometheus.stop()
+        browser.until_text("#banners", "Prometheus is away", 20)
+        api.answer = lambda _: None
+        browser.until_text("#banners", "The Kubernetes API is away", 20)
+        api.answer = working
+        prometheus.start()
+        browser.until(lambda: browser.text("#banners") == "", "no banner", 30)
+        browser.until_text(".nodes", "71 %", 20)
+        only_reads(api)
+    finally:
+        browser.open("about:blank")
+        dashboard.stop()
+        api.close()
+
+
+def only_reads(api: ScriptedServer) -> None:
+    assert {request.method for request in api.requests} == {"GET"}
+    assert {request.path.rpartition("/")[2] for request in api.requests} == {
+        "nodes",
+        "scaledjobs",
+        "pods",
+        "events",
+    }
+
+
+def test_without_cluster_and_prometheus_the_page_says_so_and_shows_where_analyzers_are(
+    browser: Browser, shared_dashboard: DashboardProcess
+) -> None:
+    browser.open(f"{shared_dashboard.url}/farm")
+    browser.until_text("#farm", "No cluster: no Kubernetes credentials")
+    assert browser.text("#banners") == ""
