@@ -351,7 +351,6 @@ FIRST = (
     fault(keda_killed, 120),
     fault(mosquitto_restarted, 60),
     fault(balancer_killed_in_mid_move, 120),
-    fault(prometheus_lying, 60),
     fault(poison_message, 60),
     fault(flood, 60),
 )
@@ -363,6 +362,7 @@ OTHERS = (
     fault(runtime_restarted, 120),
     fault(node_deleted, 180),
     fault(api_server_and_etcd_restarted, 120),
+    fault(prometheus_lying, 60),
     fault(prometheus_stopped, 60),
     fault(prometheus_hanging, 60),
     fault(mosquitto_killed, 60),

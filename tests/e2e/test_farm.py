@@ -41,6 +41,7 @@ def test_streams_are_placed_evenly_where_their_pods_really_run(farm: RealFarm) -
         pass
 
 
+@pytest.mark.long
 def test_a_node_that_gets_busy_gives_up_one_stream_and_then_the_farm_is_stable(farm: RealFarm) -> None:
     before = farm.until_each_runs_once()
     moves = len(farm.timeline.moves())
