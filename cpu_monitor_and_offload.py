@@ -6,7 +6,7 @@
     python3 cpu_monitor_and_offload.py --tls-cert tls.crt --tls-key tls.key --client-ca ca.crt
     python3 cpu_monitor_and_offload.py --insecure                    # plaintext, for a network that is trusted
 
-Calls are answered from memory; one query every few seconds, for all nodes at once, renews it.
+Calls are answered from memory; every few seconds one query for each signal, for all nodes at once, renews it.
 """
 
 import argparse

@@ -58,7 +58,7 @@ PRESETS: Mapping[str, Signal] = {
             scale=1,
             several="max",
         ),
-        Signal("dcgm", metric="DCGM_FI_DEV_GPU_UTIL", scale=1, several="max"),
+        Signal("dcgm", metric="DCGM_FI_DEV_GPU_UTIL", several="max"),
         Signal("nvidia-smi", metric="nvidia_smi_utilization_gpu_ratio", scale=100, several="max"),
         Signal("jetson", metric="jetson_gpu_usage_percent"),
     )

@@ -150,8 +150,7 @@ class Reader:
             UsageUnknownError: they are too many, or stale, or not a percentage.
         """
         name = _shown(signal, query.instance)
-        factor = self.scales.factor(signal)
-        found = [one.scaled(factor) for one in merged(series)]
+        found = [one.scaled(self.scales.factor(signal)) for one in merged(series)]
         accepted = f"accepted: {self.max_age_s:g} s"
         fresh = [one for one in found if now - one.newest_at <= self.max_age_s]
         if not fresh:
@@ -164,8 +163,8 @@ class Reader:
             raise UsageUnknownError(node, fresh[0].values[-1], reason)
         usage = combined(fresh, signal.several, self.max_age_s) if len(fresh) > 1 else fresh[0]
         value = usage.values[-1]
-        read = [one / factor for part in fresh for one in part.values]
-        doubt = self.scales.doubt(signal, scale_setting(node, query, signal), read)
+        shown = [one for part in fresh for one in part.values]
+        doubt = self.scales.doubt(signal, scale_setting(node, query, signal), shown)
         if not is_percentage(value):
             raise UsageUnknownError(node, value, f"{name} is {value:g}; accepted: 0 to 100")
         if doubt:

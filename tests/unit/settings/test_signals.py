@@ -56,7 +56,6 @@ def test_a_preset_is_changed_key_by_key_or_replaced_and_others_are_added(tmp_pat
             Signal(
                 "dcgm",
                 metric="DCGM_FI_DEV_GPU_UTIL",
-                scale=1,
                 several="avg",
                 labels=(("gpu", "0"), ("modelName", "NVIDIA A2")),
             ),

@@ -23,7 +23,7 @@ from posture.usage.window import Average, Window
 
 HERE = "board"
 """The node that node_exporter measures: the machine of the tests."""
-HOSTS = [f"b{number}" for number in range(40)]
+HOSTS = [f"b{number}" for number in range(28)]
 PORTS = (9101, 9400)
 
 
@@ -186,6 +186,12 @@ def test_an_expression_whose_raw_metric_has_another_name_is_unknown(boards: Boar
     found = boards.read(host, Signal("own", query="100 * busy_share", fresh=("idle_share",)))
     assert f'signal own{{instance="{host}"}} is not there' in str(found)
     assert "or idle_share lacks it" in str(found)
+
+
+def test_an_expression_without_an_instance_in_its_result_says_so(boards: Boards) -> None:
+    host, signal = boards.new(), Signal("own", query="100 * max(busy_share)", fresh=("busy_share",))
+    boards.show(f"{host}:9101", "busy_share 0.25")
+    assert "its query has no such instance" in str(boards.read(host, signal))
 
 
 # GPUs
