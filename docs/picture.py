@@ -7,6 +7,7 @@ python3 docs/picture.py --run local-run/<time>   # draws from a run that is ther
 
 import argparse
 import contextlib
+import os
 import sqlite3
 import subprocess
 import sys
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(ROOT / "run_local.py"), "--output", folder, "--limit", str(CLIP_FRAMES)]
-        subprocess.run(command, check=True)
+        subprocess.run(command, check=True, env={**os.environ, "POSTURE_ANALYZER_KEEP": "all"})
         draw(read_stream(Path(folder)))
     return 0
 

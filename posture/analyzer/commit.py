@@ -279,8 +279,9 @@ def picture_folder(options: Analyzer, pi_id: str) -> PictureFolder:
     days = options.pictures_keep_days
     return PictureFolder(
         pictures_of(options, pi_id),
-        options.pictures_max_bytes or None,
+        options.pictures_bound,
         days * 86_400 if days else None,
+        spares_earlier=options.pictures_max_bytes == "auto",
     )
 
 

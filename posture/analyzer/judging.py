@@ -29,6 +29,8 @@ from posture.verdict.stored_landmarks import SCHEMA_VERSION, to_json
 from posture.wire import frame
 from posture.wire.topics import Topics
 
+KEEP_EVERY_S = 60.0
+"""With ``keep: changes`` a picture is kept this often, though the state may not have changed."""
 PREVIEW_EVERY_S, PREVIEW_SIDE, PREVIEW_QUALITY = 1.0, 480, 75
 """Small pictures: at most one in so much time, so many pixels a side."""
 
@@ -55,6 +57,8 @@ class Judging:
         self._said: dict[str, Any] | None = None
         self._snoozed_until: datetime | None = None
         self._recording: Recording | None = None
+        self._kept: tuple[float, str, float] | None = None
+        """When the last frame was taken whose picture is kept, by which clock, and when it arrived."""
         self._lateness = Lateness(options.backlog_after_s)
         self._processed_by = os.environ.get("NODE_NAME") or socket.gethostname()
         self._shows = options.preview and options.pictures != "none"
@@ -132,7 +136,7 @@ class Judging:
     def pass_over(self, item: Item) -> None:
         """Give a frame that could not be judged a row that says so, and holds nothing that could fail again."""
         item.identity = dataclasses.replace(item.identity, captured_at=None)
-        item.row, item.jpeg, item.picture, item.messages = self._row(item, picture_kept=False), None, None, []
+        item.row, item.jpeg, item.picture, item.messages = self._row(item, "not_decoded"), None, None, []
         item.preview = None
 
     def _decide(self, item: Item) -> Recording | None:
@@ -148,7 +152,8 @@ class Judging:
         )
         change = self._tracker.update(item.verdict, at, clock_id=clock_id, live=live and not self._is_snoozed())
         entered = change.state is not None and change.state["state"] != self._state
-        item.row = self._row(item, picture_kept=self._keeps_picture(item, entered))
+        event = entered or change.alert is not None
+        item.row = self._row(item, self._why_no_picture(item, event, at, clock_id))
         if change.state is not None:
             self._state, self._said = change.state["state"], change.state
             item.messages.append((self._topics.state, self._with_snooze(change.state), True))
@@ -162,17 +167,35 @@ class Judging:
         self._recording = None
         return recording
 
-    def _keeps_picture(self, item: Item, entered: bool) -> bool:
-        if item.picture is None or self._options.pictures == "none" or self._options.keep == "none":
-            return False
-        return self._options.keep == "all" or entered
+    def _why_no_picture(self, item: Item, event: bool, at: float, clock_id: str) -> str:
+        """Return why a frame leaves no picture, one of NO_PICTURE; empty if it leaves one."""
+        if item.picture is None:
+            return "not_decoded"
+        if self._options.pictures == "none":
+            return "pictures_none"
+        if self._options.keep == "none":
+            return "keep_none"
+        arrived = item.delivery.monotonic
+        if self._options.keep == "changes" and not event and not self._is_due(at, clock_id, arrived):
+            return "unchanged"
+        self._kept = at, clock_id, arrived
+        return ""
 
-    def _row(self, item: Item, picture_kept: bool) -> Row:
+    def _is_due(self, at: float, clock_id: str, arrived: float) -> bool:
+        """Return whether the last picture that was kept is a minute old, by the frames' clock if that runs on."""
+        if self._kept is None:
+            return True
+        last, last_clock, last_arrived = self._kept
+        if clock_id == last_clock and at >= last:
+            return at - last >= KEEP_EVERY_S
+        return arrived - last_arrived >= KEEP_EVERY_S
+
+    def _row(self, item: Item, no_picture: str) -> Row:
         identity, verdict = item.identity, item.verdict
         return Row(
             pi_id=self._topics.pi_id,
             frame_id=identity.frame_id,
-            filename=f"{frame.safe_name(identity.frame_id)}.jpg" if picture_kept else "",
+            filename=f"{frame.safe_name(identity.frame_id)}.jpg" if not no_picture else "",
             received_time=item.delivery.received_at,
             analyzed_time=datetime.now(timezone.utc),
             captured_time=identity.captured_at,
@@ -189,6 +212,7 @@ class Judging:
             seq=identity.seq,
             boot_id=identity.boot_id,
             picture_sha256=item.content or None,
+            no_picture=no_picture,
         )
 
     def _draw(self, item: Item, picture: npt.NDArray[np.uint8]) -> bytes:

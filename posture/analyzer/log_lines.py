@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from posture.analyzer.counts import Account
-from posture.settings.paths import path_of
+from posture.settings.paths import path_of, pictures_of, quarantine_of
 from posture.settings.table import Analyzer, Settings
 from posture.wire.topics import Topics
 
@@ -31,12 +31,11 @@ def destinations(settings: Settings, topics: Topics) -> list[str]:
     if options.pictures == "none" or options.keep == "none":
         lines.append("no pictures are kept")
     else:
-        folder = path_of(options.pictures_dir) / f"analyzed_images_from_{topics.pi_id}"
-        lines.append(f"pictures go to {folder}: {_kept(options)}")
+        lines.append(f"pictures go to {pictures_of(options, topics.pi_id)}: {_kept(options)}")
     if options.preview and options.pictures != "none":
         lines.append(f"small pictures ({KINDS[options.pictures]}) go to {topics.picture} at the broker")
     if options.quarantine and options.pictures == "photo":
-        folder = path_of(options.quarantine_dir) / f"quarantine_from_{topics.pi_id}"
+        folder = quarantine_of(options, topics.pi_id)
         lines.append(f"frames that can't be read go to {folder}: the last {options.quarantine_max_count}")
     return lines
 
@@ -52,10 +51,12 @@ def _store(url: str) -> str:
 
 
 def _kept(options: Analyzer) -> str:
-    which = "of every frame" if options.keep == "all" else "of each change of the state"
+    which = "of every frame"
+    if options.keep == "changes":
+        which = "at changes of the state, at alerts, and one a minute (analyzer.keep: all keeps every one)"
     bounds = _days(options.pictures_keep_days, "pictures")
-    if options.pictures_max_bytes:
-        bounds += f"; beyond {options.pictures_max_bytes / 1e9:g} GB the oldest are deleted"
+    if options.pictures_bound is not None:
+        bounds += f"; beyond {options.pictures_bound / 1e9:g} GB the oldest are deleted"
     return f"{KINDS[options.pictures]}, {which}{bounds or '; nothing is deleted'}"
 
 

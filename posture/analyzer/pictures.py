@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
+import math
 import os
 import secrets
 import struct
@@ -13,8 +15,14 @@ from pathlib import Path
 
 from posture.system.files import sync_folder, write
 
+log = logging.getLogger(__name__)
+
 TEMPORARY = ".writing-"
 PICTURE, UNREADABLE = ".jpg", ".bin"
+SPARES = "pictures-from-before-this-file-stay.txt"
+EXPLANATION = b"""analyzer.pictures_max_bytes: auto deletes the oldest pictures beyond 2 GB, but none that is older
+than this file. A number there deletes those, too.
+"""
 MARK = b"made from sha256 "
 MARK_BYTES = 6 + len(MARK) + 64
 """A JPEG's start, the comment's header, the comment."""
@@ -44,10 +52,20 @@ class PictureFolder:
         root: the folder; made at the first write.
         max_bytes: the oldest pictures go beyond this; None keeps all.
         max_age_s: older pictures go, in seconds since they were written; None keeps all.
+        spares_earlier: pictures that were there before this folder was first used so are neither counted nor
+            deleted by ``max_bytes``: nobody has asked for that.
     """
 
-    def __init__(self, root: Path, max_bytes: int | None = None, max_age_s: float | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        max_bytes: int | None = None,
+        max_age_s: float | None = None,
+        *,
+        spares_earlier: bool = False,
+    ) -> None:
         self._root, self._max_bytes, self._max_age_s = root, max_bytes, max_age_s
+        self._spares_earlier = spares_earlier and max_bytes is not None
         _remove_leftovers(root)
 
     def write_many(self, files: Iterable[tuple[str, bytes]]) -> None:
@@ -65,6 +83,7 @@ class PictureFolder:
             return
         try:
             _make_folder(self._root)
+            self._earlier()
             for name, data in files:
                 _write_durably(self._root, name, data)
             sync_folder(self._root)
@@ -97,13 +116,42 @@ class PictureFolder:
         Raises:
             PicturesUnavailableError: the folder can't be read or changed.
         """
-        if self._max_bytes is None and self._max_age_s is None:
+        if (self._max_bytes is None and self._max_age_s is None) or not self._root.is_dir():
             return
         oldest_kept = time.time() - self._max_age_s if self._max_age_s is not None else None
         try:
-            _delete_oldest(self._root, PICTURE, oldest_kept=oldest_kept, max_bytes=self._max_bytes)
+            _delete_oldest(
+                self._root,
+                PICTURE,
+                oldest_kept=oldest_kept,
+                max_bytes=self._max_bytes,
+                spared_before=self._earlier(),
+            )
         except OSError as error:
             raise PicturesUnavailableError(f"pictures in {self._root} can't be pruned: {error.strerror}") from error
+
+    def _earlier(self) -> float | None:
+        """Return when the oldest picture was written that the bound may delete; None: it may delete any.
+
+        A file of ours in the folder has this as its time. It is written before the first picture and before
+        anything is deleted; where it has been lost, it is written anew, and more pictures are spared.
+        """
+        if not self._spares_earlier:
+            return None
+        with contextlib.suppress(FileNotFoundError):
+            return (self._root / SPARES).stat().st_mtime
+        there = _files(self._root, PICTURE)
+        # a node's clock may be years behind until the network has set it
+        since = max([time.time(), *(math.nextafter(changed, math.inf) for changed, _, _ in there)])
+        _write_durably(self._root, SPARES, EXPLANATION, changed=since)
+        sync_folder(self._root)
+        if there:
+            log.warning(
+                "%s: %d pictures (%.1f GB) of before stay; a number in analyzer.pictures_max_bytes "
+                "deletes the oldest of them, too",
+                self._root, len(there), sum(size for _, size, _ in there) / 1e9,
+            )  # fmt: skip
+        return since
 
 
 class Quarantine:
@@ -166,13 +214,18 @@ def _make_folder(folder: Path, mode: int = FOLDER_MODE) -> None:
     sync_folder(folder.parent)
 
 
-def _write_durably(folder: Path, name: str, data: bytes, mode: int = FILE_MODE) -> None:
+def _write_durably(
+    folder: Path, name: str, data: bytes, mode: int = FILE_MODE, *, changed: float | None = None
+) -> None:
     if not name or name != os.path.basename(name) or name.startswith("."):
         raise ValueError(f"{name!r} is no name for a file in {folder}")
     descriptor, temporary = _begin_file(folder, mode)
     try:
         with open(descriptor, "wb") as file:
             write(file, data)
+            if changed is not None:
+                os.utime(temporary, (changed, changed))
+                os.fsync(file.fileno())
             os.replace(temporary, folder / name)  # while the file is open, and so locked
     except OSError:
         with contextlib.suppress(OSError):
@@ -204,14 +257,19 @@ def _delete_oldest(
     oldest_kept: float | None = None,
     max_bytes: int | None = None,
     max_count: int | None = None,
+    spared_before: float | None = None,
 ) -> None:
-    """Delete files older than ``oldest_kept`` (seconds since the epoch), then the oldest beyond the bounds."""
+    """Delete files older than ``oldest_kept`` (seconds since the epoch), then the oldest beyond the bounds.
+
+    Those from before ``spared_before`` are deleted for their age alone.
+    """
     total = 0
     for index, (changed, size, path) in enumerate(sorted(_files(folder, suffix), reverse=True)):
-        total += size
+        spared = spared_before is not None and changed < spared_before
+        total += 0 if spared else size
         too_old = oldest_kept is not None and changed < oldest_kept
         too_many = max_count is not None and index >= max_count
-        too_large = max_bytes is not None and total > max_bytes
+        too_large = max_bytes is not None and total > max_bytes and not spared
         if too_old or too_many or too_large:
             path.unlink(missing_ok=True)
 

@@ -107,6 +107,14 @@ class StatusView:
         )
 
 
+KEPT = {
+    "all": "of every frame",
+    "changes": "at changes of the state, at alerts, and one a minute; POSTURE_ANALYZER_KEEP=all keeps every one",
+    "none": "none are kept",
+}
+"""Which pictures there are, by ``analyzer.keep``."""
+
+
 @dataclass
 class Run:
     """One run: starts the child processes, watches them, and stops them.
@@ -306,7 +314,7 @@ def report(run: Run) -> int:
     sheet = run.folder / "summary.png"
     summary.draw(results, sheet)
     print(f"  rows      {run.folder / 'posture.db'}")
-    print(f"  pictures  {run.folder / 'analyzed_images'}")
+    print(f"  pictures  {run.folder / 'analyzed_images'}: {KEPT[settings.analyzer.keep]}")
     print(f"  summary   {sheet}")
     return lost
 

@@ -104,6 +104,12 @@ def number(low: float, high: float = math.inf, *, whole: bool = False) -> Parser
     return parse
 
 
+def number_or(word: str, low: float) -> Parser:
+    """Return a parser that accepts one word, or a whole number of at least ``low``."""
+    whole = number(low, whole=True)
+    return lambda value: word if value == word else whole(value)
+
+
 def boolean(value: Any) -> bool:
     """Accept true, yes, on, 1, and false, no, off, 0, in upper or lower case."""
     known = {

@@ -175,6 +175,8 @@ class Database:
     )
 
 
+AUTO_MAX_BYTES = 2_000_000_000
+"""A minute's picture of 100 kB takes two weeks to get there."""
 RULE_SET_NAMES = ("auto", "upright", "tutorial", "first-deployment", "iso11226", "baseline", "head-height")
 
 
@@ -258,10 +260,10 @@ class Analyzer:
         "privacy: what of the camera's picture reaches the disk; photo stores faces as they are",
     )
     keep: str = _setting(
-        "all",
+        "changes",
         parsers.choice("all", "changes", "none"),
         "all, changes or none",
-        "privacy: which frames leave a picture",
+        "which frames leave a picture; changes: of the state, alerts, and one a minute",
     )
     preview: bool = _setting(
         True,
@@ -270,7 +272,14 @@ class Analyzer:
         "small pictures for the page over MQTT, one a second, by pictures; nothing of them is stored",
     )
     pictures_dir: str = _file("analyzed_images", "annotated pictures, one folder a stream")
-    pictures_max_bytes: int = _count(0, "of each stream's pictures; beyond it the oldest are deleted; 0 keeps all")
+    pictures_max_bytes: int | str = _setting(
+        "auto",
+        parsers.number_or("auto", 0),
+        "auto, or a whole number of at least 0",
+        "of each stream's pictures; beyond it the oldest are deleted; 0 keeps all; auto: 2 GB with keep: changes, "
+        "else all, and what was there before stays",
+        unit="bytes",
+    )
     pictures_keep_days: float = _setting(
         0.0, parsers.number(0), "a number of at least 0", "0 keeps for ever", unit="days"
     )
@@ -318,6 +327,13 @@ class Analyzer:
     stuck_after_s: float = _seconds(
         60.0, "an analyzer that has frames and finishes none for this long is stuck", 1.0
     )
+
+    @property
+    def pictures_bound(self) -> int | None:
+        """The bytes that a stream's pictures may take; None: any number."""
+        if self.pictures_max_bytes == "auto":
+            return AUTO_MAX_BYTES if self.keep == "changes" else None
+        return int(self.pictures_max_bytes) or None
 
 
 @dataclass(frozen=True)

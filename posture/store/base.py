@@ -62,6 +62,8 @@ class Row:
     boot_id: str | None
     picture_sha256: str | None = None
     """Of the camera's picture without its stamp, in hex: tells a frame sent twice from another one of its id."""
+    no_picture: str = ""
+    """Why ``filename`` is empty, one of NO_PICTURE; empty if it is not."""
 
 
 COLUMNS = [entry.name for entry in fields(Row)]
@@ -83,12 +85,21 @@ MINUTE_COLUMNS = (
 the order in which frames arrive does not matter. ``..._frames`` are numbers of frames; the sums of angles, in
 degrees, are over those that have one.
 """
-LATER_COLUMN = "picture_sha256"
-LACKS_LATER_COLUMN = (
-    f"{TABLE} has no column {LATER_COLUMN}, so another picture under a known id is taken for one that comes again; "
-    "run schema.sql there"
-)
-"""Of a table of an earlier version that we can't change, and that serves without it."""
+NO_PICTURE = ("unchanged", "keep_none", "pictures_none", "not_decoded")
+"""The state had not changed (keep: changes); the settings keep none; nothing was decoded, as ``reason`` says."""
+DIGEST = "picture_sha256"
+LATER_COLUMNS = {
+    DIGEST: "another picture under a known id is taken for one that comes again",
+    "no_picture": "a row does not say why it has no picture",
+}
+"""Columns that a table of an earlier version lacks, and serves without where we can't change it, with what follows;
+the oldest first."""
+
+
+def says_what_lacks(columns: Sequence[str]) -> str:
+    """Return the line about a table without these of LATER_COLUMNS."""
+    follows = "; ".join(f"it has no column {name}, so {LATER_COLUMNS[name]}" for name in columns)
+    return f"{TABLE}: {follows}; run schema.sql there"
 
 
 class Store(Protocol):

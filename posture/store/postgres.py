@@ -11,8 +11,8 @@ import psycopg
 
 from posture.store.base import (
     COLUMNS,
-    LACKS_LATER_COLUMN,
-    LATER_COLUMN,
+    DIGEST,
+    LATER_COLUMNS,
     TABLE,
     URL_SETTING,
     Key,
@@ -22,6 +22,7 @@ from posture.store.base import (
     clean_key,
     key_of,
     same_attempt,
+    says_what_lacks,
 )
 from posture.store.postgres_connection import Connection, PostgresConnection
 
@@ -87,10 +88,10 @@ class PostgresStore(RemoteStore):
         self._columns = COLUMNS
         try:
             self._call(self._complete_table)
-        except _LacksLaterColumn:
+        except _LacksLaterColumnsError as error:
             self.close()
-            self._columns = [name for name in COLUMNS if name != LATER_COLUMN]
-            log.warning("database %s: %s", self._connection.name, LACKS_LATER_COLUMN)
+            self._columns = [name for name in COLUMNS if name not in error.columns]
+            log.warning("database %s: %s", self._connection.name, says_what_lacks(error.columns))
 
     def _complete_table(self, db: Connection) -> None:
         """Add the columns that a table of the first deployments lacks; its rows stay as they are."""
@@ -110,8 +111,8 @@ class PostgresStore(RemoteStore):
                 db.execute(f"ALTER TABLE {TABLE} {added}")
                 db.execute(f"CREATE UNIQUE INDEX IF NOT EXISTS {TABLE}_frame ON {TABLE} (pi_id, frame_id)")
         except (psycopg.errors.InsufficientPrivilege, psycopg.errors.QueryCanceled):
-            if lacking == [LATER_COLUMN]:
-                raise _LacksLaterColumn from None
+            if set(lacking) <= LATER_COLUMNS.keys():
+                raise _LacksLaterColumnsError(lacking) from None
             raise StoreRefusedError(f"{advice} (it lacks {', '.join(lacking)})") from None
 
     def _insert(self, chunk: list[dict[str, Value]]) -> set[Key]:
@@ -132,7 +133,7 @@ class PostgresStore(RemoteStore):
         """See ``Store.digests``."""
         ids = {clean_key(frame_id): frame_id for frame_id in frame_ids}
         keys = (clean_key(pi_id), list(ids))
-        query = DIGESTS.format(LATER_COLUMN if LATER_COLUMN in self._columns else "NULL")
+        query = DIGESTS.format(DIGEST if DIGEST in self._columns else "NULL")
         return {ids[found]: digest for found, digest in self._call(lambda db: db.execute(query, keys).fetchall())}
 
     def counts(self, pi_id: str) -> dict[str, int]:
@@ -169,8 +170,12 @@ class PostgresStore(RemoteStore):
         self._connection.close()
 
 
-class _LacksLaterColumn(Exception):  # noqa: N818 - not an error: the table serves without it
-    pass
+class _LacksLaterColumnsError(Exception):
+    """The table lacks columns that it serves without."""
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        super().__init__()
+        self.columns = columns
 
 
 def _insert_into(columns: Sequence[str], rows: int) -> str:

@@ -12,8 +12,8 @@ from postgrest.types import CountMethod, ReturnMethod
 
 from posture.store.base import (
     COLUMNS,
-    LACKS_LATER_COLUMN,
-    LATER_COLUMN,
+    DIGEST,
+    LATER_COLUMNS,
     TABLE,
     Key,
     RemoteStore,
@@ -24,6 +24,7 @@ from posture.store.base import (
     clean_key,
     key_of,
     same_attempt,
+    says_what_lacks,
 )
 from posture.store.supabase_connection import SupabaseConnection, moment_of
 
@@ -63,16 +64,19 @@ class SupabaseStore(RemoteStore):
         except (StoreUnavailableError, StoreRefusedError):
             self.close()
             raise
+        if lacking := [name for name in LATER_COLUMNS if name not in self._columns]:
+            log.warning("database %s: %s", self._connection.name, says_what_lacks(lacking))
 
     def _try_columns(self) -> None:
         try:
             self._call(lambda: self._select(*self._columns).limit(1).retry(False).execute().data)
         except StoreRefusedError:
-            if self._connection.error.get("code") != UNDEFINED_COLUMN or LATER_COLUMN not in self._columns:
+            later = [name for name in LATER_COLUMNS if name in self._columns]
+            if self._connection.error.get("code") != UNDEFINED_COLUMN or not later:
                 raise
-            self._columns = [name for name in COLUMNS if name != LATER_COLUMN]
+            # the newest first: its answer names one column, however many are lacking
+            self._columns = [name for name in self._columns if name != later[-1]]
             self._try_columns()
-            log.warning("database %s: %s", self._connection.name, LACKS_LATER_COLUMN)
 
     def _select(self, *columns: str) -> Any:
         return self._table().select(",".join(columns))
@@ -114,13 +118,13 @@ class SupabaseStore(RemoteStore):
     def digests(self, pi_id: str, frame_ids: Sequence[str]) -> dict[str, str | None]:
         """See ``Store.digests``."""
         ids = {clean_key(frame_id): frame_id for frame_id in frame_ids}
-        columns = [name for name in ("frame_id", LATER_COLUMN) if name in self._columns]
+        columns = [name for name in ("frame_id", DIGEST) if name in self._columns]
         found: dict[str, str | None] = {}
         for start in range(0, len(ids), KEYS_IN_A_URL):
             query = self._select(*columns).eq("pi_id", clean_key(pi_id))
             query = query.in_("frame_id", list(ids)[start : start + KEYS_IN_A_URL]).retry(False)
             rows = self._call(lambda: query.execute().data)  # noqa: B023 - called before the loop goes on
-            found.update({ids[row["frame_id"]]: row.get(LATER_COLUMN) for row in rows})
+            found.update({ids[row["frame_id"]]: row.get(DIGEST) for row in rows})
         return found
 
     def counts(self, pi_id: str) -> dict[str, int]:

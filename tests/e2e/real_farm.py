@@ -391,6 +391,7 @@ class RealFarm:
             scaler={"refresh_s": min(5.0, pace.sample_interval_s), "stabilize_s": 120},
         )  # fmt: skip
         checkout.settings["prometheus"].update(scrape_interval_s=pace.scrape_s, max_age_s=0)
+        checkout.settings["analyzer"] = {"keep": "all"}  # each row has a picture, or lost it: see Account
         checkout.use_docker(self.registry, self.docker.environ)
         for pattern in ("Dockerfile", "requirements/*.txt", "models/*", "externalscaler*.py"):
             for path in ROOT.glob(pattern):

@@ -194,6 +194,7 @@ class Analyzer:
             "--env", "POSTURE_MQTT_URL=mqtt://broker:1883",
             "--env", f"POSTURE_MQTT_USERNAME={user}", "--env", f"POSTURE_MQTT_PASSWORD={password}",
             "--env", "POSTURE_DATABASE_URL=sqlite:///analyzed_images/posture.db",
+            "--env", "POSTURE_ANALYZER_KEEP=all",
         )  # fmt: skip
 
     def inspect(self, what: str) -> str:
@@ -310,7 +311,7 @@ class Compose:
         self.project = f"posture-test-{uuid.uuid4().hex[:8]}"
         uid = {"FARM_UID": str(os.getuid()), "FARM_GID": str(os.getgid())} if os.getuid() else {}
         self.environ = {
-            **docker.environ, **uid, **environ,
+            **docker.environ, **uid, "POSTURE_ANALYZER_KEEP": "all", **environ,
             "COMPOSE_PROJECT_NAME": self.project, "BROKER_LISTEN": f"127.0.0.1:{self.port}",
         }  # fmt: skip
 

@@ -25,8 +25,9 @@ ROOT = Path(__file__).resolve().parents[2]
 START_S = 90.0
 
 
-def start(folder: Path, *flags: str) -> subprocess.Popen[str]:
+def start(folder: Path, *flags: str, keep: str = "all") -> subprocess.Popen[str]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("POSTURE_")}
+    environ["POSTURE_ANALYZER_KEEP"] = keep
     return subprocess.Popen(
         [sys.executable, str(ROOT / "run_local.py"), "--output", str(folder), *flags],
         stdout=subprocess.PIPE,
@@ -93,6 +94,18 @@ def test_every_frame_of_both_streams_has_its_row_and_picture_and_the_summary_say
     assert sheet is not None
     assert sheet.shape[1] == 1600
     assert not list((folder / "spool").glob("*/*.jpg"))
+
+
+def test_by_default_pictures_are_kept_at_changes_and_the_summary_says_which(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    output, errors = start(folder, "--limit", "40", "--fps", "20", keep="changes").communicate(timeout=200)
+    assert errors == ""
+    assert "at changes of the state, at alerts, and one a minute; POSTURE_ANALYZER_KEEP=all" in output
+    for pi_id in ("pi1", "pi2"):
+        kept = len(pictures(folder, pi_id))
+        assert 1 <= kept < 20
+        assert re.search(rf"{pi_id}: published 40, rows 40 .*, pictures {kept}, lost 0\n", output)
+    assert (folder / "summary.png").exists()
 
 
 def test_ctrl_c_ends_the_run_early_and_loses_nothing(tmp_path: Path) -> None:

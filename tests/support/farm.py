@@ -21,6 +21,7 @@ import numpy as np
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
+from posture.analyzer.pictures import SPARES
 from posture.wire import frame
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -153,6 +154,7 @@ class Analyzer:
             "POSTURE_ANALYZER_PICTURES_DIR": str(folder / "pictures"),
             "POSTURE_ANALYZER_QUARANTINE_DIR": str(folder / "quarantine"),
             "POSTURE_ANALYZER_DELEGATE": "cpu",
+            "POSTURE_ANALYZER_KEEP": "all",
             **settings,
         }
         self.command = [sys.executable, str(ROOT / f"Images_From_Pi{pi}.py")]
@@ -214,7 +216,8 @@ class Analyzer:
             return [dict(row) for row in db.execute("SELECT * FROM posture_log ORDER BY received_time")]
 
     def picture_names(self) -> list[str]:
-        return sorted(path.name for path in self.pictures.glob("*")) if self.pictures.exists() else []
+        found = self.pictures.glob("*") if self.pictures.exists() else ()
+        return sorted(path.name for path in found if path.name != SPARES)
 
 
 @contextlib.contextmanager

@@ -206,12 +206,12 @@ def test_with_skeleton_no_pixel_of_the_camera_reaches_the_disk(
 
 
 @pytest.mark.parametrize(
-    ("setting", "pictures"),
-    [({"POSTURE_ANALYZER_PICTURES": "none"}, 0), ({"POSTURE_ANALYZER_KEEP": "none"}, 0)],
+    ("setting", "why"),
+    [({"POSTURE_ANALYZER_PICTURES": "none"}, "pictures_none"), ({"POSTURE_ANALYZER_KEEP": "none"}, "keep_none")],
     ids=["pictures-none", "keep-none"],
 )
-def test_a_frame_whose_picture_is_not_kept_is_still_one_row(
-    mosquitto: Mosquitto, tmp_path: Path, setting: dict[str, str], pictures: int
+def test_a_frame_whose_picture_is_not_kept_is_still_one_row_that_says_why(
+    mosquitto: Mosquitto, tmp_path: Path, setting: dict[str, str], why: str
 ) -> None:
     watcher, camera = Watcher(mosquitto.port), Camera(mosquitto.port)
     analyzer = Analyzer(tmp_path, mosquitto.port, **setting)
@@ -221,13 +221,13 @@ def test_a_frame_whose_picture_is_not_kept_is_still_one_row(
             camera.publish(jpeg)
         watcher.wait_for(lambda w: w.receipts >= set(camera.published))
         assert analyzer.stop() == 0
-    assert [row["filename"] for row in analyzer.rows()] == [""] * 10
-    assert len(analyzer.picture_names()) == pictures
+    assert [(row["filename"], row["no_picture"]) for row in analyzer.rows()] == [("", why)] * 10
+    assert analyzer.picture_names() == []
     camera.close()
     watcher.close()
 
 
-def test_a_slumped_person_raises_one_alert_and_only_changes_of_state_leave_pictures(
+def test_a_slumped_person_raises_one_alert_and_only_changes_of_state_and_alerts_leave_pictures(
     mosquitto: Mosquitto, tmp_path: Path
 ) -> None:
     watcher, camera = Watcher(mosquitto.port), Camera(mosquitto.port)
@@ -254,7 +254,9 @@ def test_a_slumped_person_raises_one_alert_and_only_changes_of_state_leave_pictu
     assert len(watcher.alerts) == 1
     assert watcher.retained["posture/pi1/state"]["state"] == "Bad"
     assert sorted(kept) == analyzer.picture_names()
-    assert len(kept) == 2, "one of Unknown, one of Bad"
+    assert len(kept) == 3, "one of Unknown, one of Bad, one of the alert"
+    assert {row["no_picture"] for row in rows} == {"", "unchanged"}
+    assert all(bool(row["filename"]) != bool(row["no_picture"]) for row in rows)
     camera.close()
     watcher.close()
 

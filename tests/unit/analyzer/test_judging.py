@@ -27,7 +27,7 @@ CAPTURED = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
 RECEIVED = CAPTURED + timedelta(seconds=1)
 WIDTH, HEIGHT = 320, 240
 TOPICS = Topics("pi1", "farm")
-OPTIONS = Analyzer()
+OPTIONS = Analyzer(keep="all")
 
 
 def person(body_deg: float) -> Landmarks:
@@ -146,6 +146,31 @@ def test_keep_changes_draws_only_the_frames_with_which_another_state_begins() ->
     assert [item.identity.frame_id for item in items if item.row is not None and item.row.filename] == begins
 
 
+def test_keep_changes_draws_one_a_minute_of_what_does_not_change_and_the_rows_say_why_the_others_have_none() -> (
+    None
+):
+    items = judged(dataclasses.replace(OPTIONS, keep="changes"), *[UPRIGHT] * 200)
+    rows = [item.row for item in items if item.row is not None]
+    kept = [row.seq for row in rows if row.filename]
+    assert [row.seq for row in rows if not row.no_picture] == kept
+    assert {row.no_picture for row in rows} == {"", "unchanged"}
+    first, good, *later = kept
+    assert (first, later) == (0, [good + 60, good + 120, good + 180])
+
+
+def test_a_clock_that_is_set_back_or_a_camera_that_starts_anew_makes_no_picture_of_each_frame() -> None:
+    stage = Judging(dataclasses.replace(OPTIONS, keep="changes"), TOPICS)
+    items = []
+    for number in range(40):
+        item = an_item(number)
+        item.identity = Identity(
+            f"odd-{number}", CAPTURED - timedelta(seconds=number), 0, f"boot-{number}", "comment"
+        )
+        stage.judge(item)
+        items.append(item)
+    assert sum(item.jpeg is not None for item in items) <= 3
+
+
 def state_of(item: Item) -> str:
     """The state that this frame's message tells, if it has one."""
     return next((payload["state"] for topic, payload, _ in item.messages if topic == TOPICS.state), "")
@@ -173,6 +198,7 @@ def test_states_are_retained_and_alerts_are_not_each_on_its_topic() -> None:
         ("farm/posture/pi1/state", True), ("farm/posture/pi1/alert", False),
     }  # fmt: skip
     (alert,) = [payload for topic, payload, _ in messages if topic == TOPICS.alert]
+    assert alert["event_type"] == "bad_posture"
     assert (alert["state"], alert["reason"]) == ("Bad", "body")
     assert alert["bad_for"] >= 4
     assert messages[-1][1]["state"] == "Bad"

@@ -210,6 +210,29 @@ def test_the_oldest_pictures_go_beyond_the_limit_of_bytes(tmp_path: Path) -> Non
     assert names(tmp_path) == ["0.jpg", "1.jpg", "2.jpg"]
 
 
+def test_a_bound_that_nobody_has_chosen_spares_the_pictures_that_were_there_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for age_s in (100, 200):
+        aged(tmp_path, f"before-{age_s}.jpg", 1000, age_s)
+    aged(tmp_path, "of-a-clock-that-was-ahead.jpg", 1000, -1e6)
+
+    def folder() -> PictureFolder:
+        return PictureFolder(tmp_path, max_bytes=350, spares_earlier=True)
+
+    folder().prune()
+    assert "3 pictures (0.0 GB) of before stay" in caplog.text
+    for number in range(5):
+        folder().write_many([(f"{number}.jpg", bytes(100))])
+        os.utime(tmp_path / f"{number}.jpg", (number + time.time() + 2e6,) * 2)
+        folder().prune()
+    assert [name for name in names(tmp_path) if name.endswith(".jpg")] == [
+        "2.jpg", "3.jpg", "4.jpg", "before-100.jpg", "before-200.jpg", "of-a-clock-that-was-ahead.jpg",
+    ]  # fmt: skip
+    PictureFolder(tmp_path, max_bytes=350).prune()
+    assert [name for name in names(tmp_path) if name.endswith(".jpg")] == ["2.jpg", "3.jpg", "4.jpg"]
+
+
 def test_without_limits_everything_is_kept(tmp_path: Path) -> None:
     aged(tmp_path, "old.jpg", 10, 1e9)
     PictureFolder(tmp_path).prune()

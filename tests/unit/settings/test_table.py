@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 
@@ -53,3 +54,19 @@ def test_help_texts_do_not_decide_what_travels(monkeypatch: pytest.MonkeyPatch) 
             metadata = {**entry.metadata, "accepted": text, "why": text}
             monkeypatch.setattr(entry, "metadata", MappingProxyType(metadata))
         assert settings.pod_environment("pi1") == before
+
+
+@pytest.mark.parametrize(
+    ("given", "bound"),
+    [
+        ({}, 2_000_000_000),
+        ({"keep": "all"}, None),
+        ({"pictures_max_bytes": 0}, None),
+        ({"keep": "all", "pictures_max_bytes": 5}, 5),
+    ],
+    ids=str,
+)
+def test_pictures_are_bounded_by_default_and_whoever_keeps_all_keeps_all(
+    given: dict[str, Any], bound: int | None
+) -> None:
+    assert Analyzer(**given).pictures_bound == bound
