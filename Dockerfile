@@ -52,6 +52,7 @@ RUN apt-get update \
 ENV POSTURE_ANALYZER_PROGRESS_FILE=/tmp/progress
 COPY --from=analyzer-packages /opt/venv /opt/venv
 COPY models models
+COPY samples samples
 COPY posture posture
 # besides /tmp the only places that are written to
 VOLUME ["/app/analyzed_images", "/app/quarantine"]

@@ -96,8 +96,15 @@ def test_an_image_has_no_compiler_no_pip_and_no_cache(images: Engine, image: str
 
 
 def test_the_analyzers_image_leads_egl_to_nvidias_driver_where_that_is_mounted(images: Engine) -> None:
-    found = json.loads(inside(images, ANALYZERS[0], "cat /usr/share/glvnd/egl_vendor.d/10_nvidia.json"))
+    found = json.loads(inside(images, "posture-pi1", "cat /usr/share/glvnd/egl_vendor.d/10_nvidia.json"))
     assert found["ICD"]["library_path"] == "libEGL_nvidia.so.0"
+
+
+def test_a_board_is_tried_with_the_analyzers_image_alone(images: Engine) -> None:
+    command = ("--entrypoint", "python3", "posture-pi1", "-m", "posture.analyzer.probe", "--frames", "3")
+    said = images.run("run", "--rm", "--read-only", "--tmpfs", "/tmp", "--network", "none", *command)
+    assert "landmarks  0.00" in said
+    assert said.splitlines()[-1].startswith("posture-probe ")
 
 
 def test_the_image_of_scaler_and_balancer_has_neither_mediapipe_nor_cv2(images: Engine) -> None:

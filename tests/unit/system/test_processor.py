@@ -47,3 +47,31 @@ def test_a_kernel_that_tells_nothing_is_not_taken_for_a_processor_without_featur
 
 def test_a_file_that_is_hidden_tells_nothing(tmp_path: Path) -> None:
     assert processor.features(tmp_path / "absent") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "model"),
+    [
+        pytest.param(RASPBERRY_PI_4, "Cortex-A72", id="ARM"),
+        pytest.param(
+            "CPU implementer\t: 0x41\nCPU part\t: 0xd05\n\nCPU implementer\t: 0x41\nCPU part\t: 0xd0b\n",
+            "Cortex-A55 + Cortex-A76",
+            id="two kinds of cores",
+        ),
+        pytest.param("CPU implementer\t: 0x4e\nCPU part\t: 0x004\n", "Carmel", id="NVIDIA's core of Xavier"),
+        pytest.param("CPU implementer\t: 0x61\nCPU part\t: 0x022\n", "implementer 0x61, part 0x022", id="unknown"),
+        pytest.param("model name\t: AMD EPYC\nflags\t: avx\n" * 2, "AMD EPYC", id="x86"),
+        pytest.param("", "", id="nothing told"),
+    ],
+)
+def test_a_processor_has_the_name_that_people_know_it_by(tmp_path: Path, text: str, model: str) -> None:
+    path = tmp_path / "cpuinfo"
+    path.write_text(text)
+    assert processor.name(path) == model
+
+
+def test_a_board_is_named_by_its_device_tree(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    path.write_bytes(b"NVIDIA Jetson Nano Developer Kit\0")
+    assert processor.board(path) == "NVIDIA Jetson Nano Developer Kit"
+    assert processor.board(tmp_path / "absent") == ""
