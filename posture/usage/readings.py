@@ -170,9 +170,9 @@ class Reader:
         if doubt:
             raise UsageUnknownError(node, value, f"{name} is {value:g} and {doubt}")
         # an exporter whose GPU hangs may keep exporting its last value
-        changed = [one.changed_at for part in fresh for one in beside.get(part.instance, ())]
-        if changed:
-            still_s = usage.newest_at - max(changed)
+        watched = [beside[part.instance] for part in fresh if part.instance in beside]
+        if watched:
+            still_s = usage.newest_at - min(max(one.changed_at for one in measured) for measured in watched)
             if still_s > self.max_age_s:
                 reason = f"{name} is stale: {self.freshness_metric} beside it has stood still for {still_s:.1f} s"
                 raise UsageUnknownError(node, value, f"{reason}; {accepted}")

@@ -56,7 +56,10 @@ def program(folder: Path, name: str, text: str) -> Mapping[str, str]:
 
 def test_all_findings_come_at_once_each_with_what_mends_it(tmp_path: Path) -> None:
     docker = program(tmp_path / "bin", "docker", "#!/bin/sh\necho 'is the docker daemon running?' >&2\nexit 1\n")
-    done = run(**docker)
+    balanced_by_gpu = (
+        "{agx: {instance: 'agx:9101', signal: gpu}, nano: {instance: 'nano:9835', metric: load_ratio}}"
+    )
+    done = run(**docker, POSTURE_GPU_QUERIES=balanced_by_gpu)
     assert done.returncode == 2
     findings = [line for line in done.stderr.splitlines() if line.startswith(("error:", "warning:"))]
     said = "\n".join(findings)
@@ -64,7 +67,8 @@ def test_all_findings_come_at_once_each_with_what_mends_it(tmp_path: Path) -> No
         "docker's engine does not answer",
         "no registry is named",
         "Kubernetes can't be reached",
-        "on the CPU",
+        "on the CPU, and agx is balanced by the GPU",
+        "nano: load_ratio looks like a ratio",
     ):
         assert part in said
     assert done.stderr.count("mend: ") == len(findings)

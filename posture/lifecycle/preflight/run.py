@@ -40,5 +40,6 @@ def check_here(intent: Intent) -> list[Finding]:
         *check_docker(intent),
         *check_registry(intent),
         *signals.in_advance(intent.settings, intent.manifests),
+        *signals.called_ratios(intent.settings),
         *check_scaler(intent),
     ]

@@ -86,7 +86,7 @@ def as_they_run(intent: Intent, survey: Survey) -> Iterator[Finding]:
 
 
 def like_ratios(settings: Settings, survey: Survey) -> Iterator[Finding]:
-    """Tell of signals that look like ratios, by their name or by what they show where streams run.
+    """Tell of signals that look like ratios by what they show where streams run.
 
     Args:
         settings: which nodes are measured how.
@@ -101,10 +101,17 @@ def like_ratios(settings: Settings, survey: Survey) -> Iterator[Finding]:
         for node, reading in survey.readings.items()
         if isinstance(reading, Reading)
     }
-    queries = settings.gpu_queries
-    shown = ratios.RatioWatch().see(queries, values, busy, 0.0, ratios.WHILE_S)
-    for one in (*ratios.by_name(queries), *shown):
-        yield Finding(f"{some_of(one.nodes)}: {one.what}", f"in cluster.yaml, {one.remedy}", warning=True)
+    found = ratios.RatioWatch().see(settings.gpu_queries, values, busy, 0.0, ratios.WHILE_S)
+    yield from map(_suspicion, found)
+
+
+def called_ratios(settings: Settings) -> Iterator[Finding]:
+    """Tell of metrics whose name says that they are ratios, and nothing else does."""
+    yield from map(_suspicion, ratios.by_name(settings.gpu_queries))
+
+
+def _suspicion(one: ratios.Suspicion) -> Finding:
+    return Finding(f"{some_of(one.nodes)}: {one.what}", f"in cluster.yaml, {one.remedy}", warning=True)
 
 
 def _goes_back(reading: SignalReading) -> bool:

@@ -63,6 +63,20 @@ def test_a_load_of_0_to_1000_is_refused_also_while_it_is_small(reader: Reader) -
     assert read(reader, "other", 50.0) == 50.0, "a value that is no number says nothing"
 
 
+def test_of_two_exporters_of_a_host_one_that_hangs_makes_it_unknown(reader: Reader) -> None:
+    query = SignalQuery("node", (Signal("own", metric="gpu_percent", several="max"),))
+    moving = {port: Series((NOW - 5, NOW), (1.0, 2.0), port) for port in ("node:1", "node:2")}
+    usage = {port: [Series((NOW - 5, NOW), (20.0, 30.0), port)] for port in moving}
+    hanging = Series((NOW - 5, NOW - 4, NOW), (1.0, 1.0, 1.0), "node:2")
+    told = {query.signals[0]: Answer(NOW, usage)}
+    strict = Reader(4.0, "measured_at")
+    assert isinstance(
+        strict.read({"agx": query}, told, {port: [one] for port, one in moving.items()})["agx"], Reading
+    )
+    found = strict.read({"agx": query}, told, {"node:1": [moving["node:1"]], "node:2": [hanging]})["agx"]
+    assert "measured_at beside it has stood still for 5.0 s" in str(found)
+
+
 @pytest.mark.parametrize(
     ("query", "read"),
     [

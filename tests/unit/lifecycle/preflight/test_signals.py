@@ -52,7 +52,7 @@ def test_a_signal_that_looks_like_a_ratio_where_a_stream_runs_is_a_warning(
 
 def test_a_metric_that_is_called_a_ratio_is_a_warning_before_any_stream_runs() -> None:
     settings = Settings(gpu_queries={"agx": GpuQuery("agx:1", "gpu_ratio")})
-    (finding,) = signals.like_ratios(settings, Survey())
+    (finding,) = signals.called_ratios(settings)
     assert finding.warning
     assert "gpu_ratio looks like a ratio: its name says so" in finding.what
 
