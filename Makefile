@@ -13,7 +13,7 @@ PIP := $(VENV)/bin/pip --disable-pip-version-check --quiet
 LIBRARIES := libegl1 libgles2 libgl1 libglib2.0-0
 SERVERS := mosquitto postgresql prometheus prometheus-node-exporter chromium chromium-driver fonts-dejavu-core
 CONTAINERS := docker.io iptables mmdebstrap docker-compose docker-registry
-BARE := mmdebstrap systemd-container
+MACHINES := mmdebstrap systemd-container
 NODES := containerd runc containernetworking-plugins iproute2 faketime
 E2E_MINUTES ?= 15
 FUZZ_MESSAGES ?= 100000
@@ -66,7 +66,7 @@ nodes:
 	@$(PYTHON) packages.py nodes $(NODES)
 
 machines:
-	@$(PYTHON) packages.py machines $(BARE)
+	@$(PYTHON) packages.py machines $(MACHINES)
 
 go: $(VENV)/dev.done
 	-@$(VENV)/bin/python packages.py go

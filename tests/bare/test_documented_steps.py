@@ -1,7 +1,4 @@
-"""README's and docs/camera.md's steps for broker, camera and analyzer, typed on a bare Debian as they stand there.
-
-Only the broker's address, its port where this machine uses it for another one, and the picture source are changed.
-"""
+"""README's and docs/camera.md's steps for broker, camera and analyzer, typed on a bare Debian."""
 
 from __future__ import annotations
 
@@ -9,38 +6,33 @@ import json
 import os
 import re
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from bare_debian import BareDebian, booted
-from farm import ROOT, Analyzer, clip_jpegs, ended
-from servers import free_port
-from typed import blocks_of, with_changes
-
-README, CAMERA = ROOT / "README.md", ROOT / "docs" / "camera.md"
-BROKER_STEPS, ANALYZER_STEPS, SERVICE_STEPS = blocks_of(
-    README, "### Broker, analyzers and cameras on machines of their own"
+from documented_steps import (
+    ANALYZER_STEPS,
+    BROKER_STEPS,
+    BY_HAND,
+    COUNT,
+    PICTURES,
+    REMOVAL,
+    SERVICE_STEPS,
+    analyzers_identity,
+    eventually,
+    prepare,
 )
-BY_HAND = blocks_of(CAMERA, "## By hand")[0]
-REMOVAL = blocks_of(CAMERA, "## As a service")[1]
-PICTURES = "/srv/pictures"
-COUNT = 10
+from farm import ROOT, Analyzer, ended
+from servers import free_port
+from typed import with_changes
+
 SPOOL = "/var/lib/posture-camera/pi1"
 
 pytestmark = [
     pytest.mark.xdist_group("bare"),
     pytest.mark.skipif(os.geteuid() != 0, reason="only root may boot a machine"),
 ]
-
-
-def eventually(what: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait for what is seen in another machine, where there is no event to wait for."""
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +50,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Bar
     """One on which README's broker runs, and a folder of pictures lies."""
     architecture = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True)
     with booted(architecture.stdout.strip(), tmp_path_factory.mktemp("bare")) as machine:
-        (machine.root / PICTURES[1:]).mkdir()
-        for number, jpeg in enumerate(clip_jpegs(COUNT)):
-            (machine.root / PICTURES[1:] / f"{number}.jpg").write_bytes(jpeg)
-        listener = machine.root / "home/pi/posture-farm/deploy/mosquitto-debian.conf"
-        listener.write_text(with_changes(listener.read_text(), {"listener 1883\n": f"listener {port} 127.0.0.1\n"}))
+        prepare(machine, port)
         machine.run(BROKER_STEPS)
         yield machine
 
@@ -70,9 +58,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Bar
 @pytest.fixture
 def analyzer(machine: BareDebian, tmp_path: Path, port: int) -> Iterator[Analyzer]:
     """The analyzer of stream pi1 here, with what the broker has for it."""
-    identity = machine.root / "home/pi/posture-farm/broker/analyzer-pi1"
-    names = ("POSTURE_MQTT_USERNAME", "POSTURE_MQTT_PASSWORD")
-    analyzer = Analyzer(tmp_path, port, **{name: (identity / name).read_text() for name in names})
+    analyzer = Analyzer(tmp_path, port, **analyzers_identity(machine))
     with ended(analyzer):
         analyzer.start().wait_for_log("connected to")
         yield analyzer
@@ -126,6 +112,7 @@ def test_the_service_is_not_root_and_keeps_its_password_to_itself(service: BareD
     assert re.search(r"^CapEff:\t0+$", status, re.M)
     assert re.search(r"^NoNewPrivs:\t1$", status, re.M)
     assert service.try_to_run("cat /etc/posture-camera/environment").returncode != 0
+    assert service.run("systemd-analyze verify /etc/systemd/system/posture-camera.service") == ""
     password = (service.root / "home/pi/posture-farm/broker/camera-pi1/POSTURE_MQTT_PASSWORD").read_text()
     for seen in (f"cat /proc/{process}/cmdline", "sudo journalctl --no-pager -u posture-camera"):
         assert password not in service.run(seen)

@@ -104,3 +104,60 @@ def test_frames_become_rows_and_a_newer_analyzer_takes_the_stream_over(guarded: 
     assert newer.stop() == 0
     assert len(newer.rows()) == 5
     watcher.close()
+
+
+DEBIANS_MOSQUITTO_CONF = """\
+pid_file {folder}/mosquitto.pid
+persistence true
+persistence_location {folder}/
+log_dest file {folder}/mosquitto.log
+include_dir {folder}/conf.d
+"""
+"""What Debian, Ubuntu and Raspberry Pi OS install as /etc/mosquitto/mosquitto.conf, in another folder."""
+
+
+class DebiansMosquitto(Mosquitto):
+    """Mosquitto as Debian sets it up, with deploy/mosquitto-debian.conf in its conf.d."""
+
+    def __init__(self, folder: Path, identities: Path) -> None:
+        super().__init__(folder)
+        ours = (ROOT / "deploy" / "mosquitto-debian.conf").read_text()
+        for old, new in (
+            ("\nlistener 1883\n", f"\nlistener {self.port} 127.0.0.1\n"),
+            ("/etc/mosquitto/posture/", f"{identities}/mosquitto/"),
+        ):
+            assert old in ours
+            ours = ours.replace(old, new)
+        (folder / "conf.d").mkdir()
+        (folder / "conf.d" / "posture.conf").write_text(ours)
+        user = "user root\n" if os.geteuid() == 0 else ""
+        (folder / "mosquitto.conf").write_text(user + DEBIANS_MOSQUITTO_CONF.format(folder=folder))
+
+
+def test_mosquitto_as_debian_sets_it_up_starts_with_our_file_and_knows_its_users(tmp_path: Path) -> None:
+    identities = tmp_path / "identities"
+    assert run("--dir", str(identities), "pi1").returncode == 0
+    broker = DebiansMosquitto(tmp_path / "etc", identities)
+    broker.start()
+    try:
+        camera = [
+            sys.executable, str(ROOT / "publish_images.py"), "--pi-id", "pi1", "--limit", "1", "--no-spool",
+            "--source", str(ROOT / "samples" / "side_walk.mp4"), "--broker", f"127.0.0.1:{broker.port}",
+        ]  # fmt: skip
+        for environ, status in ((as_user(identities / "camera-pi1"), 0), ({}, 2)):
+            done = subprocess.run(
+                camera, env={**os.environ, **environ}, capture_output=True, text=True, timeout=90, check=False
+            )
+            assert done.returncode == status, done.stderr
+    finally:
+        broker.stop()
+
+
+def test_the_file_for_debian_says_what_the_docs_say_but_for_what_debian_says_itself() -> None:
+    page = (ROOT / "docs" / "broker.md").read_text()
+    documented = dict(line.split(" ", 1) for line in page.split("```")[1].split("\n") if line)
+    lines = (ROOT / "deploy" / "mosquitto-debian.conf").read_text().splitlines()
+    ours = dict(line.split(" ", 1) for line in lines if line and not line.startswith("#"))
+    assert documented.keys() - ours.keys() == {"persistence", "persistence_location"}
+    assert ours.keys() - documented.keys() == {"listener"}
+    assert all(ours[name] == documented[name] for name in ours if name.startswith(("max_", "allow_", "use_")))

@@ -37,8 +37,13 @@ BOOT_S = 60.0
 CHECKOUT = "/home/pi/posture-farm"
 
 
-def root_file_system(architecture: str) -> Path:
-    """Return a bare root file system; it is made if there is none of these packages yet."""
+def root_file_system(architecture: str, *mirrors: str) -> Path:
+    """Return a bare root file system; it is made if there is none of these packages yet.
+
+    Args:
+        architecture: Debian's name of it; its programs can be run here.
+        mirrors: where its packages come from; mmdebstrap's own, if none is named.
+    """
     made_of = "\n".join((SUITE, *PACKAGES, *PI))
     folder = CACHE / f"{architecture}-{hashlib.sha256(made_of.encode()).hexdigest()[:12]}"
     if folder.exists():
@@ -48,10 +53,10 @@ def root_file_system(architecture: str) -> Path:
     unfinished = folder.with_name(f"{folder.name}.{os.getpid()}")
     command = [
         mmdebstrap, f"--arch={architecture}", "--variant=minbase", f"--include={','.join(PACKAGES)}",
-        *(f"--customize-hook={hook}" for hook in PI), SUITE, str(unfinished),
+        *(f"--customize-hook={hook}" for hook in PI), "--skip=check/qemu", SUITE, str(unfinished), *mirrors,
     ]  # fmt: skip
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
         unfinished.rename(folder)
     finally:
@@ -60,7 +65,7 @@ def root_file_system(architecture: str) -> Path:
 
 
 class BareDebian:
-    """One machine, booted.
+    """One machine.
 
     Attributes:
         root: its file system, as this machine sees it.
@@ -81,7 +86,7 @@ class BareDebian:
         self, commands: str, *, user: str = "pi", folder: str = CHECKOUT, timeout_s: float = 600
     ) -> subprocess.CompletedProcess[str]:
         """Type commands that may fail."""
-        inside = ["nsenter", "--target", str(self._init), "--all"]
+        inside = ["nsenter", "--target", str(self._init), "--all", "--root"]
         return subprocess.run(
             [*inside, "runuser", "--login", user, "--command", f"set -e; cd {folder}\n{commands}"],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s, check=False,
@@ -107,23 +112,50 @@ class BareDebian:
 
 @contextlib.contextmanager
 def booted(architecture: str, folder: Path) -> Iterator[BareDebian]:
-    """A machine of an architecture whose programs this one can run, with the checkout of user pi on it."""
+    """A machine of this one's architecture, booted, with the checkout of user pi on it."""
     nspawn = find_program("systemd-nspawn", "systemd-container")
-    base = root_file_system(architecture)
+    start = (
+        f"exec {nspawn} --directory=. --machine=posture-bare --register=no --keep-unit --resolv-conf=off "
+        "--console=interactive /lib/systemd/systemd"
+    )
+    with _started(root_file_system(architecture), folder, start, "run/systemd/private") as machine:
+        machine.try_to_run("systemctl is-system-running --wait", user="root", folder="/", timeout_s=BOOT_S)
+        machine.copy_checkout()
+        yield machine
+
+
+@contextlib.contextmanager
+def entered(architecture: str, folder: Path, mirror: str) -> Iterator[BareDebian]:
+    """A machine that this one can at most emulate; it is not booted: systemctl enables, and starts nothing."""
+    mounts = "mount -t sysfs -o ro sysfs sys; mount --rbind /dev dev; mount -t proc proc proc"
+    # chroot is a child of process 1: by another root than that one's systemctl knows where it is
+    start = f"{mounts}; chroot . sleep infinity; :"
+    with _started(root_file_system(architecture, mirror), folder, start, "home/pi/.profile") as machine:
+        machine.copy_checkout()
+        yield machine
+
+
+@contextlib.contextmanager
+def _started(base: Path, folder: Path, start: str, marker: str) -> Iterator[BareDebian]:
+    """Start something in a root file system that takes what is written to it into a folder.
+
+    Args:
+        base: the root file system.
+        folder: an empty one.
+        start: a shell's commands, given in the root of that file system.
+        marker: a file that only the machine's own root has.
+    """
     for name in ("upper", "work", "merged"):
         (folder / name).mkdir()
     for path in filter(Path.exists, OURS):
         target = folder / "upper" / path.relative_to("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
-    merged = folder / "merged"
     overlay = f"lowerdir={base},upperdir={folder / 'upper'},workdir={folder / 'work'}"
     # in namespaces of its own: the overlay goes with the machine, and all of it ends with unshare
     command = [
-        "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
-        "sh", "-c", 'mount -t overlay overlay -o "$0" "$1"; shift; exec "$@"', overlay, str(merged),
-        nspawn, f"--directory={merged}", "--machine=posture-bare", "--register=no", "--keep-unit",
-        "--resolv-conf=off", "--console=interactive", "/lib/systemd/systemd",
+        "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-e", "-c",
+        f'mount -t overlay overlay -o "$0" "$1"; cd "$1"; {start}', overlay, str(folder / "merged"),
     ]  # fmt: skip
     ours, theirs = pty.openpty()
     with subprocess.Popen(
@@ -132,24 +164,21 @@ def booted(architecture: str, folder: Path) -> Iterator[BareDebian]:
         os.close(theirs)
         threading.Thread(target=_drain, args=(ours,), daemon=True).start()
         try:
-            machine = BareDebian(_init_of(process))
-            machine.try_to_run("systemctl is-system-running --wait", user="root", folder="/", timeout_s=BOOT_S)
-            machine.copy_checkout()
-            yield machine
+            yield BareDebian(_inside(process, marker))
         finally:
             process.kill()
 
 
-def _init_of(unshare: subprocess.Popen[bytes]) -> int:
-    """Return the process id of the machine's systemd, below unshare and systemd-nspawn."""
+def _inside(unshare: subprocess.Popen[bytes], marker: str) -> int:
+    """Return the process, two below unshare, that has the machine's root."""
     deadline = time.monotonic() + BOOT_S
     while time.monotonic() < deadline and unshare.poll() is None:
-        for nspawn in _children(unshare.pid):
-            for child in _children(nspawn):
-                if Path(f"/proc/{child}/root/run/systemd/private").exists():
+        for below in _children(unshare.pid):
+            for child in _children(below):
+                if Path(f"/proc/{child}/root/{marker}").exists():
                     return child
         time.sleep(0.05)
-    raise AssertionError(f"systemd-nspawn has booted nothing; its status is {unshare.poll()}")
+    raise AssertionError(f"the machine has not started; unshare's status is {unshare.poll()}")
 
 
 def _children(process: int) -> list[int]:

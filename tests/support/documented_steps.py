@@ -1,0 +1,47 @@
+"""README's and docs/camera.md's steps, and a machine to type them on.
+
+Only the broker's address, its port and the picture source are changed: the machine is in this one's network.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from bare_debian import CHECKOUT, BareDebian
+from farm import ROOT, clip_jpegs
+from typed import blocks_of, with_changes
+
+README, CAMERA = ROOT / "README.md", ROOT / "docs" / "camera.md"
+BROKER_STEPS, ANALYZER_STEPS, SERVICE_STEPS = blocks_of(
+    README, "### Broker, analyzers and cameras on machines of their own"
+)
+BY_HAND = blocks_of(CAMERA, "## By hand")[0]
+REMOVAL = blocks_of(CAMERA, "## As a service")[1]
+PICTURES = "/srv/pictures"
+COUNT = 10
+"""Pictures in that folder."""
+
+
+def prepare(machine: BareDebian, port: int) -> None:
+    """Put a folder of pictures on a machine, and the broker's port into the file that README has copied."""
+    folder = machine.root / PICTURES.lstrip("/")
+    folder.mkdir()
+    for number, jpeg in enumerate(clip_jpegs(COUNT)):
+        (folder / f"{number}.jpg").write_bytes(jpeg)
+    settings = machine.root / CHECKOUT.lstrip("/") / "deploy" / "mosquitto-debian.conf"
+    settings.write_text(with_changes(settings.read_text(), {"listener 1883\n": f"listener {port} 127.0.0.1\n"}))
+
+
+def analyzers_identity(machine: BareDebian) -> dict[str, str]:
+    """Return who the analyzer of stream pi1 is to the machine's broker, as its variables."""
+    folder = machine.root / CHECKOUT.lstrip("/") / "broker" / "analyzer-pi1"
+    return {name: (folder / name).read_text() for name in ("POSTURE_MQTT_USERNAME", "POSTURE_MQTT_PASSWORD")}
+
+
+def eventually(what: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait for what is seen in another machine, where there is no event to wait for."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
