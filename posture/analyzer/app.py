@@ -21,7 +21,7 @@ from posture.analyzer.subscriber import Stream
 from posture.errors import UserError
 from posture.runtime import EXIT_OK, Stop, add_version_flag, keep_files_private, setup_logging
 from posture.settings.flags import add_config_flag, settings_with_flags
-from posture.settings.paths import path_of
+from posture.settings.paths import database_url, path_of
 from posture.settings.table import Database, Settings
 from posture.store.base import Store, StoreRefusedError, StoreUnavailableError
 from posture.store.opening import open_store
@@ -129,9 +129,7 @@ def _open_store(database: Database, stop: Stop, progress: Progress, fail_fast: b
             "database.url: SQLite on a node's own disk stays behind when the stream moves; accepted in a cluster: "
             "postgresql://..., https://... (Supabase), or database.shared: true for storage that all nodes share"
         )
-    url = database.url
-    if url.startswith("sqlite:///"):
-        url = "sqlite:///" + str(path_of(url.removeprefix("sqlite:///")))
+    url = database_url(database)
     backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
     while not stop.requested:
         progress.getting_on()

@@ -179,20 +179,24 @@ class History:
             return None
         # most are received at once; for a frame that came late a week of receipts is looked through
         for late in (NEAR, LATE):
-            near = self._rows(pi_id, first, last, late)
+            near = self.rows(pi_id, first, last, late=late)
             found = min(near, key=lambda row: abs(captured(row) - moment), default=None)
             if found is not None:
                 return found
         return None
 
-    def rows(self, pi_id: str, start: datetime, end: datetime) -> Iterator[StoredRow]:
+    def rows(self, pi_id: str, start: datetime, end: datetime, *, late: timedelta = LATE) -> Iterator[StoredRow]:
         """Yield rows of frames captured from ``start`` to before ``end``, without landmarks, in order of receipt.
 
         They are read in pages, so that however many there are takes no memory, and no transaction stays open.
-        """
-        return self._rows(pi_id, start, end, LATE)
 
-    def _rows(self, pi_id: str, start: datetime, end: datetime, late: timedelta) -> Iterator[StoredRow]:
+        Args:
+            pi_id: the stream.
+            start: in UTC.
+            end: likewise.
+            late: what was received later than this after ``end`` is passed over; a week of receipts takes seconds
+                to look through.
+        """
         at, offset = start - EARLY, 0
         while True:
             page = self._reader.page(pi_id, Asked((at, end + late), (start, end)), offset, PAGE_ROWS)

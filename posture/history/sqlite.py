@@ -71,7 +71,9 @@ class SqliteReader:
     @contextlib.contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
         if not self._path.is_file():
-            raise StoreUnavailableError(f"database {self._path}: there is no such file")
+            raise StoreUnavailableError(
+                f"database {self._path}: there is no such file; {URL_SETTING} names it, and an analyzer makes it"
+            )
         try:
             # never made by us: an empty one would hide that the path is wrong
             address = f"file:{quote(str(self._path.absolute()))}?mode=ro"
