@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.ticker import MultipleLocator
 
 from posture.charts.style import AWAY, BAD, GOOD, LINE, MUTED, NO_FRAMES, SOFT, TEXT, UNKNOWN, plain
 from posture.history.minutes import Spent, SpentMinute
@@ -24,6 +25,7 @@ STATES = (
 """In the order of every drawing and legend."""
 SEATED = STATES[:3]
 HEAT = LinearSegmentedColormap.from_list("heat", ["#dff1e9", "#f8e3a8", BAD])
+HEAT.set_bad(SOFT)
 STEP_MIN = 5
 LEAST_JUDGED_S = 60
 """An hour with less time with a verdict has no colour in the heat map: a minute says nothing about it."""
@@ -48,6 +50,8 @@ def draw_shares(axes: Axes, spent: Spent) -> None:
     left = 0.0
     for name, field, colour in STATES:
         share = getattr(spent, field) / spent.total_s if spent.total_s else 0.0
+        if not share:
+            continue
         axes.barh(0, share, left=left, color=colour, height=1, linewidth=0, label=f"{name} {percent(share)}")
         if share >= 0.06:
             ink = "white" if colour in (GOOD, BAD) else TEXT
@@ -55,6 +59,9 @@ def draw_shares(axes: Axes, spent: Spent) -> None:
         left += share
     axes.set_xlim(0, 1)
     axes.set_ylim(-0.5, 0.5)
+    if not left:
+        axes.text(0.5, 0, "no frames", ha="center", va="center", color=MUTED)
+        return
     axes.legend(
         loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=5, frameon=False, handlelength=0.9, handleheight=0.9,
         labelcolor=MUTED, fontsize=8.5,
@@ -102,15 +109,9 @@ def draw_days(axes: Axes, names: Sequence[str], spent: Sequence[Spent]) -> None:
         axes.text(at, top + highest * 0.02, percent(each.score), ha="center", va="bottom", fontsize=8.5)
     axes.set_ylim(0, highest * 1.14)
     axes.set_ylabel("hours seated")
-    axes.yaxis.set_major_locator(_whole_steps(highest))
+    axes.yaxis.set_major_locator(MultipleLocator(max(1, math.ceil(highest / 5))))
     axes.grid(axis="y", color=LINE, linewidth=0.8)
     axes.set_axisbelow(True)
-
-
-def _whole_steps(highest: float):  # type: ignore[no-untyped-def]
-    from matplotlib.ticker import MultipleLocator  # noqa: PLC0415
-
-    return MultipleLocator(max(1, math.ceil(highest / 5)))
 
 
 def draw_heat_map(axes: Axes, names: Sequence[str], hours: Sequence[Sequence[Spent]]) -> None:
@@ -126,8 +127,7 @@ def draw_heat_map(axes: Axes, names: Sequence[str], hours: Sequence[Sequence[Spe
         for hour, spent in enumerate(day):
             if spent.score is not None and spent.good_s + spent.bad_s >= LEAST_JUDGED_S:
                 shares[row, hour] = 1 - spent.score
-    axes.set_facecolor(SOFT)
-    axes.pcolormesh(np.ma.masked_invalid(shares), cmap=HEAT, vmin=0, vmax=1, edgecolors="white", linewidth=1.5)
+    axes.pcolormesh(shares, cmap=HEAT, vmin=0, vmax=1, edgecolors="white", linewidth=1.5)
     for row, hour in zip(*np.nonzero(~np.isnan(shares)), strict=True):
         share = shares[row, hour]
         ink = "white" if share > 0.75 else TEXT

@@ -9,22 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from posture.charts.drawing import draw_shares
+from posture.charts.style import VERDICTS, styled
+from posture.history.minutes import Spent
 from posture.verdict.rule_sets import RULE_SETS
 
-mpl.use("Agg")  # no display is needed
-
-WIDTH_IN, PLOT_IN = 16.0, 3.6
+WIDTH_IN, SHARES_IN, PLOT_IN = 16.0, 0.8, 3.6
 """Inches, at 100 pixels each."""
 COLUMNS, ROWS = 3, 2
 CELL_WIDTH = 640
 """Pixels of one annotated frame in the sheet."""
-VERDICT_COLOURS = {"Good": "#2f9e44", "Bad": "#e03131", "Unknown": "#adb5bd"}
 NECK, BODY = "#1971c2", "#e8590c"
 
 Picture = npt.NDArray[np.uint8]
@@ -59,24 +58,36 @@ def draw(streams: Sequence[StreamResult], path: Path) -> None:
     Raises:
         OSError: the picture can't be written.
     """
+    with styled():
+        _draw(streams, path)
+
+
+def _draw(streams: Sequence[StreamResult], path: Path) -> None:
     sheets = [_sheet(stream) for stream in streams]
     heights = [WIDTH_IN * 0.9 * (0.1 if sheet is None else sheet.shape[0] / sheet.shape[1]) for sheet in sheets]
     figure = Figure(
-        figsize=(WIDTH_IN, sum(heights) + len(streams) * (PLOT_IN + 0.8)), dpi=100, layout="constrained"
+        figsize=(WIDTH_IN, sum(heights) + len(streams) * (SHARES_IN + PLOT_IN + 0.8)), dpi=100, layout="constrained"
     )
-    ratios = [height + PLOT_IN for height in heights]
+    ratios = [height + SHARES_IN + PLOT_IN for height in heights]
     parts = figure.subfigures(len(streams), 1, squeeze=False, height_ratios=ratios)[:, 0]
     for part, stream, sheet, height in zip(parts, streams, sheets, heights, strict=True):
-        top, bottom = part.subplots(2, 1, gridspec_kw={"height_ratios": [height, PLOT_IN]})
+        top, middle, bottom = part.subplots(3, 1, gridspec_kw={"height_ratios": [height, SHARES_IN, PLOT_IN]})
         part.suptitle(_title(stream), fontsize=16, fontweight="bold")
         _draw_sheet(top, sheet)
+        draw_shares(middle, _spent(stream))
         draw_angles(bottom, stream)
     figure.savefig(path, format="png")
 
 
 def _title(stream: StreamResult) -> str:
-    counts = ", ".join(f"{status} {stream.count(status)}" for status in VERDICT_COLOURS)
+    counts = ", ".join(f"{status} {stream.count(status)}" for status in VERDICTS)
     return f"{stream.pi_id}: {len(stream.rows)} frames ({counts})"
+
+
+def _spent(stream: StreamResult) -> Spent:
+    """Return how the run was spent: a camera's frames come evenly, so each counts alike."""
+    away = sum(row["reason"] == "no_person" for row in stream.rows)
+    return Spent(stream.count("Good"), stream.count("Bad"), stream.count("Unknown") - away, away)
 
 
 def _sheet(stream: StreamResult) -> Picture | None:
@@ -101,7 +112,7 @@ def _spread(rows: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str, 
     positions = np.unique(np.linspace(0, len(rows) - 1, count).round().astype(int))
     chosen = {int(position) for position in positions}
     shown = {rows[position]["posture_status"] for position in chosen}
-    for status in VERDICT_COLOURS:
+    for status in VERDICTS:
         of_status = [position for position, row in enumerate(rows) if row["posture_status"] == status]
         if of_status and status not in shown:
             middle = of_status[len(of_status) // 2]
@@ -188,7 +199,7 @@ def _draw_limits(axes: Axes, rule_set: str) -> None:
 def _draw_verdicts(axes: Axes, times: Sequence[float], verdicts: Sequence[str]) -> None:
     """Colour the background of each frame's time span by its verdict."""
     step = float(np.median(np.diff(times))) if len(times) > 1 else 1.0
-    for status, colour in VERDICT_COLOURS.items():
+    for status, colour in VERDICTS.items():
         stretches = [
             (at, min(following - at, 5 * step))
             for at, following, verdict in zip(times, [*times[1:], times[-1] + step], verdicts, strict=True)

@@ -1,4 +1,4 @@
-"""The charts of one stream, the same for page and poster: each has a heading, a height, words for who can't see it."""
+"""The charts of one stream, the same for page and poster; each has a heading, and words for who can't see it."""
 
 from __future__ import annotations
 

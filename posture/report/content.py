@@ -1,4 +1,4 @@
-"""What a report says: days of streams, and the worst Bad stretches with a picture where privacy lets one be shown."""
+"""What a report says: days of streams, and their worst Bad stretches, with a picture where one may be shown."""
 
 from __future__ import annotations
 
@@ -89,10 +89,13 @@ class Report:
 
     @property
     def title(self) -> str:
-        """Its days in words."""
+        """What it is, with its days in words."""
+        last = f"{self.last.day} {self.last:%B %Y}"
         if self.first == self.last:
-            return f"{self.first:%A}, {self.first.day} {self.first:%B %Y}"
-        return f"{self.first.day} {self.first:%B} to {self.last.day} {self.last:%B %Y}"
+            return f"Posture on {self.first:%A}, {last}"
+        month = "" if self.first.month == self.last.month else f" {self.first:%B}"
+        year = "" if self.first.year == self.last.year else f" {self.first:%Y}"
+        return f"Posture from {self.first.day}{month}{year} to {last}"
 
     def names_of_days(self) -> list[str]:
         """Each day's short name."""

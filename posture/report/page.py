@@ -9,7 +9,7 @@ from posture.charts.drawing import STATES, duration, percent
 from posture.charts.style import AWAY, BAD, GOOD, LINE, MUTED, NO_FRAMES, SOFT, TEXT, UNKNOWN
 from posture.report.charts import Chart, charts_of
 from posture.report.content import Report, StreamReport
-from posture.report.tiles import HOW, PICTURES, caption, tiles_of
+from posture.report.tiles import HOW, caption, note_of, tiles_of
 
 CSS = f"""
 :root {{ color-scheme: light; --text: {TEXT}; --muted: {MUTED}; --line: {LINE}; --soft: {SOFT}; }}
@@ -24,26 +24,42 @@ p, footer {{ color: var(--muted); margin: .25rem 0 0; font-size: .92rem; }}
 section {{ margin-top: 2.25rem; }}
 section + section {{ border-top: 1px solid var(--line); padding-top: 2rem; }}
 .tiles {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .75rem; margin: 0; }}
-.tiles div {{ background: var(--soft); border-radius: 12px; padding: .8rem 1rem; display: flex; flex-direction: column-reverse; justify-content: flex-end; }}
+.tiles div {{
+  background: var(--soft); border-radius: 12px; padding: .8rem 1rem;
+  display: flex; flex-direction: column-reverse; justify-content: flex-end;
+}}
 dt {{ color: var(--muted); font-size: .85rem; }}
 dd {{ margin: 0; font-size: 1.35rem; font-weight: 650; font-variant-numeric: tabular-nums; white-space: nowrap; }}
 img {{ display: block; max-width: 100%; height: auto; }}
 .chart {{ width: 100%; }}
-.worst {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(14rem, 1fr)); gap: 1rem; margin: 0; padding: 0; list-style: none; }}
-.worst img {{ width: 100%; aspect-ratio: 4 / 3; object-fit: contain; background: var(--soft); border-radius: 10px; }}
+.worst {{
+  display: grid; grid-template-columns: repeat(auto-fill, minmax(14rem, 1fr)); gap: 1rem;
+  margin: 0; padding: 0; list-style: none;
+}}
+.worst img {{
+  width: 100%; aspect-ratio: 4 / 3; object-fit: contain; background: var(--soft); border-radius: 10px;
+}}
 figure {{ margin: 0; }}
 figcaption {{ font-size: .88rem; margin-top: .35rem; }}
 figcaption span, .quiet {{ color: var(--muted); }}
+.scroll {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-numeric: tabular-nums; }}
-th, td {{ text-align: left; padding: .45rem .75rem .45rem 0; border-bottom: 1px solid var(--line); }}
+th, td {{
+  text-align: left; padding: .45rem 1.25rem .45rem 0; border-bottom: 1px solid var(--line); white-space: nowrap;
+}}
 th {{ color: var(--muted); font-weight: 600; }}
-td:first-child {{ overflow-wrap: anywhere; }}
-td.bar {{ width: 45%; }}
-.shares {{ display: flex; height: .9rem; border-radius: 4px; overflow: hidden; background: {NO_FRAMES}; print-color-adjust: exact; }}
+td:first-child {{ white-space: normal; overflow-wrap: anywhere; min-width: 8rem; }}
+td.bar {{ width: 45%; min-width: 8rem; padding-right: 0; }}
+.shares {{
+  display: flex; height: .9rem; border-radius: 4px; overflow: hidden; background: {NO_FRAMES};
+  print-color-adjust: exact;
+}}
 .shares i {{ display: block; }}
-.s0 {{ background: {GOOD}; }} .s1 {{ background: {BAD}; }} .s2 {{ background: {UNKNOWN}; }} .s3 {{ background: {AWAY}; }} .s4 {{ background: {NO_FRAMES}; }}
-footer {{ margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 1rem; }}
-a {{ color: inherit; }}
+.s0 {{ background: {GOOD}; }}
+.s1 {{ background: {BAD}; }}
+.s2 {{ background: {UNKNOWN}; }}
+.s3 {{ background: {AWAY}; }}
+.s4 {{ background: {NO_FRAMES}; }}
 @media print {{
   main {{ max-width: none; padding: 0; }}
   .tiles div {{ border: 1px solid var(--line); }}
@@ -51,7 +67,7 @@ a {{ color: inherit; }}
   img, figure, tr {{ break-inside: avoid; }}
   body {{ font-size: 11pt; }}
 }}
-"""  # the braces are CSS's
+"""
 
 
 def as_html(report: Report) -> bytes:
@@ -66,13 +82,13 @@ def as_html(report: Report) -> bytes:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <meta name="referrer" content="no-referrer">
-<title>Posture, {escape(report.title)}</title>
+<title>{escape(report.title)}</title>
 <style>{CSS}</style>
 </head>
 <body>
 <main>
 <header>
-<h1>Posture, {escape(report.title)}</h1>
+<h1>{escape(report.title)}</h1>
 <p>{escape(_subject(report))}. Times are those of {escape(report.zone.key)}.</p>
 </header>
 {_overview(report) if many else ""}
@@ -92,13 +108,12 @@ def _subject(report: Report) -> str:
 
 def _overview(report: Report) -> str:
     rows = "".join(_overview_row(stream) for stream in report.streams)
-    legend = ", ".join(name for name, _, _ in STATES)
     return f"""<section>
 <h2>All streams</h2>
-<table>
-<thead><tr><th>Stream</th><th>Score</th><th>Seated</th><th>Bad stretches</th><th>{escape(legend)}</th></tr></thead>
+<div class="scroll"><table>
+<thead><tr><th>Stream</th><th>Score</th><th>Seated</th><th>Bad stretches</th><th>Shares</th></tr></thead>
 <tbody>{rows}</tbody>
-</table>
+</table></div>
 </section>"""
 
 
@@ -112,9 +127,10 @@ def _overview_row(stream: StreamReport) -> str:
         if spent.total_s
     )
     words = ", ".join(f"{name} {percent(getattr(spent, field) / spent.total_s)}" for name, field, _ in STATES)
+    bar = f'<div class="shares" role="img" aria-label="{words}">{parts}</div>'
     return (
         f"<tr><td>{escape(stream.name)}</td><td>{percent(spent.score)}</td><td>{duration(spent.sitting_s)}</td>"
-        f'<td>{len(stream.bad)}</td><td class="bar"><div class="shares" role="img" aria-label="{words}">{parts}</div></td></tr>'
+        f'<td>{len(stream.bad)}</td><td class="bar">{bar}</td></tr>'
     )
 
 
@@ -123,8 +139,9 @@ def _stream(report: Report, stream: StreamReport) -> str:
         f"<div><dt>{escape(tile.label)}</dt><dd>{escape(tile.figure)}</dd></div>" for tile in tiles_of(stream)
     )
     charts = "".join(_chart(chart) for chart in charts_of(report, stream))
+    heading = f"<h2>{escape(stream.name)}</h2>" if len(report.streams) > 1 else ""
     return f"""<section>
-<h2>{escape(stream.name)}</h2>
+{heading}
 <dl class="tiles">{tiles}</dl>
 {charts}
 {_worst(report, stream)}
@@ -147,8 +164,7 @@ def _worst(report: Report, stream: StreamReport) -> str:
             source = f"data:image/jpeg;base64,{base64.b64encode(worst.picture).decode()}"
             image = f'<img src="{source}" alt="">'
         items.append(f"<li><figure>{image}<figcaption>{when}<br><span>{angles}</span></figcaption></figure></li>")
-    note = PICTURES.get(report.pictures, "")
     return (
         f'<h3>The longest Bad stretches, each at its worst</h3>\n<ul class="worst">{"".join(items)}</ul>\n'
-        f"<p>{escape(note)}</p>"
+        f"<p>{escape(note_of(report, stream))}</p>"
     )

@@ -15,7 +15,7 @@ from posture.charts.drawing import STATES, duration, percent
 from posture.charts.style import LINE, MUTED, NO_FRAMES, SOFT, TEXT, as_png, plain, styled
 from posture.report.charts import WIDTH_IN, charts_of
 from posture.report.content import Report, StreamReport
-from posture.report.tiles import HOW, PICTURES, caption, tiles_of
+from posture.report.tiles import HOW, caption, note_of, tiles_of
 
 MARGIN_PX = 75
 COLUMNS = 3
@@ -26,7 +26,7 @@ MOST_STREAMS = 8
 def as_poster(report: Report) -> bytes:
     """Return the report as PNG."""
     with styled():
-        strips = [_text(f"Posture, {report.title}", 17, bold=True), _text(_subject(report), 9.5, MUTED)]
+        strips = [_text(report.title, 17, bold=True), _text(_subject(report), 9.5, MUTED)]
         if len(report.streams) > 1:
             strips += [_text("All streams", 13, bold=True, space=0.25), _overview(report)]
         if len(report.streams) <= MOST_STREAMS:
@@ -107,15 +107,17 @@ def _overview(report: Report) -> Figure:
 
 
 def _stream(report: Report, stream: StreamReport) -> list[Figure]:
-    strips = [_rule(), _text(stream.name, 13, bold=True), _tiles(stream)]
+    strips = [_rule(), _tiles(stream)]
+    if len(report.streams) > 1:
+        strips.insert(1, _text(stream.name, 13, bold=True))
     for chart in charts_of(report, stream):
         strips += [_text(chart.heading, 9, MUTED, bold=True, space=0.2), chart.figure()]
     if stream.worst:
         strips.append(_text("The longest Bad stretches, each at its worst", 9, MUTED, bold=True, space=0.2))
         numbers = range(len(stream.worst))
         strips += [_pictures(report, stream, numbers[at : at + COLUMNS]) for at in range(0, len(numbers), COLUMNS)]
-        if report.pictures in PICTURES:
-            strips.append(_text(PICTURES[report.pictures], 8, MUTED))
+        if note := note_of(report, stream):
+            strips.append(_text(note, 8, MUTED))
     return strips
 
 
@@ -150,7 +152,9 @@ def _pictures(report: Report, stream: StreamReport, numbers: Sequence[int]) -> F
                 scale = min(width / image.width, height / image.height)
                 wide, high = image.width * scale, image.height * scale
                 x, y = left + (width - wide) / 2, below + (height - high) / 2
-                axes.imshow(image, extent=(x, x + wide, y, y + high), aspect="auto", interpolation="lanczos")
+                axes.imshow(
+                    image, extent=(x, x + wide, y, y + high), aspect="auto", interpolation="lanczos", zorder=2
+                )
         when, angles = caption(report, stream, number)
         axes.text(left, below - 0.12, when, size=8.5, va="center")
         axes.text(left, below - 0.29, angles, size=8.5, color=MUTED, va="center")

@@ -7,10 +7,6 @@ from dataclasses import dataclass
 from posture.charts.drawing import duration, percent
 from posture.report.content import Report, StreamReport
 
-PICTURES = {
-    "none": "No pictures: analyzer.pictures is none.",
-    "skeleton": "Drawn from the landmarks: analyzer.pictures is skeleton, and no picture of a camera is shown.",
-}
 HOW = (
     "Score: Good of the time with a verdict. Seated: somebody was seen. A break: five minutes without anybody. "
     "A Bad stretch: one slouch of three seconds or more, however long. A frame counts for at most ten seconds."
@@ -31,10 +27,21 @@ def tiles_of(stream: StreamReport) -> list[Tile]:
     return [
         Tile(percent(stream.spent.score), "score"),
         Tile(duration(stream.spent.sitting_s), "seated"),
-        Tile(duration(longest.duration_s) if longest else "\u2013", "longest without a break"),
+        Tile(duration(longest.duration_s) if longest else "\u2013", "longest sitting"),
         Tile(str(stream.breaks), "break" if stream.breaks == 1 else "breaks"),
         Tile(str(len(stream.bad)), "Bad stretch" if len(stream.bad) == 1 else "Bad stretches"),
     ]
+
+
+def note_of(report: Report, stream: StreamReport) -> str:
+    """Return what is to be said about the pictures; nothing where they are the analyzer's own."""
+    if report.pictures == "none":
+        return "No pictures are shown: analyzer.pictures is none."
+    if not any(worst.picture for worst in stream.worst):
+        return "No picture of them was kept, or it is not on this machine."
+    if report.pictures == "skeleton":
+        return "Drawn from the landmarks: analyzer.pictures is skeleton, so no picture of a camera is shown."
+    return ""
 
 
 def caption(report: Report, stream: StreamReport, number: int) -> tuple[str, str]:

@@ -1,7 +1,8 @@
 """Which Bad stretches are shown, and with what picture.
 
-By ``analyzer.pictures``: ``photo`` and ``blurred_face`` show what the analyzer has kept, ``skeleton`` draws the row's
-landmarks anew, whatever lies on the disk from before, so that no pixel of a camera gets in; ``none`` shows nothing.
+By ``analyzer.pictures``: ``photo`` and ``blurred_face`` show what the analyzer has kept, ``skeleton`` draws the
+row's landmarks anew, whatever lies on the disk from before, so that no pixel of a camera gets in; ``none`` shows
+nothing.
 """
 
 from __future__ import annotations
@@ -83,22 +84,21 @@ def worst_of(
         worst = _worst_frame(history, pi_id, stretch, rows, options.pictures, place)
         if worst is not None:
             found.append(worst)
-        if len(found) == MOST:
+        if len([worst for worst in found if worst.picture or options.pictures == "none"]) == MOST:
             break
-    return found
+    return [worst for worst in found if worst.picture] or found[:MOST]
 
 
 def _worst_frame(
     history: History, pi_id: str, stretch: Stretch, rows: Iterable[StoredRow], mode: str, place: Path
 ) -> Worst | None:
     bad = sorted((row for row in rows if row["posture_status"] == "Bad"), key=_badness, reverse=True)
-    if mode == "none":
-        return _shown(stretch, bad[0], None) if bad else None
-    for row in bad[:LOOKED_AT] if mode == "skeleton" else [row for row in bad if row["filename"]][:LOOKED_AT]:
-        picture = _drawn(history.frame(pi_id, row["frame_id"])) if mode == "skeleton" else _kept(place, row)
-        if picture is not None:
-            return _shown(stretch, row, picture)
-    return None
+    if mode != "none":
+        for row in bad[:LOOKED_AT] if mode == "skeleton" else [row for row in bad if row["filename"]][:LOOKED_AT]:
+            picture = _drawn(history.frame(pi_id, row["frame_id"])) if mode == "skeleton" else _kept(place, row)
+            if picture is not None:
+                return _shown(stretch, row, picture)
+    return _shown(stretch, bad[0], None) if bad else None
 
 
 def _badness(row: StoredRow) -> float:

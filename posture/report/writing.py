@@ -46,11 +46,15 @@ def output_of(given: Path, *, with_csv: bool) -> Output:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(f"--output {given}: {folder} can't be written; accepted: a folder that we may write")
     html, png, csv = (base.with_name(base.name + suffix) for suffix in (".html", ".png", ".csv"))
-    return Output(
+    files = Output(
         html if given.suffix != ".png" else None,
         png if given.suffix != ".html" else None,
         csv if with_csv else None,
     )
+    for path in (files.html, files.png, files.csv):
+        if path is not None and path.is_dir():
+            raise UserError(f"--output {given}: {path} is a folder; accepted: a file's name")
+    return files
 
 
 def write_files(files: dict[Path, bytes]) -> None:

@@ -33,6 +33,7 @@ SCRIPTS = [
     "patch_scaledjob.py",
     "cpu_monitor_and_offload.py",
     "gpu_balancer.py",
+    "report.py",
     "simulate.py",
 ]
 MADE = {

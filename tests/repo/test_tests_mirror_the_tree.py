@@ -14,6 +14,7 @@ UP, DOWN, PATCH = "scripts/test_build_and_push.py", "scripts/test_stop.py", "scr
 SCALER, LOCAL = "scripts/test_cpu_monitor_and_offload.py", "scripts/test_run_local.py"
 HISTORY_PAGES = "browser/test_history_pages.py"
 STREAMS_PAGE = "browser/test_streams_page.py"
+REPORT = "scripts/test_report.py"
 HISTORY = "unit/history/test_questions.py"
 CONTRACT, MANIFESTS, LOADING = (
     "unit/store/test_store.py",
@@ -48,6 +49,8 @@ COVERED_BY = {
     "dashboard/sources": STREAMS_PAGE,
     "dashboard/summaries": HISTORY_PAGES,
     "dashboard/words": STREAMS_PAGE,
+    "charts/drawing": REPORT,
+    "charts/style": REPORT,
     "demo/broker": LOCAL,
     "demo/run": LOCAL,
     "demo/summary": LOCAL,
@@ -90,6 +93,14 @@ COVERED_BY = {
     "manifests/yaml_nodes": MANIFESTS,
     "planning/draft": "unit/planning/test_offloads.py",
     "planning/model": "unit/planning/test_offloads.py",
+    "report/charts": REPORT,
+    "report/content": REPORT,
+    "report/local_zone": REPORT,
+    "report/page": REPORT,
+    "report/poster": REPORT,
+    "report/tiles": REPORT,
+    "report/worst": REPORT,
+    "report/writing": REPORT,
     "scaler/metrics": SCALER,
     "settings/gpu_queries": LOADING,
     "settings/parsers": LOADING,
