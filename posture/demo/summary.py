@@ -19,7 +19,7 @@ from posture.charts.style import VERDICTS, styled
 from posture.history.minutes import Spent
 from posture.verdict.rule_sets import RULE_SETS
 
-WIDTH_IN, SHARES_IN, PLOT_IN = 16.0, 0.8, 3.6
+WIDTH_IN, SHARES_IN, PLOT_IN = 16.0, 0.55, 3.6
 """Inches, at 100 pixels each."""
 COLUMNS, ROWS = 3, 2
 CELL_WIDTH = 640

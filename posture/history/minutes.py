@@ -16,6 +16,7 @@ HOLD_S = 10
 """A frame speaks for at most so many seconds after its own. Cameras that send less often have gaps."""
 MINUTE_S = 60
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+ONE_MINUTE = timedelta(minutes=1)
 
 
 class Minute(NamedTuple):
@@ -41,6 +42,7 @@ class Minute(NamedTuple):
         return self.good_frames, self.bad_frames, self.unknown_frames, self.away_frames
 
 
+NO_SECONDS = "0" * MINUTE_S
 EMPTY = Minute(*[0] * len(Minute._fields))
 """One without frames."""
 
@@ -99,7 +101,7 @@ def total(parts: Sequence[Spent]) -> Spent:
 
 def minute_of(moment: datetime) -> int:
     """Return the minute since 1970 that a moment is in."""
-    return (moment - EPOCH) // timedelta(minutes=1)
+    return (moment - EPOCH) // ONE_MINUTE
 
 
 def start_of(minute: int) -> datetime:
@@ -121,7 +123,7 @@ def digits(minutes: Sequence[Minute], first: int, count: int) -> str:
     seconds = 0
     for bit in range(4):
         # 60 bits, the highest one for second 0, read as digits: a second each
-        text = "".join(f"{minute[1 + bit]:060b}" for minute in span)
+        text = "".join(f"{minute[1 + bit]:060b}" if minute[1 + bit] else NO_SECONDS for minute in span)
         seconds |= int(text, 16) << bit
     length = len(span) * MINUTE_S
     return f"{_held(seconds, length):0{length}x}"[lead * MINUTE_S :]
@@ -152,6 +154,7 @@ def timeline(minutes: Sequence[Minute], first: int, seconds: str) -> list[SpentM
     before = stored.get(first - 1)
     shares = before.frames if before else (0, 0, 0, 0)
     line = []
+    start = start_of(first)
     for at in range(0, len(seconds), MINUTE_S):
         number = first + at // MINUTE_S
         past = min(MINUTE_S, len(seconds) - at)
@@ -167,5 +170,6 @@ def timeline(minutes: Sequence[Minute], first: int, seconds: str) -> list[SpentM
             spent = Spent(good * each, bad * each, unknown * each, away * each, float(empty))
         neck = minute.neck_sum / minute.neck_frames if minute.neck_frames else None
         body = minute.body_sum / minute.body_frames if minute.body_frames else None
-        line.append(SpentMinute(start_of(number), spent, own, neck, body))
+        line.append(SpentMinute(start, spent, own, neck, body))
+        start += ONE_MINUTE
     return line

@@ -56,7 +56,7 @@ class PostgresReader:
 
     def minutes(self, pi_id: str, first: int, end: int) -> list[Minute]:
         """See ``Reader.minutes``."""
-        return [Minute(*row) for row in self._rows(MINUTES, pi_id=clean_key(pi_id), first=first, end=end)]
+        return list(map(Minute._make, self._rows(MINUTES, pi_id=clean_key(pi_id), first=first, end=end)))
 
     def page(self, pi_id: str, asked: Asked, offset: int, limit: int) -> list[StoredRow]:
         """See ``Reader.page``."""

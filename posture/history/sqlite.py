@@ -96,7 +96,7 @@ class SqliteReader:
 
     def minutes(self, pi_id: str, first: int, end: int) -> list[Minute]:
         """See ``Reader.minutes``."""
-        return [Minute(*row) for row in self._rows(MINUTES, clean_key(pi_id), first, end)]
+        return list(map(Minute._make, self._rows(MINUTES, clean_key(pi_id), first, end)))
 
     def page(self, pi_id: str, asked: Asked, offset: int, limit: int) -> list[StoredRow]:
         """See ``Reader.page``."""
