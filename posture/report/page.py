@@ -31,7 +31,7 @@ section + section {{ border-top: 1px solid var(--line); padding-top: 2rem; }}
 dt {{ color: var(--muted); font-size: .85rem; }}
 dd {{ margin: 0; font-size: 1.35rem; font-weight: 650; font-variant-numeric: tabular-nums; white-space: nowrap; }}
 img {{ display: block; max-width: 100%; height: auto; }}
-.chart {{ width: 100%; }}
+.chart {{ width: 100%; min-width: 38rem; }}
 .worst {{
   display: grid; grid-template-columns: repeat(auto-fill, minmax(14rem, 1fr)); gap: 1rem;
   margin: 0; padding: 0; list-style: none;
@@ -62,6 +62,7 @@ td.bar {{ width: 45%; min-width: 8rem; padding-right: 0; }}
 .s4 {{ background: {NO_FRAMES}; }}
 @media print {{
   main {{ max-width: none; padding: 0; }}
+  .chart {{ min-width: 0; }}
   .tiles div {{ border: 1px solid var(--line); }}
   h3, h2 {{ break-after: avoid; }}
   img, figure, tr {{ break-inside: avoid; }}
@@ -150,7 +151,8 @@ def _stream(report: Report, stream: StreamReport) -> str:
 
 def _chart(chart: Chart) -> str:
     source = f"data:image/svg+xml;base64,{base64.b64encode(chart.svg()).decode()}"
-    return f'<h3>{escape(chart.heading)}</h3>\n<img class="chart" src="{source}" alt="{escape(chart.words)}">\n'
+    image = f'<img class="chart" src="{source}" alt="{escape(chart.words)}">'
+    return f'<h3>{escape(chart.heading)}</h3>\n<div class="scroll" tabindex="0">{image}</div>\n'
 
 
 def _worst(report: Report, stream: StreamReport) -> str:
