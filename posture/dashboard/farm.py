@@ -28,11 +28,13 @@ class Usage:
         percent: of its scarcest resource; None: unknown.
         signals: signal -> percent.
         why: it is unknown.
+        doubts: why it may not be what it seems.
     """
 
     percent: float | None
     signals: Mapping[str, float] = field(default_factory=dict)
     why: str = ""
+    doubts: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -54,14 +56,35 @@ class Veto:
     stream: str
 
 
-def usages(sampled: Mapping[str, Reading | UsageUnknownError]) -> dict[str, Usage]:
-    """Return each node's usage."""
+def usages(
+    sampled: Mapping[str, Reading | UsageUnknownError], doubts: Mapping[str, Sequence[str]]
+) -> dict[str, Usage]:
+    """Return each node's usage.
+
+    Args:
+        sampled: node -> its usage, or why it is unknown.
+        doubts: node -> what the balancer doubts about it.
+    """
     return {
-        node: Usage(reading.value, reading.signals)
+        node: Usage(reading.value, reading.signals, doubts=doubts.get(node, ()))
         if isinstance(reading, Reading)
         else Usage(None, why=shown(reading.reason, LONGEST))
         for node, reading in sampled.items()
     }
+
+
+def doubts(series: Iterable[tuple[Mapping[str, str], float]]) -> dict[str, list[str]]:
+    """Return node -> what is doubtful about its signals, of the balancer's metrics about that."""
+    found: dict[str, list[str]] = {}
+    for labels, value in series:
+        if not value:
+            continue
+        if "signal" in labels:
+            told = f"{labels['signal']} looks like a ratio from 0 to 1"
+        else:
+            told = f"its {labels.get('measured', '')} is measured, its streams run on the {labels.get('used', '')}"
+        found.setdefault(labels.get("node", ""), []).append(shown(told, LONGEST))
+    return found
 
 
 def vetoes(series: Iterable[tuple[Mapping[str, str], float]]) -> list[Veto]:
@@ -117,6 +140,7 @@ def _node(
         "usage": None if usage is None else usage.percent,
         "signals": {} if usage is None else dict(usage.signals),
         "why": "" if usage is None else usage.why,
+        "doubts": [] if usage is None else list(usage.doubts),
         "streams": here,
     }
 

@@ -25,6 +25,10 @@ log = logging.getLogger(__name__)
 EVERY_S = 5.0
 NO_FARM = "GPU_QUERIES is empty, and there is no Prometheus at its default address"
 VETOES = "max by (reason, node, stream) (posture_balancer_veto)"
+DOUBTS = (
+    "max by (node, signal) (posture_balancer_signal_looks_like_ratio) or "
+    "max by (node, measured, used) (posture_balancer_signal_disagrees)"
+)
 DEFAULT_URL = Settings().prometheus.url
 
 
@@ -92,6 +96,7 @@ class FarmReader:
         del stop
         try:
             self._vetoes = farm.vetoes(self._prometheus.vector(VETOES))
+            doubts = farm.doubts(self._prometheus.vector(DOUBTS))
         except PrometheusUnavailableError as error:
             self._usage, self._vetoes = {}, []
             if not self._settings.gpu_queries and self._settings.prometheus.url == DEFAULT_URL:
@@ -99,7 +104,7 @@ class FarmReader:
             elif self._live.tell_source(PROMETHEUS, State.DOWN, str(error)):
                 log.warning("%s", error)
             return
-        self._usage = farm.usages(self._prometheus.sample())
+        self._usage = farm.usages(self._prometheus.sample(), doubts)
         self._live.tell_source(PROMETHEUS, State.UP)
 
 

@@ -26,7 +26,8 @@ function meter(node, threshold) {
   mark.style.left = `${threshold}%`;
   bar.append(fill, mark);
   const signals = Object.entries(node.signals).map(([name, value]) => `${words(name)} ${Math.round(value)} %`).join(", ");
-  return element("div", {}, bar, element("p", { class: "muted small" }, element("strong", {}, `${Math.round(node.usage)} %`), over ? ` over the threshold of ${threshold} %` : ` of ${threshold} %`, signals.length && Object.keys(node.signals).length > 1 ? ` · ${signals}` : ""));
+  const doubts = node.doubts.map((doubt) => element("p", { class: "small" }, icon("away"), ` ${doubt}`));
+  return element("div", {}, bar, ...doubts, element("p", { class: "muted small" }, element("strong", {}, `${Math.round(node.usage)} %`), over ? ` over the threshold of ${threshold} %` : ` of ${threshold} %`, signals.length && Object.keys(node.signals).length > 1 ? ` · ${signals}` : ""));
 }
 
 function streamItem(stream) {

@@ -6,12 +6,16 @@ import json
 from typing import Any
 
 import api_farm
+from driven_exporter import GpuExporter
+from servers import PrometheusServer
 
-from posture.dashboard import farm
+from posture.dashboard import farm, farm_reader
 from posture.dashboard.farm import Cluster, Usage, Veto
 from posture.kube.annotations import MOVES
 from posture.kube.objects import Node, Pod, ScaledJob
-from posture.usage.readings import UsageUnknownError
+from posture.settings import table as settings
+from posture.usage.prometheus import Prometheus
+from posture.usage.readings import Reading, SignalReading, UsageUnknownError
 
 MOVE = {
     "at": "2026-03-02T09:00:00Z", "kind": "offload", "from": "a", "to": "b", "why": "a is at 61 %",
@@ -66,8 +70,25 @@ def test_annotations_that_are_no_list_of_moves_are_passed_over() -> None:
 
 
 def test_a_usage_that_is_unknown_says_why() -> None:
-    usage = farm.usages({"a": UsageUnknownError("a", None, "no samples for 30 s")})
+    usage = farm.usages({"a": UsageUnknownError("a", None, "no samples for 30 s")}, {})
     assert usage == {"a": Usage(None, {}, "no samples for 30 s")}
+
+
+def test_a_node_whose_signal_is_doubtful_says_so(gpu_exporter: GpuExporter, prometheus: PrometheusServer) -> None:
+    gpu_exporter.show(
+        "a",
+        'posture_balancer_signal_looks_like_ratio{node="a",signal="own"} 1',
+        'posture_balancer_signal_looks_like_ratio{node="b",signal="own"} 0',
+        'posture_balancer_signal_disagrees{node="a",measured="gpu",used="cpu"} 1',
+    )
+    gpu_exporter.wait_for_scrapes("a")
+    asked = Prometheus(settings.Prometheus(url=prometheus.url, timeout_s=20.0), {})
+    doubts = farm.doubts(asked.vector(farm_reader.DOUBTS))
+    reading = Reading({"own": SignalReading(0.7, 0.0, ())})
+    a, b = shown(**farm.usages({"a": reading, "b": reading}, doubts))["nodes"]
+    ratio = "own looks like a ratio from 0 to 1"
+    assert a["doubts"] == [ratio, "its gpu is measured, its streams run on the cpu"]
+    assert b["doubts"] == []
 
 
 def test_without_an_api_server_the_analyzers_themselves_say_where_they_are() -> None:
