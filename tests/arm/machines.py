@@ -35,6 +35,7 @@ KEPT_S = 14 * 86_400
 """Folders that no test has used for so long are removed."""
 LIBRARIES = ("libegl1", "libgl1", "libgles2", "libglib2.0-0")
 WHEELS = {
+    "amd64": [f"manylinux{glibc}_x86_64" for glibc in ("2014", "_2_17", "_2_24", "_2_27", "_2_28")],
     "arm64": [f"manylinux{glibc}_aarch64" for glibc in ("2014", "_2_17", "_2_24", "_2_27", "_2_28")],
     "armhf": [f"manylinux{glibc}_armv7l" for glibc in ("2014", "_2_17", "_2_31")],
 }
