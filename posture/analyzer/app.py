@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from posture.analyzer.calibration import calibrate
+from posture.analyzer.clearing import clear_topics
 from posture.analyzer.log_lines import destinations
 from posture.analyzer.pipeline import Pipeline
 from posture.analyzer.pose import PoseEstimator
@@ -50,6 +51,7 @@ def main(pi_id: str, argv: Sequence[str] | None = None) -> int:
     add_config_flag(parser)
     parser.add_argument("--fail-fast", action="store_true", help="end if the broker or the store is away")
     parser.add_argument("--calibrate", action="store_true", help="record 6 s of sitting straight, then end")
+    parser.add_argument("--clear-topics", action="store_true", help="of a stream that is gone, then end")
     parser.add_argument("--debug", action="store_true", help="log more")
     flags = parser.parse_args(argv)
     setup_logging(flags.debug)
@@ -60,6 +62,8 @@ def main(pi_id: str, argv: Sequence[str] | None = None) -> int:
     settings = settings_with_flags(flags)
     stop = Stop()
     stop.install()
+    if flags.clear_topics:
+        return clear_topics(settings.mqtt, pi_id, stop)
     if flags.calibrate:
         return calibrate(settings, pi_id, stop)
     return analyse(settings, pi_id, stop, fail_fast=flags.fail_fast)

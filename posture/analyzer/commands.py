@@ -42,6 +42,7 @@ FIRST_FRAME_S = 10.0
 """A calibration waits so long for a frame."""
 CALIBRATED = ("auto", "baseline", "head-height")
 """Rule sets that judge by a calibrated pose."""
+MOST_STATE_BYTES = 10_000
 REMEMBERED = 100
 """Ids of commands: QoS 1 may deliver one twice."""
 
@@ -100,7 +101,7 @@ class Commands:
         if topic == self._topics.calibration:
             try:
                 calibration = Calibration.parse(payload)
-                self._judging.use(calibration.over(self._options))
+                self._use(calibration)
             except (BrokenCalibrationError, UserError) as error:
                 log.warning("the pose on %s is not used, but that of the settings: %s", topic, error)
             else:
@@ -117,11 +118,25 @@ class Commands:
             self._judging.record(None)
             self._finish()
 
-    def _calibrate(self, command: Command) -> None:
+    def _use(self, calibration: Calibration) -> None:
+        """Judge by a pose.
+
+        Raises:
+            UserError: the rule set uses none, or not one from this view.
+        """
+        self._check_that_a_pose_is_used()
+        self._judging.use(calibration.over(self._options))
+
+    def _check_that_a_pose_is_used(self) -> None:
         if self._options.rule_set not in CALIBRATED:
             accepted = ", ".join(CALIBRATED)
-            why = f"rule_set {self._options.rule_set} uses no calibrated pose; accepted: {accepted}"
-            self._refuse(_refusal(command, why))
+            raise UserError(f"rule_set {self._options.rule_set} uses no calibrated pose; accepted: {accepted}")
+
+    def _calibrate(self, command: Command) -> None:
+        try:
+            self._check_that_a_pose_is_used()
+        except UserError as error:
+            self._refuse(_refusal(command, str(error)))
             return
         recording = Recording(command.seconds, FIRST_FRAME_S, time.monotonic(), self._finish)
         with self._lock:
@@ -146,7 +161,7 @@ class Commands:
             baseline = recording.baseline(self._options.camera_roll_deg)
             rule_set, values = settings_of(baseline)
             calibration = Calibration(datetime.now(timezone.utc), recording.frames, rule_set, values)
-            self._judging.use(calibration.over(self._options))
+            self._use(calibration)
         except UserError as error:
             self._refuse(_refusal(command, str(error)))
             return
@@ -197,6 +212,8 @@ def _refusal(command: Command, why: str) -> Answer:
 
 def _snoozed_until(state: bytes) -> datetime | None:
     """Return until when a retained state holds alerts; None for anything that is no such time in the future."""
+    if len(state) > MOST_STATE_BYTES:
+        return None
     try:
         until = datetime.fromisoformat(json.loads(state)["snoozed_until"])
         left_s = (until - datetime.now(timezone.utc)).total_seconds()

@@ -380,8 +380,8 @@ class Stream:
         self._subscribe(connection[0])
         self.publish(self._topics.status, self._status("online"), retain=True)
         self._camera_said, self._silence_said = "", False
-        # what was not heard while there was no connection is no silence of the camera
-        self._last_frame = max(self._last_frame, time.monotonic())
+        # what was not heard while there was no connection is neither silence of the camera nor a sign of life
+        self._last_frame, self._frame_seen = time.monotonic(), False
         return connection[0]
 
     def _subscribe(self, connection: _Connection) -> None:
@@ -445,7 +445,8 @@ class Stream:
         message = connection.in_flight.pop(packet_id, None)
         if message is None:
             return  # a picture: with QoS 0 it has left us, no more
-        connection.shown = False
+        if connection.shown:
+            connection.shown, self._previews_ended = False, 0
         if reason.is_failure:
             self._said.warning(f"broker {self._broker} refuses messages for {message.topic}: {reason}")
 

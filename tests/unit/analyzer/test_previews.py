@@ -16,8 +16,6 @@ from servers import Mosquitto
 
 from posture.wire.preview import Preview
 
-pytestmark = pytest.mark.xdist_group("analyzer")
-
 
 def film(camera: Camera, pictures: list[bytes], pause_s: float) -> None:
     """Publish at a camera's pace."""
