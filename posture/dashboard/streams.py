@@ -56,6 +56,8 @@ class Analyzer:
     """Its node in the cluster; empty outside of one."""
     delegate: str
     """``gpu`` or ``cpu``."""
+    gpu_missing: bool
+    """It was told to use the GPU, and uses the CPU."""
 
 
 @dataclass(frozen=True)
@@ -386,6 +388,7 @@ def _analyzer(fields: _Fields) -> Analyzer:
         host=fields.text("host", ""),
         node=fields.text("node", ""),
         delegate=fields.text("delegate", ""),
+        gpu_missing=(fields.text("delegate", ""), fields.text("delegate_asked", "")) == ("cpu", "gpu"),
     )
 
 

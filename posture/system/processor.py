@@ -55,9 +55,8 @@ def name(cpuinfo: Path = CPUINFO) -> str:
     for key, _, value in (line.partition(":") for line in _lines(cpuinfo)):
         fields.setdefault(key.strip(), []).append(value.strip())
     parts = zip(fields.get("CPU implementer", []), fields.get("CPU part", []), strict=False)
-    found = fields.get("model name") or [
-        CORES.get(core, f"implementer {core[0]}, part {core[1]}") for core in parts
-    ]
+    cores = [CORES.get(core, f"implementer {core[0]}, part {core[1]}") for core in parts]
+    found = cores or fields.get("model name", [])  # which on ARM says no more than ARMv8
     return " + ".join(dict.fromkeys(found))
 
 

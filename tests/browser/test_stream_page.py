@@ -10,7 +10,7 @@ import pytest
 from browser import Browser
 from dashboard_process import DashboardProcess
 from servers import Mosquitto
-from speaking import Farm
+from speaking import Farm, moment
 
 from posture.dashboard import passwords
 from posture.wire.preview import Preview
@@ -31,6 +31,19 @@ def test_it_says_what_the_row_says(browser: Browser, shared_dashboard: Dashboard
     assert "The neck leans too far." in browser.text(".panel")
     assert "3 missing" in browser.text(".facts")
     assert "Last picture of pi1: Bad." in str(browser.find(".shot img").get_attribute("alt"))
+
+
+def test_the_cpu_instead_of_a_gpu_that_was_asked_for_is_told(
+    browser: Browser, shared_dashboard: DashboardProcess, farm: Farm
+) -> None:
+    farm.stream("pi1")
+    shared_dashboard.until_known("pi1")
+    browser.open(f"{shared_dashboard.url}/streams/pi1")
+    browser.until_text(".facts", "on edge-1, CPU")
+    assert "although" not in browser.text(".facts")
+    status = {"state": "online", "instance": "next", "started": moment(), "host": "edge-2"}
+    farm.publish("status/pi1", {**status, "delegate": "cpu", "delegate_asked": "gpu"}, retain=True)
+    browser.until_text(".facts", "on edge-2, CPU although the GPU was asked for")
 
 
 def test_calibrate_and_snooze_reach_the_analyzer_and_its_answer_is_shown(

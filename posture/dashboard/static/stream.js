@@ -148,7 +148,8 @@ function show() {
   fact("Rule set", posture?.rule_set);
   fact("Calibrated", stream.calibrated_at ? clock(stream.calibrated_at) : "not yet");
   fact("Alerts", posture?.snoozed_until && posture.snoozed_until > now() ? `snoozed until ${clock(posture.snoozed_until)}` : null);
-  fact("Analyzer", analyzer?.online ? `on ${analyzer.node || analyzer.host}${analyzer.delegate ? `, ${analyzer.delegate.toUpperCase()}` : ""}` : "none");
+  const delegate = analyzer?.delegate ? `, ${analyzer.delegate.toUpperCase()}${analyzer.gpu_missing ? " although the GPU was asked for" : ""}` : "";
+  fact("Analyzer", analyzer?.online ? `on ${analyzer.node || analyzer.host}${delegate}` : "none");
   fact("Frames", account ? `${account.received} received, ${account.missing} missing, ${account.fps.toFixed(1)} a second` : null);
   const rejected = Object.entries(account?.rejected ?? {}).map(([reason, number]) => `${number} ${reason.replaceAll("_", " ")}`);
   fact("Rejected", rejected.join(", ") || null);

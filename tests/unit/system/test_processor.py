@@ -59,6 +59,7 @@ def test_a_file_that_is_hidden_tells_nothing(tmp_path: Path) -> None:
             id="two kinds of cores",
         ),
         pytest.param("CPU implementer\t: 0x4e\nCPU part\t: 0x004\n", "Carmel", id="NVIDIA's core of Xavier"),
+        pytest.param("model name\t: ARMv8 Processor rev 3 (v8l)\n" + RASPBERRY_PI_4, "Cortex-A72", id="ARM, both"),
         pytest.param("CPU implementer\t: 0x61\nCPU part\t: 0x022\n", "implementer 0x61, part 0x022", id="unknown"),
         pytest.param("model name\t: AMD EPYC\nflags\t: avx\n" * 2, "AMD EPYC", id="x86"),
         pytest.param("", "", id="nothing told"),
