@@ -92,7 +92,7 @@ class Foreign:
 
     def move(self, job: StreamState, destination: str) -> Move:
         """Return an eviction as a move."""
-        return Move(MoveKind.OFFLOAD, job.stream, job.node, destination, 0.0, 0.0, None, None, "")
+        return Move(MoveKind.OFFLOAD, job.stream, job.node, destination, {}, {}, None, None, "")
 
 
 class Descheduler(Foreign):
@@ -140,7 +140,7 @@ class Koordinator(Foreign):
         """The heaviest pods of each node that has been hot for long, to the least used node."""
         self.abnormal = Counter({node.name: self.abnormal[node.name] + 1 for node in hot})
         truth = self.simulation
-        speed = dict(zip(truth.names, truth.speeds, strict=True))
+        speed = dict(zip(truth.names, truth.speeds[0].tolist(), strict=True))
         usage = {node.name: node.usage or 0.0 for node in snapshot.nodes}
         headroom = sum(rules.threshold - usage[node.name] for node in low)
         there: dict[str, list[StreamState]] = {}
@@ -150,10 +150,10 @@ class Koordinator(Foreign):
         for node in hot:
             if self.abnormal[node.name] <= self.abnormal_checks:
                 continue
-            for job in sorted(there.get(node.name, ()), key=lambda job: -truth.by_stream[job.stream].work):
+            for job in sorted(there.get(node.name, ()), key=lambda job: -truth.by_stream[job.stream].work[0]):
                 if usage[node.name] <= rules.threshold or headroom <= 0:
                     break
-                work = truth.by_stream[job.stream].work
+                work = float(truth.by_stream[job.stream].work[0])
                 least = min(usage.values())
                 destination = rng.choice([name for name in usage if usage[name] == least])
                 usage[node.name] -= work / speed[node.name]
@@ -266,7 +266,9 @@ def large_farm(mean: float) -> Snapshot:
     for number, home in enumerate(homes):
         work = mean * rng.uniform(0.3, 1.7)
         usage[home] += work
-        jobs.append(StreamState(f"pi{number}", f"n{home}", requests={"cpu": 1.0}, history=StreamHistory(work=work)))
+        jobs.append(
+            StreamState(f"pi{number}", f"n{home}", requests={"cpu": 1.0}, history=StreamHistory(work={"": work}))
+        )
     nodes = [NodeState(f"n{number}", min(100.0, points), free={"cpu": 20.0}) for number, points in enumerate(usage)]
     return Snapshot(nodes, jobs)
 

@@ -306,7 +306,7 @@ class Balancer:
             if not self._dry_run and not self._lease.renew():
                 return False
             view = self._observer.read_all()
-            snapshot = self._observer.snapshot(view, window, start_s)
+            snapshot = self._observer.snapshot(view, window, start_s, self._prometheus.queries)
             plan = plan_offloads(snapshot, self._rules, self._rng)
             self._see_health(view)
             self._see_delegates(view)
@@ -363,6 +363,7 @@ class Balancer:
 
     def _report(self, snapshot: Snapshot, plan: Plan) -> None:
         self._metrics.planned(plan)
+        self._metrics.averages(snapshot.nodes)
         log.info("%s", "; ".join(filter(None, (plan_text.summary(snapshot, plan), self._health.summary()))))
         said = {(veto.reason, veto.node, veto.stream) for veto in plan.vetoes}
         if self._dry_run or self._show_all:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from posture.balancer.health import Down
-from posture.planning.model import Move, Plan
+from posture.planning.model import Move, NodeState, Plan
 from posture.usage.agreement import Disagreement
 from posture.usage.ratios import Suspicion
 
@@ -39,6 +39,10 @@ class BalancerMetrics:
         ).labels(farm)  # fmt: skip
         self._overloaded = gauge("balancer_overloaded_nodes", "Nodes over the threshold in the last window.")
         self._over = family("balancer_node_overloaded", "1 for each node over the threshold.", "node")
+        self._percent = family(
+            "balancer_node_percent", "Average of the last window; no signal is named where each node has one.",
+            "node", "signal",
+        )  # fmt: skip
         self._veto = family(
             "balancer_veto", "1 for each veto of the last loop, of a stream, a node or the farm.",
             "reason", "node", "stream",
@@ -71,6 +75,10 @@ class BalancerMetrics:
         self._veto.show({(veto.reason.value, veto.node, veto.stream): 1.0 for veto in plan.vetoes})
         self._overloaded.set(len(plan.overloaded))
         self._over.show({(node,): 1.0 for node in plan.overloaded})
+
+    def averages(self, nodes: Iterable[NodeState]) -> None:
+        """Show each signal's average over the last window; of a node that is not known, nothing."""
+        self._percent.show({(one.name, signal): value for one in nodes for signal, value in one.averages.items()})
 
     def refused(self, stream: str) -> None:
         """Count a change of a stream that the API server refused."""
@@ -109,7 +117,7 @@ class BalancerMetrics:
     def forget_farm(self) -> None:
         """Say nothing of nodes and streams any more: another balancer does."""
         self._overloaded.set(0)
-        of_nodes = (self._over, self._disagrees, self._ratios)
+        of_nodes = (self._over, self._percent, self._disagrees, self._ratios)
         of_streams = (self._open, self._running, self._trouble, self._gpu_missing)
         for one in (*of_nodes, self._veto, *of_streams):
             one.show({})

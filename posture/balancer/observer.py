@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
+from dataclasses import replace
 
 from posture.balancer.disturbances import Settling
 from posture.balancer.open_move import OpenMove, open_move_text
@@ -20,7 +22,9 @@ from posture.kube.annotations import HISTORY
 from posture.kube.client import KubeClient
 from posture.kube.objects import ScaledJob
 from posture.planning.ledger import Ledger, history_from_json, history_to_json
-from posture.planning.model import Policy, Rules, Snapshot, StreamHistory
+from posture.planning.model import ONE_SIGNAL, Policy, Rules, Snapshot, StreamHistory
+from posture.settings.table import NodeQuery
+from posture.usage.readings import UsageUnknownError
 from posture.usage.window import Average, Window
 
 log = logging.getLogger(__name__)
@@ -143,19 +147,24 @@ class Observer:
         """Return what is remembered of a stream, as its annotation's value."""
         return json.dumps(history_to_json(self._ledger.stream(stream)))
 
-    def snapshot(self, view: ClusterView, window: Window, start_s: float) -> Snapshot:
+    def snapshot(
+        self, view: ClusterView, window: Window, start_s: float, queries: Mapping[str, NodeQuery]
+    ) -> Snapshot:
         """Return the planner's input.
 
         Args:
             view: the farm at the end of the window.
             window: the samples of each node's usage.
             start_s: when the window began, in seconds since 1970.
+            queries: node -> where its usage is read.
         """
         averages = window.averages(self._ledger.settles_s)
+        if all(len(query.signals) == 1 for query in queries.values()):
+            averages = {node: _of_one_signal(found) for node, found in averages.items()}
         known = {node: found for node, found in averages.items() if isinstance(found, Average)}
         self._ledger.window(
             start_s,
-            {node: known[node].value if node in known else None for node in averages},
+            {node: known[node].signals if node in known else None for node in averages},
             {node: found.since for node, found in known.items()},
         )
         to_the_letter = self._rules.policy is Policy.README
@@ -187,6 +196,14 @@ class Observer:
         places = [self._view.place(scaled_job) for scaled_job in self._view.scaled_jobs.values()]
         named = {place for place in places if place is not None}
         return named | {pod.host for pods in self._view.pods.values() for pod in pods if pod.host}
+
+
+def _of_one_signal(found: Average | UsageUnknownError) -> Average | UsageUnknownError:
+    """Return an average without its signal's name.
+
+    Where each node is read by one signal, these are of one kind, whatever they are called on each class of node.
+    """
+    return replace(found, signals={ONE_SIGNAL: found.value}) if isinstance(found, Average) else found
 
 
 def _read_history(scaled_job: ScaledJob) -> StreamHistory:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from posture.kube.annotations import MOVE
 from posture.kube.objects import ScaledJob
-from posture.planning.model import Move, MoveKind
+from posture.planning.model import ONE_SIGNAL, Move, MoveKind
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,12 @@ class OpenMove:
     """By the API server's clock, in seconds since 1970."""
 
     def to_text(self) -> str:
-        """Return the annotation's value."""
-        return json.dumps({"id": self.id, "began_s": round(self.began_s, 3), **asdict(self.move)})
+        """Return the annotation's value: relief and cost of the signal in which they are largest.
+
+        A single number each is what older balancers, and those of other farms, read.
+        """
+        most = {"relief": max(self.move.relief.values()), "cost": max(self.move.cost.values())}
+        return json.dumps({"id": self.id, "began_s": round(self.began_s, 3), **asdict(self.move), **most})
 
     @classmethod
     def from_text(cls, text: str) -> OpenMove | None:
@@ -29,7 +33,8 @@ class OpenMove:
         try:
             fields = json.loads(text)
             identity, began_s = str(fields.pop("id")), float(fields.pop("began_s"))
-            move = Move(**fields | {"kind": MoveKind(fields["kind"]), "relief": float(fields["relief"])})
+            points = {"relief": {ONE_SIGNAL: float(fields["relief"])}, "cost": {ONE_SIGNAL: fields["cost"]}}
+            move = Move(**fields | points | {"kind": MoveKind(fields["kind"])})
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             return None
         named = all(isinstance(name, str) for name in (move.stream, move.source, move.destination))

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from posture.balancer.open_move import OpenMove, open_move_text
 from posture.balancer.view import ClusterView
 from posture.kube.objects import Pod
-from posture.planning.model import Arrival
+from posture.planning.model import ONE_SIGNAL, Arrival
 
 
 def came_or_went(before: Mapping[str, Pod], now: Mapping[str, Pod]) -> set[str]:
@@ -49,7 +49,7 @@ def arrivals(view: ClusterView, since_s: float, patience_s: float) -> tuple[Arri
         text = open_move_text(scaled_job)
         opened = None if text is None else OpenMove.from_text(text)
         if opened is not None and abs(view.taken_s - opened.began_s) <= patience_s:
-            found.append(Arrival(opened.move.destination, _points(opened.move.cost)))
+            found.append(Arrival(opened.move.destination, _points(opened.move.cost[ONE_SIGNAL])))
             continue
         pods = [pod for pod in view.other_pods if pod.scaled_job == scaled_job.name and pod.host in view.nodes]
         found += [

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from posture.balancer.health import Down
 from posture.natural_order import natural
-from posture.planning.model import NodeState, Plan, Rules, Snapshot
+from posture.planning.model import ONE_SIGNAL, NodeState, Plan, Points, Rules, Snapshot
 
 
 def summary(snapshot: Snapshot, plan: Plan) -> str:
@@ -32,7 +32,8 @@ def lines(snapshot: Snapshot, plan: Plan, rules: Rules, down: Mapping[str, Down]
     for move in plan.moves:
         told.append(
             f"move {move.stream}: {move.source} -> {move.destination} ({move.kind.value}; "
-            f"-{move.relief:.1f} there, +{move.cost:.1f} here{', guessed' if move.guess else ''}; {move.why})"
+            f"{_points(move.relief, '-')} there, {_points(move.cost, '+')} here"
+            f"{', guessed' if move.guess else ''}; {move.why})"
         )
     told += [f"veto {veto}" for veto in plan.vetoes]
     told += [f"stream {stream} does not run: {down[stream].trouble}" for stream in sorted(down, key=natural)]
@@ -42,7 +43,13 @@ def lines(snapshot: Snapshot, plan: Plan, rules: Rules, down: Mapping[str, Down]
 
 
 def _usage(node: NodeState) -> str:
-    return f"unknown ({node.why_unknown})" if node.usage is None else f"{node.usage:.1f} %"
+    if node.usage is None:
+        return f"unknown ({node.why_unknown})"
+    return f"{node.usage:.1f} %" + (f" ({_points(node.signals)})" if len(node.signals) > 1 else "")
+
+
+def _points(points: Points, sign: str = "") -> str:
+    return ", ".join(f"{signal} {sign}{one:.1f}".lstrip() for signal, one in points.items())
 
 
 def _state(node: NodeState) -> str:
@@ -51,6 +58,10 @@ def _state(node: NodeState) -> str:
         "cordoned" if node.cordoned else "",
         "" if node.labelled else "without the label gpu-node",
         "" if node.history.clean else "settling",
-        "" if node.speed == 1 else f"speed {node.speed:.2f}",
+        *(
+            f"speed {speed:.2f}" + (f" in {signal}" if signal else "")
+            for signal in node.averages or (ONE_SIGNAL,)
+            if (speed := node.speed_in(signal)) != 1
+        ),
     ]
     return "".join(f", {state}" for state in states if state)

@@ -80,8 +80,9 @@ class SnapshotMaker:
         used: Mapping[str, Mapping[str, float]],
     ) -> model.NodeState:
         found = averages.get(name)
+        signals: model.Points = {}
         if isinstance(found, Average):
-            usage, why = found.value, ""
+            usage, why, signals = found.value, "", found.signals
         else:
             usage, why = None, "it is not in GPU_QUERIES" if found is None else found.reason
         history = self._ledger.node(name)
@@ -92,6 +93,7 @@ class SnapshotMaker:
                 name=name,
                 usage=usage,
                 why_unknown=why,
+                signals=signals,
                 ready=bare is not None and bare.ready,
                 gone=bare is None,
                 down_s=self._watch.down_s(name if bare is None else bare.host),
@@ -104,7 +106,9 @@ class SnapshotMaker:
             name=name,
             usage=usage,
             why_unknown=why,
+            signals=signals,
             speed=self._ledger.speed(name),
+            speeds={signal: self._ledger.speed(name, signal) for signal in signals},
             ready=node.ready,
             down_s=self._watch.down_s(host),
             cordoned=node.cordoned,

@@ -2,6 +2,8 @@
 
 Units: usage and thresholds are points, 0 to 100, of one node. *Work* is what a job costs, in points on a node
 of speed 1: on a node of speed 4 it costs a quarter. Times are seconds on one clock of the caller's choice.
+A node may be read by several signals, such as its GPU and its processors: then usage is the largest of them, while
+work, cost and speed are of each signal by itself.
 Rules R1 to R15 are explained in docs/balancing.md.
 """
 
@@ -11,6 +13,11 @@ import enum
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+Points = Mapping[str, float]
+"""Signal -> points."""
+ONE_SIGNAL = ""
+"""The name of the only signal, in a farm whose nodes are read by one each."""
 
 ROUNDING = 1e-6
 """Points by which an average may exceed a threshold and still count as at it: sums of floats are not exact."""
@@ -157,10 +164,10 @@ class NodeHistory:
 class StreamHistory:
     """What earlier loops say about a stream; kept by the ledger, and by annotations across restarts."""
 
-    work: float | None = None
-    """Learned cost in points on a node of speed 1; None: not known. Computed by the ledger from ``loads``."""
-    loads: Mapping[str, float] = field(default_factory=dict)
-    """What was seen: class of nodes -> points that the job costs there."""
+    work: Points = field(default_factory=dict)
+    """Learned cost on a node of speed 1, in the signals in which it is known; from ``loads``, by the ledger."""
+    loads: Mapping[str, Points] = field(default_factory=dict)
+    """What was seen: class of nodes -> what the job costs there."""
     moves: int = 0
     """R4: offloads so far; each doubles the cooldown."""
     last_move_s: float = -math.inf
@@ -168,7 +175,7 @@ class StreamHistory:
     origin: str = ""
     """R13: the node it came from; empty if it was never moved."""
     tried: bool = False
-    """It was moved with an unknown load."""
+    """It was moved with a load that was unknown, in one signal of its node at least."""
     closed: Mapping[str, tuple[float, int]] = field(default_factory=dict)
     """R13: node -> (until when it is closed to this stream, how often the start failed there)."""
 
@@ -206,11 +213,15 @@ class NodeState:
 
     name: str
     usage: float | None
-    """Average of the window in points; None: no valid window (R6)."""
+    """Average of the window in points, the largest of its signals; None: no valid window (R6)."""
     why_unknown: str = ""
     """The reason where usage is None; shown by the veto."""
+    signals: Points = field(default_factory=dict)
+    """The average of each signal; empty: there is only ``usage``."""
     speed: float = 1.0
     """R8: how fast its class is; only ratios matter."""
+    speeds: Mapping[str, float] = field(default_factory=dict)
+    """R8: the same for a signal, where it differs."""
     ready: bool = True
     """The Node's Ready condition is True; False too for a node that is gone."""
     gone: bool = False
@@ -227,6 +238,17 @@ class NodeState:
     free: Mapping[str, float] | None = None
     """What is left of its allocatable resources (cpu, memory, ...); None: not known, no limit."""
     history: NodeHistory = NodeHistory()
+
+    @property
+    def averages(self) -> Points:
+        """The average of each signal; empty where usage is not known."""
+        if self.usage is None:
+            return {}
+        return self.signals or {ONE_SIGNAL: self.usage}
+
+    def speed_in(self, signal: str) -> float:
+        """Return how fast its class is in a signal (R8)."""
+        return self.speeds.get(signal, self.speed)
 
 
 @dataclass(frozen=True)
@@ -262,7 +284,7 @@ class Arrival:
 
     node: str
     cost: float | None
-    """Points that the node is expected to gain; None: not known."""
+    """Points that the node is expected to gain, in each of its signals; None: not known."""
 
 
 @dataclass(frozen=True)
@@ -289,10 +311,10 @@ class Move:
     stream: str
     source: str
     destination: str
-    relief: float
-    """Points that the source is expected to lose."""
-    cost: float
-    """Points that the destination is expected to gain (R8)."""
+    relief: Points = field(hash=False)
+    """What the source is expected to lose, in each of its signals."""
+    cost: Points = field(hash=False)
+    """What the destination is expected to gain, in each of its signals (R8)."""
     source_usage: float | None
     """The source's average before."""
     destination_usage: float | None
@@ -300,7 +322,8 @@ class Move:
     why: str
     """The reason in one clause, for logs and events."""
     guess: bool = False
-    """The stream's load is not known: relief and cost are its node's average divided by its streams."""
+    """The stream's load is not known, in one signal at least: there it counts as its node's average divided by
+    its streams."""
 
 
 @dataclass(frozen=True)

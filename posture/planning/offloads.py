@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import operator
 from collections.abc import Sequence
+from dataclasses import dataclass
 from random import Random
 
 from posture.planning.destinations import Shelves, eligible
@@ -36,11 +37,12 @@ def plan_offloads(snapshot: Snapshot, rules: Rules, rng: Random) -> Plan:
     (projected) average at or under the threshold, ties at random. ``guarded`` also plans restarts (R13) and
     failovers (R14), which come first in ``moves``.
 
-    Bound: with static loads, exactly known works, and R3, R4, R5, R12, R13 and R14 not in play, each job moves
-    at most once, and the number of loops until nothing moves is at most the number of moves + 1. For a
-    destination stays at or under the threshold (R2), whatever else comes in the same loop (R1), so it never
-    becomes a source, and a job that has moved never moves again; and a loop without a move is the last one.
-    With R3 the sorted vector of loads still falls lexicographically with each move, so that it ends.
+    Bound: with static loads, works that are exactly known in every signal, and R3, R4, R5, R12, R13 and R14 not in
+    play, each job moves at most once, and the number of loops until nothing moves is at most the number of moves
+    + 1. For a destination stays at or under the threshold in each of its signals (R2), whatever else comes in the
+    same loop (R1), so it never becomes a source, and a job that has moved never moves again; and a loop without a
+    move is the last one. With R3 the sorted vector of the loads of all nodes in all signals still falls
+    lexicographically with each move, so that it ends.
 
     Args:
         snapshot: the farm as it is; it is not changed.
@@ -131,7 +133,7 @@ def _may_leave(draft: Draft, job: StreamState) -> bool:
         draft.veto_keda(job)
     elif guarded and (left := _cooldown_left(job.history, rules, now)) > 0:
         draft.veto(VetoReason.COOLDOWN, job.node, job.stream, seconds_left=left, moves=float(job.history.moves))
-    elif guarded and _taught_nothing(job.history) and now < job.history.last_move_s + rules.cooldown_cap_s:
+    elif guarded and _taught_nothing(draft, job) and now < job.history.last_move_s + rules.cooldown_cap_s:
         draft.veto(VetoReason.LOAD_UNKNOWN, job.node, job.stream)
     else:
         return True
@@ -151,66 +153,100 @@ def _cooldown_left(history: StreamHistory, rules: Rules, now_s: float) -> float:
     return left if 0 < left <= 2 * whole else 0.0
 
 
-def _taught_nothing(history: StreamHistory) -> bool:
+def _taught_nothing(draft: Draft, job: StreamState) -> bool:
     """Say whether the stream was moved with an unknown load, and that move has not taught its load.
 
     A fault may have prevented the load from being measured, so the stream may move again after the longest
     cooldown.
     """
-    return history.tried and history.work is None
+    return job.history.tried and draft.is_guess(job, draft.nodes[job.node])
+
+
+@dataclass(frozen=True)
+class _Relief:
+    """What an overloaded node gains when a job leaves it."""
+
+    job: StreamState
+    size: float
+    """Points that the job costs there, in the signal in which it costs most."""
+    gain: float
+    """Points over the threshold that go with it, all signals together."""
+    cures: bool
+    """No signal stays over the threshold."""
+    after: float
+    """The node's average then, that of its scarcest signal."""
+    from_points: float
+    """The highest average that it lowers."""
+
+
+def _relief(draft: Draft, source: NodeState, job: StreamState) -> _Relief:
+    averages, cost = source.averages, draft.cost(job, source)
+    over = {signal: points - draft.limit for signal, points in averages.items() if points > draft.limit}
+    return _Relief(
+        job,
+        max(cost.values()),
+        sum(min(cost[signal], needed) for signal, needed in over.items()),
+        all(cost[signal] >= needed for signal, needed in over.items()),
+        max(points - cost[signal] for signal, points in averages.items()),
+        max((points for signal, points in averages.items() if cost[signal] > 0), default=0.0),
+    )
 
 
 def _offload_one(draft: Draft, source: NodeState, clean: Shelves, settling: Shelves) -> None:
     """``guarded``: move the job whose removal helps most, or add a veto."""
     usage = source.usage or 0.0
-    reliefs = sorted((draft.work(job) / source.speed, job.stream, job) for job in _movable_jobs(draft, source))
-    if not reliefs:
+    leaving = [_relief(draft, source, job) for job in _movable_jobs(draft, source)]
+    if not leaving:
         return
-    needed = usage - draft.limit
-    curing = [job for relief, _, job in reliefs if relief >= needed]
-    others = [job for relief, _, job in reversed(reliefs) if relief < needed]
-    for job in curing + others:
-        destination = clean.best(job, draft.limit)
+    helping = [one for one in leaving if one.gain > 0]
+    if not helping:
+        over = [signal for signal, points in source.averages.items() if points > draft.limit]
+        draft.veto(VetoReason.NOT_OUR_LOAD, source.name, usage=usage, unused=" ".join(over))
+        return
+    curing = sorted((one for one in helping if one.cures), key=operator.attrgetter("size", "job.stream"))
+    others = sorted((one for one in helping if not one.cures), key=operator.attrgetter("gain", "job.stream"))
+    choice = curing + others[::-1]
+    for one in choice:
+        destination = clean.best(one.job, draft.limit)
         if destination is not None:
-            after = usage - draft.work(job) / source.speed
-            draft.move(MoveKind.OFFLOAD, job, destination, f"{source.name} {_change(job, usage, after)}")
+            change = _change(draft, one.job, usage, one.after)
+            draft.move(MoveKind.OFFLOAD, one.job, destination, f"{source.name} {change}")
             clean.refresh(destination)
             return
-    for job in curing + others:
-        waiting_for = settling.best(job, draft.limit)
+    for one in choice:
+        waiting_for = settling.best(one.job, draft.limit)
         if waiting_for is not None:
-            draft.veto(VetoReason.DESTINATION_SETTLING, source.name, job.stream, destination=waiting_for.name)
+            draft.veto(VetoReason.DESTINATION_SETTLING, source.name, one.job.stream, destination=waiting_for.name)
             return
-    _exchange(draft, source, curing + others, clean)
+    _exchange(draft, source, choice, clean)
 
 
-def _change(job: StreamState, before: float, after: float) -> str:
+def _change(draft: Draft, job: StreamState, before: float, after: float) -> str:
     """Return how a node's usage should change by a move; a figure that rests on a guess is called one."""
-    if job.history.work is not None:
+    if not draft.is_guess(job, draft.nodes[job.node]):
         return f"comes from {before:.1f} to {after:.1f}"
     return f"comes from {before:.1f} to about {after:.1f} (a guess: the load of {job.stream} is not known yet)"
 
 
-def _exchange(draft: Draft, source: NodeState, jobs: Sequence[StreamState], clean: Shelves) -> None:
-    """R3: no job fits under the threshold anywhere; move one only if the higher of both nodes becomes lower."""
+def _exchange(draft: Draft, source: NodeState, choice: Sequence[_Relief], clean: Shelves) -> None:
+    """R3: no job fits under the threshold anywhere; move one only if the higher of both nodes becomes lower.
+
+    The destination must end lower, in each signal, than the source is now in those that the job takes part in.
+    """
     usage = source.usage or 0.0
-    limit = usage - draft.rules.hysteresis - 2 * ROUNDING
     choices = []
-    for job in jobs:
-        destination = clean.best(job, limit)
+    for one in choice:
+        destination = clean.best(one.job, one.from_points - draft.rules.hysteresis - 2 * ROUNDING)
         if destination is not None:
-            work = draft.work(job)
-            after = max(usage - work / source.speed, draft.projected(destination) + work / destination.speed)
-            choices.append((after, job.stream, job, destination))
+            choices.append((max(one.after, draft.with_job(one.job, destination)), one.job.stream, one, destination))
     if not choices:
-        smallest = min(jobs, key=lambda job: (draft.work(job), job.stream))
-        points = draft.work(smallest) / source.speed
-        told = f"{points:g} (a guess)" if smallest.history.work is None else points
+        smallest = min(choice, key=operator.attrgetter("size", "job.stream"))
+        told = f"{smallest.size:g} (a guess)" if draft.is_guess(smallest.job, source) else smallest.size
         draft.veto(VetoReason.UNPLACEABLE, source.name, usage=usage, smallest_job=told)
         return
-    after, _, job, destination = min(choices, key=lambda choice: choice[:2])
-    why = f"nothing fits; the higher of both {_change(job, usage, after)}"
-    draft.move(MoveKind.OFFLOAD, job, destination, why)
+    after, _, one, destination = min(choices, key=lambda choice: choice[:2])
+    why = f"nothing fits; the higher of both {_change(draft, one.job, usage, after)}"
+    draft.move(MoveKind.OFFLOAD, one.job, destination, why)
     clean.refresh(destination)
 
 

@@ -22,7 +22,9 @@ def plan_rescues(draft: Draft) -> None:
     if not waiting:
         return
     # restarts first, then by load, heaviest first: the light ones fit into what is left
-    waiting.sort(key=lambda entry: (entry[0] is MoveKind.FAILOVER, -draft.work(entry[2]), entry[2].stream))
+    waiting.sort(
+        key=lambda entry: (entry[0] is MoveKind.FAILOVER, -max(draft.work(entry[2]).values()), entry[2].stream)
+    )
     known = [node for node in draft.nodes.values() if node.usage is not None]
     trusted = Shelves(draft, (node for node in known if node.name not in draft.suspects), spread=True)
     suspect = Shelves(draft, (node for node in known if node.name in draft.suspects), spread=True)

@@ -6,6 +6,8 @@ jobs: 40
 load: [5, 12]
 events:
   - {at_s: 600, node: nano-1, what: down}
+
+Of several signals, load and speed are maps: {gpu: [5, 12], cpu: [2, 30]}, {gpu: 4.5, cpu: 2}.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import difflib
 import heapq
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from typing import Any
 import yaml
 
 from posture.errors import UserError
-from posture.planning.model import ROUNDING, Policy
+from posture.planning.model import ONE_SIGNAL, ROUNDING, Policy
 
 EVENTS = ("down", "up", "cordon", "uncordon", "broken", "mended", "silent", "stale", "speaking", "foreign")
 """What can happen to a node: it is lost or returns; is cordoned or uncordoned; can't start pods, or can again; its
@@ -36,8 +38,14 @@ class NodeClass:
     """Boards of one kind."""
 
     count: int
-    speed: float = 1.0
-    """How many times as fast as a board of speed 1."""
+    speed: float | Mapping[str, float] = 1.0
+    """How many times as fast as a board of speed 1, in each signal where they differ."""
+    signals: tuple[str, ...] = ()
+    """What the balancer reads of these; empty: the scenario's."""
+
+    def speed_in(self, signal: str) -> float:
+        """Return its speed in a signal."""
+        return self.speed.get(signal, 1.0) if isinstance(self.speed, Mapping) else self.speed
 
 
 @dataclass(frozen=True)
@@ -47,8 +55,12 @@ class Event:
     at_s: float
     node: str
     what: str
-    points: float = 0.0
-    """Of ``foreign``: the load from now on that is not the farm's."""
+    points: float | Mapping[str, float] = 0.0
+    """Of ``foreign``: the load from now on that is not the farm's, in each signal; one number: in all."""
+
+    def points_in(self, signal: str) -> float:
+        """Return the load in a signal."""
+        return self.points.get(signal, 0.0) if isinstance(self.points, Mapping) else self.points
 
 
 @dataclass(frozen=True)
@@ -58,8 +70,10 @@ class Scenario:
     name: str = "farm"
     classes: Mapping[str, NodeClass] = field(default_factory=lambda: {"node": NodeClass(7)})
     jobs: int = 11
-    load: tuple[float, float] = (5.0, 15.0)
-    """Each job's load is drawn uniformly from this range."""
+    load: tuple[float, float] | Mapping[str, tuple[float, float]] = (5.0, 15.0)
+    """Each job's load is drawn uniformly from this range, in each signal."""
+    signals: tuple[str, ...] = ()
+    """What the balancer reads; empty: all that ``load`` names."""
     start: str = "even"
     """First placement: ``even`` as patch_scaledjob.py does it, or ``random``."""
     idle: int = 0
@@ -92,12 +106,19 @@ class Scenario:
     events: tuple[Event, ...] = ()
 
     @property
-    def nodes(self) -> dict[str, float]:
-        """Return node -> speed."""
+    def loads(self) -> Mapping[str, tuple[float, float]]:
+        """Return signal -> the range of loads."""
+        return self.load if isinstance(self.load, Mapping) else {ONE_SIGNAL: self.load}
+
+    def read_of(self, kind: NodeClass) -> tuple[str, ...]:
+        """Return the signals that the balancer reads of a class of nodes."""
+        return kind.signals or self.signals or tuple(self.loads)
+
+    @property
+    def nodes(self) -> dict[str, NodeClass]:
+        """Return node -> its class."""
         return {
-            f"{name}-{number}": kind.speed
-            for name, kind in self.classes.items()
-            for number in range(1, kind.count + 1)
+            f"{name}-{number}": kind for name, kind in self.classes.items() for number in range(1, kind.count + 1)
         }
 
 
@@ -148,21 +169,56 @@ def surplus_jobs(work: Sequence[float], speeds: Sequence[float], on: Sequence[in
     return counts
 
 
-def fits(work: Sequence[float], speeds: Sequence[float], foreign: Sequence[float], threshold: float) -> bool:
+def fits(
+    work: Iterable[Sequence[float]],
+    speeds: Iterable[Sequence[float]],
+    foreign: Iterable[Sequence[float]],
+    threshold: float,
+) -> bool:
     """Say whether the heaviest-first rule finds a place at or under the threshold for each job.
 
-    If so, the farm is feasible; if not, it may still be. ``foreign`` is what others take of each node.
+    If so, the farm is feasible; if not, it may still be. A job goes where the scarcest signal ends lowest among the
+    emptiest nodes of each speed, or else where it fits at all.
+
+    Args:
+        work: of each job, in each signal.
+        speeds: of each node, in each signal.
+        foreign: what others take of each node, in each signal.
+        threshold: points.
     """
-    emptiest: dict[float, list[float]] = {}  # speed -> the loads of its nodes, as a heap
+    nodes: _Nodes = {}
     for speed, points in zip(speeds, foreign, strict=True):
-        heapq.heappush(emptiest.setdefault(speed, []), points)
-    for points in sorted(work, reverse=True):
-        speed = min(emptiest, key=lambda speed: emptiest[speed][0] + points / speed)
-        load = emptiest[speed][0] + points / speed
-        if load > threshold + ROUNDING:
+        heapq.heappush(nodes.setdefault(tuple(speed), []), (max(points), tuple(points)))
+    for job in sorted(work, key=max, reverse=True):
+        place = _place(job, nodes, threshold + ROUNDING)
+        if place is None:
             return False
-        heapq.heapreplace(emptiest[speed], load)
+        speed, number = place
+        loads = _with_job(job, speed, nodes[speed][number][1])
+        if number:
+            nodes[speed][number] = (max(loads), loads)
+            heapq.heapify(nodes[speed])
+        else:
+            heapq.heapreplace(nodes[speed], (max(loads), loads))
     return True
+
+
+_Nodes = dict[tuple[float, ...], list[tuple[float, tuple[float, ...]]]]
+"""Speed -> a heap of the nodes' loads, each after the largest of them."""
+
+
+def _place(job: Sequence[float], nodes: _Nodes, limit: float) -> tuple[tuple[float, ...], int] | None:
+    """Return the speed of the node where a job fits, and its number in the heap; None: nowhere."""
+    lowest, speed = min((max(_with_job(job, speed, alike[0][1])), speed) for speed, alike in nodes.items())
+    if lowest <= limit:
+        return speed, 0
+    places = ((speed, number, loads) for speed, alike in nodes.items() for number, (_, loads) in enumerate(alike))
+    able = ((speed, number) for speed, number, loads in places if max(_with_job(job, speed, loads)) <= limit)
+    return next(able, None)
+
+
+def _with_job(job: Sequence[float], speed: Sequence[float], loads: Sequence[float]) -> tuple[float, ...]:
+    return tuple(points + work / fast for points, work, fast in zip(loads, job, speed, strict=True))
 
 
 def read_scenario(path: Path) -> dict[str, Any]:
@@ -220,6 +276,17 @@ def _cross_check(scenario: Scenario, where: str, mistakes: list[str]) -> None:
     ]
     if scenario.idle >= len(scenario.nodes):
         mistakes.append(f"{where}: idle: {scenario.idle} of {len(scenario.nodes)} nodes leaves none for the jobs")
+    named = {"signals": set(scenario.signals)}
+    for name, kind in scenario.classes.items():
+        named[f"classes: {name}"] = {*kind.signals, *(kind.speed if isinstance(kind.speed, Mapping) else ())}
+    for event in scenario.events:
+        named[f"events: {event.node}"] = {*(event.points if isinstance(event.points, Mapping) else ())}
+    mistakes += [
+        f"{where}: {key}: {signal!r} is no signal; accepted: those that load names"
+        + (f", {', '.join(scenario.loads)}" if isinstance(scenario.load, Mapping) else "; it names none")
+        for key, signals in named.items()
+        for signal in sorted(signals - scenario.loads.keys())
+    ]
     if scenario.window_s < 2 * scenario.scrape_s:
         mistakes.append(f"{where}: window_s: {scenario.window_s:g} holds fewer than two scrapes")
 
@@ -267,12 +334,33 @@ def _range(value: Any) -> tuple[float, float]:
     return low, high
 
 
+def _of_each_signal(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Accept one value, or a map of signals to values."""
+
+    def parse_each(value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return parse(value)
+        _require(bool(value))
+        return {_name(signal): parse(one) for signal, one in value.items()}
+
+    return parse_each
+
+
+def _signals(value: Any) -> tuple[str, ...]:
+    _require(isinstance(value, list) and len(set(value)) == len(value))
+    return tuple(_name(signal) for signal in value)
+
+
 def _classes(value: Any) -> dict[str, NodeClass]:
     _require(bool(value))
     for kind in value.values():
-        _require(set(kind) <= {"count", "speed"})
+        _require(set(kind) <= {"count", "speed", "signals"})
     return {
-        _name(name): NodeClass(_whole(1, 100_000)(kind["count"]), _number(0.01, 1000)(kind.get("speed", 1)))
+        _name(name): NodeClass(
+            _whole(1, 100_000)(kind["count"]),
+            _of_each_signal(_number(0.01, 1000))(kind.get("speed", 1)),
+            _signals(kind.get("signals", [])),
+        )
         for name, kind in value.items()
     }
 
@@ -282,7 +370,7 @@ def _events(value: Any) -> tuple[Event, ...]:
     for entry in value:
         _require(set(entry) <= {"at_s", "node", "what", "points"})
         what = _one_of(EVENTS)(entry["what"])
-        points = _number(0, 100)(entry.get("points", 0))
+        points = _of_each_signal(_number(0, 100))(entry.get("points", 0))
         events.append(Event(_number(0)(entry["at_s"]), _name(entry["node"]), what, points))
     return tuple(events)
 
@@ -297,9 +385,16 @@ def _times() -> dict[str, tuple[str, Callable[[Any], Any]]]:
 
 _KEYS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "name": ("text", _name),
-    "classes": ("name: {count: 1 or more, speed: above 0} for each class of boards", _classes),
+    "classes": (
+        "name: {count: 1 or more, speed: above 0, or one for each signal, signals: a list} for each class of boards",
+        _classes,
+    ),
     "jobs": ("a whole number, 1 to 1000000", _whole(1, 1_000_000)),
-    "load": ("[least, most] points on a board of speed 1", _range),
+    "load": (
+        "[least, most] points on a board of speed 1, or such a range for each signal",
+        _of_each_signal(_range),
+    ),
+    "signals": ("a list of some of the signals that load names, each once", _signals),
     "start": ("one of " + ", ".join(STARTS), _one_of(STARTS)),
     "idle": ("a whole number, 0 to 100000", _whole(0, 100_000)),
     "policy": ("one of " + ", ".join(POLICIES), _one_of(POLICIES)),

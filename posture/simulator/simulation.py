@@ -26,6 +26,7 @@ from posture.planning.model import (
     NodeState,
     Phase,
     Plan,
+    Points,
     Policy,
     Rules,
     Snapshot,
@@ -35,8 +36,9 @@ from posture.planning.model import (
 )
 from posture.planning.offloads import plan_offloads
 from posture.planning.spread import even_spread
-from posture.simulator.scenario import NONE, Bounds, Scenario, fits, lower_bounds, surplus_jobs
+from posture.simulator.scenario import NONE, Bounds, Event, Scenario, fits, lower_bounds, surplus_jobs
 
+Floats = NDArray[np.float64]
 Planner = Callable[[Snapshot, Rules, Random], Plan]
 
 PASSING = {
@@ -99,13 +101,14 @@ class _SimulatedJob:
     """One stream's job in the model."""
 
     stream: str
-    work: float
+    work: Floats
+    """In each signal, as everything of loads here."""
     node: int
     """The node that its affinity names."""
     phase: Phase = Phase.RUNNING
     runs_on: int = -1
     """The node that carries its load; -1: none."""
-    cost: float = 0.0
+    cost: Floats | float = 0.0
     settled_s: float = -math.inf
     """Its load is in the windows that begin later."""
     failing_since_s: float | None = None
@@ -133,7 +136,12 @@ class Simulation:
         self._noise = np.random.default_rng(seed)
         self.names = list(scenario.nodes)
         self.index = {name: number for number, name in enumerate(self.names)}
-        self.speeds = list(scenario.nodes.values())
+        self.signals = list(scenario.loads)
+        self.speeds = np.array(
+            [[kind.speed_in(signal) for kind in scenario.nodes.values()] for signal in self.signals]
+        )
+        self._read = [scenario.read_of(kind) for kind in scenario.nodes.values()]
+        """The signals that the balancer reads of each node."""
         classes = {name: name.rpartition("-")[0] for name in self.names}
         self.rules = Rules(
             Policy.README if scenario.policy == Policy.README.value else Policy.GUARDED,
@@ -146,11 +154,12 @@ class Simulation:
         """Run all loops, even after one that shows that nothing can change any more."""
         self.ledger = Ledger(self.rules, classes)
         n = len(self.names)
-        self.load: NDArray[np.float64] = np.zeros(n)
+        self.load: Floats = np.zeros((len(self.signals), n))
+        """Of each signal and node."""
         self.up: NDArray[np.bool_] = np.ones(n, dtype=bool)
         self.cordoned = [False] * n
         self.broken = [False] * n
-        self.foreign = [0.0] * n
+        self.foreign: Floats = np.zeros((len(self.signals), n))
         self.down_at_s: list[float | None] = [None] * n
         self.exporter = ["speaking"] * n
         self.now_s = 0.0
@@ -164,15 +173,19 @@ class Simulation:
         self.timeline = Timeline([], [], [])
         self.jobs = self._first_placement()
         self.by_stream = {job.stream: job for job in self.jobs}
-        self.work = [job.work for job in self.jobs]
-        self.bounds = lower_bounds(self.work, self.speeds, [job.node for job in self.jobs], scenario.threshold)
+        self.work = np.array([job.work for job in self.jobs])
+        on = [job.node for job in self.jobs]
+        bounds = [lower_bounds(*alone, on, scenario.threshold) for alone in self._each_signal()]
+        self.bounds = Bounds(
+            max(one.max_load for one in bounds), max(one.loops for one in bounds), max(one.moves for one in bounds)
+        )
         self._untouched = {job.stream: self._view(job, NO_HISTORY) for job in self.jobs}
 
     def run(self) -> Result:
         """Run all loops, or until nothing can change any more."""
         scenario = self.scenario
         for event in scenario.events:
-            self._at(event.at_s, self._happens, self.index[event.node], event.what, event.points)
+            self._at(event.at_s, self._happens, self.index[event.node], event)
         self._at(0.0, self._scrape)
         impatient_from_s = max((event.at_s for event in scenario.events), default=0.0) + scenario.notready_s + 120
         if scenario.noise or self.patient:
@@ -199,7 +212,8 @@ class Simulation:
             placed = {stream: self.rng.choice(joined) for stream in streams}
         jobs = []
         for stream in streams:
-            job = _SimulatedJob(stream, self.rng.uniform(*scenario.load), self.index[placed[stream]])
+            work = np.array([self.rng.uniform(*bounds) for bounds in scenario.loads.values()])
+            job = _SimulatedJob(stream, work, self.index[placed[stream]])
             self._costs(job, job.node, 1.0)
             jobs.append(job)
         return jobs
@@ -221,11 +235,11 @@ class Simulation:
     def _costs(self, job: _SimulatedJob, node: int, times: float) -> None:
         """Let a job cost ``times`` its load on a node; -1: on none."""
         if job.runs_on >= 0:
-            self.load[job.runs_on] -= job.cost
+            self.load[:, job.runs_on] -= job.cost
         job.runs_on = node
-        job.cost = job.work / self.speeds[node] * times if node >= 0 else 0.0
+        job.cost = job.work / self.speeds[:, node] * times if node >= 0 else 0.0
         if node >= 0:
-            self.load[node] += job.cost
+            self.load[:, node] += job.cost
 
     def _stop(self, job: _SimulatedJob, phase: Phase) -> None:
         """End a job's pod."""
@@ -293,11 +307,13 @@ class Simulation:
 
     # -- nodes -------------------------------------------------------------------------------------------------
 
-    def _happens(self, node: int, what: str, points: float) -> None:
+    def _happens(self, node: int, event: Event) -> None:
         """Apply an event of the scenario to a node."""
+        what = event.what
         if what == "foreign":
-            self.load[node] += points - self.foreign[node]
-            self.foreign[node] = points
+            points = np.array([event.points_in(signal) for signal in self.signals])
+            self.load[:, node] += points - self.foreign[:, node]
+            self.foreign[:, node] = points
         elif what in ("silent", "stale", "speaking"):
             self.exporter[node] = what
         else:
@@ -329,13 +345,14 @@ class Simulation:
     def _scrape(self) -> None:
         """Read the present loads; Prometheus has them after the lag."""
         scenario = self.scenario
-        over = (self.load > scenario.threshold + ROUNDING) & self.up
+        usage = self.load.max(axis=0)
+        over = (usage > scenario.threshold + ROUNDING) & self.up
         self._overloaded_node_s += float(np.count_nonzero(over)) * scenario.scrape_s
         self.timeline.times_s.append(self.now_s)
-        self.timeline.usage.append(np.where(self.up, self.load, np.nan))
+        self.timeline.usage.append(np.where(self.up, usage, np.nan))
         reading = np.minimum(self.load, 100.0)
         if scenario.noise:
-            reading += self._noise.uniform(-scenario.noise, scenario.noise, len(reading))
+            reading += self._noise.uniform(-scenario.noise, scenario.noise, reading.shape)
             np.clip(reading, 0.0, 100.0, out=reading)
         speaks = self.up & np.array([state == "speaking" for state in self.exporter])
         self._at(self.now_s + scenario.lag_s, self._seen, reading, speaks)
@@ -348,8 +365,8 @@ class Simulation:
         self._window_start_s = start_s
         self._samples.clear()
 
-    def _averages(self) -> tuple[dict[str, float | None], dict[str, float]]:
-        """Return each node's average, and for averages that leave out early samples when theirs begin.
+    def _averages(self) -> tuple[dict[str, Points | None], dict[str, float]]:
+        """Return each node's averages, and for those that leave out early samples when theirs begin.
 
         R6 wants two thirds of the scrapes that a window should hold; R5 wants those after the last change, or else
         all of them.
@@ -363,21 +380,23 @@ class Simulation:
         enough = free.sum(axis=0) >= needed
         counted = np.where(enough, free, counted)
         counts = counted.sum(axis=0)
-        means = np.where(counted, readings, 0.0).sum(axis=0) / np.maximum(counts, 1)
-        usage = {
-            name: mean if count >= needed else None
-            for name, mean, count in zip(self.names, means.tolist(), counts.tolist(), strict=True)
-        }
+        means = np.where(counted[:, None, :], readings, 0.0).sum(axis=0) / np.maximum(counts, 1)
+        averages: dict[str, Points | None] = {}
+        for name, read, count, values in zip(
+            self.names, self._read, counts.tolist(), means.T.tolist(), strict=True
+        ):
+            shown = dict(zip(self.signals, values, strict=True))
+            averages[name] = {signal: shown[signal] for signal in read} if count >= needed else None
         late = enough & (settles > self._window_start_s)
-        return usage, {self.names[number]: float(settles[number]) for number in np.flatnonzero(late)}
+        return averages, {self.names[number]: float(settles[number]) for number in np.flatnonzero(late)}
 
     # -- the balancer ------------------------------------------------------------------------------------------
 
     def _loop(self, number: int) -> bool:
         """Observe, plan and act; say whether nothing can change any more by itself."""
-        usage, late = self._averages()
-        self.ledger.window(self._window_start_s, usage, late)
-        plan = self.planner(self._snapshot(usage), self.rules, self.rng)
+        averages, late = self._averages()
+        self.ledger.window(self._window_start_s, averages, late)
+        plan = self.planner(self._snapshot(averages), self.rules, self.rng)
         self.plans.append(plan)
         for move in plan.moves:
             self._carry_out(move)
@@ -391,16 +410,22 @@ class Simulation:
         limit = self.scenario.threshold + self.scenario.hysteresis + ROUNDING
         return bool(np.any((self.load > limit) & self.up))
 
-    def _snapshot(self, usage: dict[str, float | None]) -> Snapshot:
+    def _each_signal(self) -> list[tuple[list[float], list[float]]]:
+        """Return all jobs' works and all nodes' speeds, for each signal by itself."""
+        return list(zip(self.work.T.tolist(), self.speeds.tolist(), strict=True))
+
+    def _snapshot(self, averages: dict[str, Points | None]) -> Snapshot:
         nodes = []
         for number, name in enumerate(self.names):
             down_s = self._down_s(number)
+            found = averages[name]
             nodes.append(
                 NodeState(
                     name,
-                    usage[name],
+                    max(found.values()) if found else None,
                     why_unknown="no valid window",
-                    speed=self.ledger.speed(name),
+                    signals=found or {},
+                    speeds={signal: self.ledger.speed(name, signal) for signal in self._read[number]},
                     ready=down_s == 0.0,
                     down_s=down_s,
                     cordoned=self.cordoned[number],
@@ -433,12 +458,13 @@ class Simulation:
             self._end_downtime(job)
         moves = [move for _, move in self.timeline.moves]
         offloads = Counter(move.stream for move in moves if move.kind is MoveKind.OFFLOAD)
-        left = surplus_jobs(self.work, self.speeds, [job.runs_on for job in self.jobs], scenario.threshold)
+        on = [job.runs_on for job in self.jobs]
+        left = np.max([surplus_jobs(*alone, on, scenario.threshold) for alone in self._each_signal()], axis=0)
         return Result(
             scenario=scenario,
             seed=self.seed,
             bounds=self.bounds,
-            feasible=fits(self.work, self.speeds, self.foreign, scenario.threshold),
+            feasible=fits(self.work.tolist(), self.speeds.T.tolist(), self.foreign.T.tolist(), scenario.threshold),
             stable=not self._hot() and self._last_busy_loop < loops,
             loops=loops,
             loops_to_stable=self._last_busy_loop + 1,
@@ -448,7 +474,7 @@ class Simulation:
             overloaded_node_s=self._overloaded_node_s,
             downtime_s=sum(job.downtime_s for job in self.jobs),
             longest_downtime_s=max((job.longest_downtime_s for job in self.jobs), default=0.0),
-            unplaceable=sum(left),
+            unplaceable=int(left.sum()),
             max_load=float(np.max(np.where(self.up, self.load, 0.0))),
             vetoes=dict(Counter(veto.reason.value for plan in self.plans for veto in plan.vetoes)),
             timeline=self.timeline,

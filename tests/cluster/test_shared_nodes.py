@@ -19,7 +19,7 @@ OF_FARM_B = {
 
 def under_way(farm: Farm, source: SimulatedNode, destination: SimulatedNode, cost: float) -> dict[str, Any]:
     """Return labels and annotations of another farm's stream with an open move; KEDA makes no Job of it."""
-    move = Move(MoveKind.OFFLOAD, "theirs", source.name, destination.name, cost, cost, 80.0, 5.0, "")
+    move = Move(MoveKind.OFFLOAD, "theirs", source.name, destination.name, {"": cost}, {"": cost}, 80.0, 5.0, "")
     began_s = farm.scaled_job("pi1").metadata.creationTimestamp.timestamp()
     paused = {"autoscaling.keda.sh/paused": "true"}
     return {"labels": OF_FARM_B, "annotations": {MOVE: OpenMove("id", move, began_s).to_text(), **paused}}

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from posture.planning.model import (
+    ONE_SIGNAL,
     Keda,
     NodeHistory,
     NodeState,
@@ -37,6 +38,11 @@ DEAD_KEDA = Keda(last_active_age_s=71.0)
 DEAD_KEDAS = [DEAD_KEDA, Keda(paused=True), Keda(active=False), Keda(ready=False)]
 
 
+def known(work: float, **rest: object) -> StreamHistory:
+    """Return the history of a stream whose work is known, in a farm with one signal."""
+    return StreamHistory(work={ONE_SIGNAL: work}, **rest)  # type: ignore[arg-type]
+
+
 def farm(loads: dict[str, list[float]], speeds: dict[str, float] | None = None, **rest: object) -> Snapshot:
     """Return a farm in which each node's usage is the sum of its jobs, whose works are known."""
     speeds = speeds or {}
@@ -44,7 +50,7 @@ def farm(loads: dict[str, list[float]], speeds: dict[str, float] | None = None, 
     for name, works in loads.items():
         speed = speeds.get(name, 1.0)
         nodes.append(NodeState(name, sum(works) / speed, speed=speed))
-        jobs += [StreamState(f"{name}.{i}", name, history=StreamHistory(work=work)) for i, work in enumerate(works)]
+        jobs += [StreamState(f"{name}.{i}", name, history=known(work)) for i, work in enumerate(works)]
     return Snapshot(nodes, jobs, **rest)  # type: ignore[arg-type]
 
 
@@ -97,7 +103,7 @@ def any_job(rng: Random, odd: Callable[[float], bool], stream: str, names: list[
         barred=frozenset(rng.sample(names, 1 if odd(0.4) else 0)),
         keda=rng.choice(DEAD_KEDAS) if odd(0.5) else Keda(),
         history=StreamHistory(
-            work=rng.choice([None, rng.uniform(0.5, 80), rng.uniform(0.5, 20)]),
+            work=rng.choice([{}, {ONE_SIGNAL: rng.uniform(0.5, 80)}, {ONE_SIGNAL: rng.uniform(0.5, 20)}]),
             moves=rng.randint(0, 3) if odd(0.6) else 0,
             last_move_s=rng.uniform(8_000, 10_000),
             origin=rng.choice(["", *names]),

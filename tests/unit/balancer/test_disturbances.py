@@ -17,14 +17,14 @@ def test_a_start_disturbs_its_node_until_it_has_settled() -> None:
     settling = Settling(ledger, after_ready_s=20.0)
     jobs = [job("j", "agx")]
     settling.see(view(scaled_job("agx"), jobs, [pod("j", phase="Pending")]))
-    ledger.window(NOW_S, {"agx": 10.0})
+    ledger.window(NOW_S, {"agx": {"": 10.0}})
     assert not ledger.node("agx").clean
     ready = view(scaled_job("agx"), jobs, [pod("j", ready_since_s=NOW_S + 10)])
     settling.see(dataclasses.replace(ready, taken_s=NOW_S + 10))
-    ledger.window(NOW_S + 29, {"agx": 10.0})
+    ledger.window(NOW_S + 29, {"agx": {"": 10.0}})
     assert not ledger.node("agx").clean
     assert settling.unsettled(NOW_S + 29) == {"pi1"}
-    ledger.window(NOW_S + 30, {"agx": 10.0})
+    ledger.window(NOW_S + 30, {"agx": {"": 10.0}})
     assert ledger.node("agx").clean
     assert settling.unsettled(NOW_S + 30) == frozenset()
 
@@ -38,12 +38,12 @@ def test_a_wrong_clock_does_not_keep_a_node_from_settling(wrong: str) -> None:
         settling.see(dataclasses.replace(ready, taken_s=NOW_S + 3600))
     settling.see(dataclasses.replace(ready, taken_s=NOW_S))
     for start_s, clean in ((NOW_S + 19, False), (NOW_S + 21, True)):
-        ledger.window(start_s, {"agx": 10.0})
+        ledger.window(start_s, {"agx": {"": 10.0}})
         assert ledger.node("agx").clean is clean
         assert (settling.unsettled(start_s) == frozenset()) is clean
 
 
-MOVE = Move(MoveKind.OFFLOAD, "pi1", "agx", "nano", 20.0, 20.0, 60.0, 10.0, "")
+MOVE = Move(MoveKind.OFFLOAD, "pi1", "agx", "nano", {"": 20.0}, {"": 20.0}, 60.0, 10.0, "")
 
 
 @pytest.mark.parametrize(
@@ -66,10 +66,10 @@ def test_no_load_is_learned_while_pods_of_others_come_or_go(host, before, after,
     ledger = Ledger(Rules())
     settling = Settling(ledger, after_ready_s=20.0)
     settling.see(seen(before, NOW_S))
-    ledger.window(NOW_S, {"agx": 60.0, "nano": 10.0})
+    ledger.window(NOW_S, {"agx": {"": 60.0}, "nano": {"": 10.0}})
     ledger.moved(MOVE, NOW_S + 30)
     ledger.change_ends("pi1", NOW_S + 50)
     settling.see(seen(after, NOW_S + 90))
-    ledger.window(NOW_S + 60, {"agx": 40.0, "nano": 30.0})
+    ledger.window(NOW_S + 60, {"agx": {"": 40.0}, "nano": {"": 30.0}})
     assert ledger.stream("pi1").work == learned
     assert ledger.node(host).clean, "others may never come to rest: the node takes part"

@@ -14,7 +14,9 @@ from posture.usage.agreement import Disagreement
 def test_each_loop_move_and_veto_is_counted_and_overloaded_nodes_are_those_of_the_last_loop() -> None:
     registry = CollectorRegistry()
     metrics = BalancerMetrics(registry, "default")
-    move = Move(MoveKind.OFFLOAD, "pi1", "agx", "nano", 20.0, 45.0, 80.0, 5.0, "agx is over the threshold")
+    move = Move(
+        MoveKind.OFFLOAD, "pi1", "agx", "nano", {"": 20.0}, {"": 45.0}, 80.0, 5.0, "agx is over the threshold"
+    )
     veto = Veto(VetoReason.PINNED, "agx", "pi2")
     metrics.planned(Plan((move,), (veto, veto), ("agx", "orin")))
     metrics.planned(Plan((move,), (), ("agx",)))
@@ -42,7 +44,9 @@ def test_streams_that_do_not_run_have_their_reason_and_open_moves_their_age() ->
     metrics = BalancerMetrics(registry, "default")
     down = {"pi1": Down(Trouble("FailedCreate", "exceeded quota"), 0.0, lasts=True)}
     metrics.streams({"pi1": "agx", "pi2": "nano"}, down)
-    metrics.open_moves({Move(MoveKind.OFFLOAD, "pi1", "agx", "nano", 1.0, 1.0, None, None, "why"): 130.0})
+    metrics.open_moves(
+        {Move(MoveKind.OFFLOAD, "pi1", "agx", "nano", {"": 1.0}, {"": 1.0}, None, None, "why"): 130.0}
+    )
     running = "posture_stream_running"
     assert registry.get_sample_value(running, {"stream": "pi1", "node": "agx"}) == 0
     assert registry.get_sample_value(running, {"stream": "pi2", "node": "nano"}) == 1

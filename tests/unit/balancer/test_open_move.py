@@ -11,7 +11,7 @@ from farm_objects import NOW_S
 from posture.balancer.open_move import OpenMove
 from posture.planning.model import Move, MoveKind
 
-MOVE = Move(MoveKind.OFFLOAD, "pi1", "agx", "nano", 20.0, 45.0, 80.0, 5.0, "agx is over the threshold")
+MOVE = Move(MoveKind.OFFLOAD, "pi1", "agx", "nano", {"": 20.0}, {"": 45.0}, 80.0, 5.0, "agx is over the threshold")
 
 
 def test_an_open_move_survives_its_annotation() -> None:

@@ -15,7 +15,9 @@ from posture.kube.annotations import MOVE
 from posture.kube.objects import Pod
 from posture.planning.model import Arrival, Move, MoveKind
 
-OFFLOAD = Move(MoveKind.OFFLOAD, "pi1", "agx", "nano", 20.0, 45.0, 80.0, 5.0, "agx is over the threshold")
+OFFLOAD = Move(
+    MoveKind.OFFLOAD, "pi1", "agx", "nano", {"": 20.0}, {"": 45.0}, 80.0, 5.0, "agx is over the threshold"
+)
 UNBOUND = pod("it", "", phase="Pending")
 BOUND = pod("it", phase="Pending")
 READY = pod("it", ready_since_s=NOW_S)
@@ -57,9 +59,9 @@ def opened(began_s: float = NOW_S - 10, **changes: Any) -> str:
     [
         pytest.param(opened(), (Arrival("nano", 45.0),), id="under way"),
         pytest.param(opened(NOW_S - 1000), (), id="left open by a farm that was stopped"),
-        pytest.param(opened(cost=-400.0), (Arrival("nano", None),), id="a cost that can't be true"),
-        pytest.param(opened(cost=float("nan")), (Arrival("nano", None),), id="a cost that is no number"),
-        pytest.param(opened(cost="much"), (Arrival("nano", None),), id="a cost that is a word"),
+        pytest.param(opened(cost={"": -400.0}), (Arrival("nano", None),), id="a cost that can't be true"),
+        pytest.param(opened(cost={"": float("nan")}), (Arrival("nano", None),), id="a cost that is no number"),
+        pytest.param(opened(cost={"": "much"}), (Arrival("nano", None),), id="a cost that is a word"),
         pytest.param("yes", (), id="no move"),
         pytest.param(None, (), id="at rest"),
     ],

@@ -14,7 +14,7 @@ from posture.planning.model import Move, MoveKind
 
 def move(number: int) -> OpenMove:
     why = f"agx comes from {number} to 40"
-    planned = Move(MoveKind.OFFLOAD, "pi1", "agx", "nano", 20.0, 20.0, 80.0, 5.0, why)
+    planned = Move(MoveKind.OFFLOAD, "pi1", "agx", "nano", {"": 20.0}, {"": 20.0}, 80.0, 5.0, why)
     return OpenMove(str(number), planned, NOW_S + number)
 
 

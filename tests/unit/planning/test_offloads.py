@@ -10,10 +10,23 @@ from random import Random
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from planned_farms import ANY_FARM, GUARDED, README, RULES, SEEDS, SPEEDS, could_run, farm, property_test, reasons
+from planned_farms import (
+    ANY_FARM,
+    GUARDED,
+    README,
+    RULES,
+    SEEDS,
+    SPEEDS,
+    could_run,
+    farm,
+    known,
+    property_test,
+    reasons,
+)
 
 from posture.planning.ledger import Ledger
 from posture.planning.model import (
+    ONE_SIGNAL,
     Arrival,
     Move,
     MoveKind,
@@ -43,7 +56,7 @@ def exact_farms(draw: st.DrawFn) -> Snapshot:
 
 def after(snapshot: Snapshot, move: Move) -> Snapshot:
     """Return the farm after a move, its loads exactly as expected."""
-    change = {move.source: -move.relief, move.destination: move.cost}
+    change = {move.source: -move.relief[ONE_SIGNAL], move.destination: move.cost[ONE_SIGNAL]}
     nodes = [
         dataclasses.replace(node, usage=max(0.0, (node.usage or 0.0) + change.get(node.name, 0.0)))
         for node in snapshot.nodes
@@ -58,7 +71,7 @@ def after(snapshot: Snapshot, move: Move) -> Snapshot:
 def passes_on(move: Move) -> bool:
     """Say whether it is a move of R3: it leaves its destination over the threshold."""
     assert move.destination_usage is not None
-    return move.destination_usage + move.cost > LIMIT
+    return move.destination_usage + move.cost[ONE_SIGNAL] > LIMIT
 
 
 def test_readme_moves_one_job_from_each_overloaded_node_to_the_lowest_hottest_first() -> None:
@@ -132,9 +145,9 @@ def test_a_pinned_stream_is_never_moved(snapshot, rules, rng) -> None:
 
 def test_the_smallest_job_that_cures_its_node_moves_else_the_largest_that_fits() -> None:
     cured = plan_offloads(farm({"hot": [30.0, 22.0, 15.0, 1.0], "cold": []}), GUARDED, Random(0))
-    assert [move.relief for move in cured.moves] == [22.0]
+    assert [move.relief[ONE_SIGNAL] for move in cured.moves] == [22.0]
     eased = plan_offloads(farm({"hot": [45.0, 30.0, 25.0], "cold": [20.0]}), GUARDED, Random(0))
-    assert [move.relief for move in eased.moves] == [30.0]
+    assert [move.relief[ONE_SIGNAL] for move in eased.moves] == [30.0]
 
 
 @property_test
@@ -144,7 +157,7 @@ def test_r1_r2_inflow_never_exceeds_headroom_and_no_move_makes_a_node_overloaded
     assume(not any(passes_on(move) for move in moves))
     inflow: defaultdict[str, float] = defaultdict(float)
     for move in moves:
-        inflow[move.destination] += move.cost
+        inflow[move.destination] += move.cost[ONE_SIGNAL]
     usage = {node.name: node.usage or 0.0 for node in farm_.nodes}
     assert all(usage[name] + points <= LIMIT for name, points in inflow.items())
 
@@ -169,7 +182,7 @@ def test_r3_is_taken_only_where_nothing_fits(farm_, rng) -> None:
             usage = {node.name: node.usage for node in farm_.nodes}
             for job in farm_.jobs:
                 if job.node == move.source:
-                    work = job.history.work
+                    work = job.history.work[ONE_SIGNAL]
                     fits = [n for n in usage.keys() - sources if usage[n] + work / speeds[n] <= LIMIT - 2e-5]
                     assert not fits
         farm_ = after(farm_, move)
@@ -240,7 +253,7 @@ def test_r3_one_heavy_job_alone_is_unplaceable_and_stays() -> None:
 
 def test_r1_moves_that_are_still_warming_up_count_at_their_destination() -> None:
     loads = farm({"hot": [40.0, 20.0], "a": [], "b": [30.0]})
-    coming = StreamState("coming", "a", Phase.STARTING, moving=True, history=StreamHistory(work=35.0))
+    coming = StreamState("coming", "a", Phase.STARTING, moving=True, history=known(35.0))
     snapshot = dataclasses.replace(loads, jobs=[*loads.jobs, coming])
     (move,) = plan_offloads(snapshot, GUARDED, Random(0)).moves
     assert move.destination == "b"
@@ -255,7 +268,7 @@ def test_r4_a_job_moves_no_more_often_than_its_cooldown_allows(base, doublings, 
     ledger = Ledger(rules)
     at, moves, now = "a", 0, 0.0
     while now <= hours * 3600:
-        history = dataclasses.replace(ledger.stream("pi1"), work=30.0)
+        history = dataclasses.replace(ledger.stream("pi1"), work={ONE_SIGNAL: 30.0})
         nodes = [NodeState(name, 60.0 if name == at else 0.0) for name in ("a", "b")]
         plan = plan_offloads(Snapshot(nodes, [StreamState("pi1", at, history=history)], now), rules, Random(0))
         for move in plan.moves:
@@ -284,7 +297,7 @@ def test_r4_r5_nothing_is_offloaded_in_its_cooldown_or_to_or_from_a_spoiled_wind
 def test_r4_a_clock_that_was_a_year_ahead_does_not_hold_a_stream_for_a_year() -> None:
     base, year_s = farm({"hot": [40.0, 20.0], "cold": []}), 31_536_000.0
     for ahead_s, moves in ((-299.0, 0), (0.0, 0), (299.0, 0), (year_s, 1)):
-        history = StreamHistory(moves=1, last_move_s=base.now_s + ahead_s, loads={"": 20.0}, work=20.0)
+        history = known(20.0, moves=1, last_move_s=base.now_s + ahead_s)
         jobs = [dataclasses.replace(job, history=history) for job in base.jobs]
         plan = plan_offloads(dataclasses.replace(base, jobs=jobs), GUARDED, Random(0))
         assert len(plan.moves) == moves
@@ -332,8 +345,10 @@ def test_r8_scaling_speeds_and_costs_together_leaves_the_plan_unchanged(snapshot
     nodes = [dataclasses.replace(node, speed=node.speed * factor) for node in snapshot.nodes]
     jobs = [
         job
-        if job.history.work is None
-        else dataclasses.replace(job, history=dataclasses.replace(job.history, work=job.history.work * factor))
+        if not job.history.work
+        else dataclasses.replace(
+            job, history=dataclasses.replace(job.history, work={ONE_SIGNAL: job.history.work[ONE_SIGNAL] * factor})
+        )
         for job in snapshot.jobs
     ]
     scaled = plan_offloads(dataclasses.replace(snapshot, nodes=nodes, jobs=jobs), rules, Random(seed))
@@ -344,10 +359,10 @@ def test_r8_scaling_speeds_and_costs_together_leaves_the_plan_unchanged(snapshot
 def test_r8_a_job_that_a_small_board_can_not_carry_fits_a_large_one() -> None:
     snapshot = farm({"nano": [45.0, 20.0], "nano2": [30.0], "agx": [120.0]}, {"agx": 4.0})
     (move,) = plan_offloads(snapshot, GUARDED, Random(0)).moves
-    assert (move.destination, move.relief, move.cost) == ("nano2", 20.0, 20.0)
+    assert (move.destination, move.relief, move.cost) == ("nano2", {ONE_SIGNAL: 20.0}, {ONE_SIGNAL: 20.0})
     heavy = farm({"nano": [60.0], "nano2": [30.0], "agx": [120.0]}, {"agx": 4.0})
     (move,) = plan_offloads(heavy, GUARDED, Random(0)).moves
-    assert (move.destination, move.relief, move.cost) == ("agx", 60.0, 15.0)
+    assert (move.destination, move.relief, move.cost) == ("agx", {ONE_SIGNAL: 60.0}, {ONE_SIGNAL: 15.0})
 
 
 @property_test
@@ -401,7 +416,7 @@ def test_a_job_with_an_unknown_load_counts_as_its_share_and_moves_once() -> None
     nodes = [NodeState("hot", 60.0), NodeState("cold", 0.0)]
     fresh = [StreamState(f"pi{i}", "hot") for i in range(3)]
     (move,) = plan_offloads(Snapshot(nodes, fresh), GUARDED, Random(0)).moves
-    assert move.relief == 20.0
+    assert move.relief == {ONE_SIGNAL: 20.0}
     assert move.guess
     assert move.why == "hot comes from 60.0 to about 40.0 (a guess: the load of pi0 is not known yet)"
     tried = [StreamState(f"pi{i}", "hot", history=StreamHistory(tried=True, last_move_s=0.0)) for i in range(3)]

@@ -10,7 +10,19 @@ from random import Random
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from planned_farms import ANY_FARM, DEAD_KEDA, GUARDED, README, SEEDS, could_run, farm, lost, property_test, reasons
+from planned_farms import (
+    ANY_FARM,
+    DEAD_KEDA,
+    GUARDED,
+    README,
+    SEEDS,
+    could_run,
+    farm,
+    known,
+    lost,
+    property_test,
+    reasons,
+)
 
 from posture.planning.ledger import Ledger
 from posture.planning.model import (
@@ -18,7 +30,6 @@ from posture.planning.model import (
     NodeState,
     Phase,
     Snapshot,
-    StreamHistory,
     StreamState,
     VetoReason,
 )
@@ -49,9 +60,7 @@ def test_r13_a_stream_that_can_not_start_ends_ready_somewhere_if_any_node_can_ru
 
 def stuck(**change: object) -> Snapshot:
     base = farm({"bad": [], "origin": [45.0], "cold": []})
-    job = StreamState(
-        "pi1", "bad", Phase.PENDING, failing_s=130.0, history=StreamHistory(work=20.0, origin="origin")
-    )
+    job = StreamState("pi1", "bad", Phase.PENDING, failing_s=130.0, history=known(20.0, origin="origin"))
     return dataclasses.replace(base, jobs=[*base.jobs, dataclasses.replace(job, **change)])  # type: ignore[arg-type]
 
 
@@ -59,7 +68,7 @@ def test_r13_a_node_where_two_streams_failed_to_start_is_no_destination_for_a_th
     base = farm({"hot": [40.0, 20.0], "bad": [], "mild": [25.0]})
     for failures, destination in ((1, "bad"), (2, "mild")):
         closed = [
-            StreamState(f"failed{i}", "mild", history=StreamHistory(work=1.0, closed={"bad": (100.0, 1)}))
+            StreamState(f"failed{i}", "mild", history=known(1.0, closed={"bad": (100.0, 1)}))
             for i in range(failures)
         ]
         plan = plan_offloads(dataclasses.replace(base, jobs=[*base.jobs, *closed], now_s=99.0), GUARDED, Random(0))
@@ -68,13 +77,13 @@ def test_r13_a_node_where_two_streams_failed_to_start_is_no_destination_for_a_th
 
 
 def test_r13_it_goes_back_where_it_came_from_whatever_the_threshold_and_the_cooldown_say() -> None:
-    history = StreamHistory(work=20.0, origin="origin", moves=3, last_move_s=0.0)
+    history = known(20.0, origin="origin", moves=3, last_move_s=0.0)
     (move,) = plan_offloads(stuck(history=history), GUARDED, Random(0)).moves
     assert (move.kind, move.stream, move.destination) == (MoveKind.RESTART, "pi1", "origin")
 
 
 def test_r13_where_its_origin_can_not_take_it_the_next_best_does() -> None:
-    history = StreamHistory(work=20.0, origin="origin", closed={"origin": (1.0, 1)})
+    history = known(20.0, origin="origin", closed={"origin": (1.0, 1)})
     (move,) = plan_offloads(stuck(history=history), GUARDED, Random(0)).moves
     assert move.destination == "cold"
 
@@ -149,7 +158,7 @@ def test_r14_a_hot_node_that_takes_a_rescued_stream_gives_none_up_in_the_same_lo
     nodes = [*base.nodes, NodeState("lost", None, ready=False, down_s=99.0)]
     jobs = [
         *base.jobs,
-        StreamState("homeless", "lost", barred=frozenset({"cold"}), history=StreamHistory(work=5.0)),
+        StreamState("homeless", "lost", barred=frozenset({"cold"}), history=known(5.0)),
     ]
     plan = plan_offloads(Snapshot(nodes, jobs), GUARDED, Random(0))
     assert [(move.stream, move.destination) for move in plan.moves] == [("homeless", "hot")]
@@ -163,7 +172,7 @@ def test_r14_ranks_by_the_threshold_and_does_not_forbid() -> None:
         NodeState("mild", 45.0),
         NodeState("cold", 5.0),
     ]
-    jobs = [StreamState(f"pi{i}", "lost", history=StreamHistory(work=20.0)) for i in range(3)]
+    jobs = [StreamState(f"pi{i}", "lost", history=known(20.0)) for i in range(3)]
     counts = Counter(move.destination for move in plan_offloads(Snapshot(nodes, jobs), GUARDED, Random(0)).moves)
     assert counts == {"cold": 2, "mild": 1}
 

@@ -198,8 +198,16 @@ def test_the_lower_bounds_are_those_of_a_farm_that_can_be_checked_by_hand() -> N
 
 
 def test_a_farm_is_feasible_if_the_heaviest_first_rule_finds_a_place_for_each_job() -> None:
-    assert fits([30.0, 20.0, 50.0], [1.0, 1.0], [0.0, 0.0], 50.0)
-    assert not fits([30.0, 20.0, 50.0], [1.0, 1.0], [0.0, 1.0], 50.0)
+    jobs, speeds = [[30.0], [20.0], [50.0]], [[1.0], [1.0]]
+    assert fits(jobs, speeds, [[0.0], [0.0]], 50.0)
+    assert not fits(jobs, speeds, [[0.0], [1.0]], 50.0)
+
+
+def test_a_farm_is_feasible_only_if_each_job_has_room_in_each_signal() -> None:
+    jobs, speeds = [[30.0, 5.0], [5.0, 30.0], [20.0, 20.0]], [[1.0, 1.0], [1.0, 2.0]]
+    assert fits(jobs, speeds, [[0.0, 0.0], [0.0, 0.0]], 50.0)
+    assert not fits(jobs, speeds, [[0.0, 30.0], [40.0, 0.0]], 50.0)
+    assert fits([[5.0, 30.0]], [[1.0, 1.0]] * 2, [[10.0, 30.0], [40.0, 10.0]], 50.0), "not on the emptier one"
 
 
 def test_r13_and_r14_are_not_done_under_readme() -> None:
