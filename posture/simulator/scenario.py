@@ -386,7 +386,7 @@ def _times() -> dict[str, tuple[str, Callable[[Any], Any]]]:
 _KEYS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "name": ("text", _name),
     "classes": (
-        "name: {count: 1 or more, speed: above 0, or one for each signal, signals: a list} for each class of boards",
+        "name: {count: 1 or more, speed: above 0 (or one for each signal), signals: a list} for each class",
         _classes,
     ),
     "jobs": ("a whole number, 1 to 1000000", _whole(1, 1_000_000)),

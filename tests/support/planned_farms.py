@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
 from hypothesis import HealthCheck, settings
@@ -14,10 +15,12 @@ from hypothesis import strategies as st
 from posture.planning.model import (
     ONE_SIGNAL,
     Keda,
+    Move,
     NodeHistory,
     NodeState,
     Phase,
     Plan,
+    Points,
     Policy,
     Rules,
     Snapshot,
@@ -52,6 +55,49 @@ def farm(loads: dict[str, list[float]], speeds: dict[str, float] | None = None, 
         nodes.append(NodeState(name, sum(works) / speed, speed=speed))
         jobs += [StreamState(f"{name}.{i}", name, history=known(work)) for i, work in enumerate(works)]
     return Snapshot(nodes, jobs, **rest)  # type: ignore[arg-type]
+
+
+def farm_by_signal(
+    loads: Mapping[str, Sequence[Points]],
+    reads: Mapping[str, Sequence[str]] | None = None,
+    speeds: Mapping[str, Points] | None = None,
+    **rest: object,
+) -> Snapshot:
+    """Return a farm in which each signal of a node is the sum of its jobs, whose works are known in all signals.
+
+    Args:
+        loads: node -> its jobs' works.
+        reads: node -> the signals that it is read by; else all that its jobs have.
+        speeds: node -> its speed in each signal, else 1.
+    """
+    reads, speeds = reads or {}, speeds or {}
+    every = sorted({signal for works in loads.values() for work in works for signal in work})
+    nodes, jobs = [], []
+    for name, works in loads.items():
+        fast = speeds.get(name, {})
+        averages = {
+            signal: sum(work[signal] for work in works) / fast.get(signal, 1.0) for signal in reads.get(name, every)
+        }
+        nodes.append(NodeState(name, max(averages.values()), signals=averages, speeds=fast))
+        jobs += [StreamState(f"{name}.{i}", name, history=StreamHistory(work=work)) for i, work in enumerate(works)]
+    return Snapshot(nodes, jobs, **rest)  # type: ignore[arg-type]
+
+
+def after(snapshot: Snapshot, move: Move) -> Snapshot:
+    """Return the farm after a move, its loads exactly as expected."""
+    relief = {signal: -points for signal, points in move.relief.items()}
+    changes = {move.source: relief, move.destination: move.cost}
+    nodes = []
+    for node in snapshot.nodes:
+        change = changes.get(node.name, {})
+        averages = {one: max(0.0, points + change.get(one, 0.0)) for one, points in node.averages.items()}
+        usage = max(averages.values(), default=0.0)
+        nodes.append(dataclasses.replace(node, usage=usage, signals=averages if node.signals else {}))
+    jobs = [
+        dataclasses.replace(job, node=move.destination) if job.stream == move.stream else job
+        for job in snapshot.jobs
+    ]
+    return dataclasses.replace(snapshot, nodes=nodes, jobs=jobs)
 
 
 def any_farm(n: int, n_jobs: int, seed: int) -> Snapshot:

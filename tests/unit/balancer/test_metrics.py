@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from posture.balancer.health import Down
 from posture.balancer.metrics import BalancerMetrics
 from posture.kube.troubles import Trouble
-from posture.planning.model import Move, MoveKind, Plan, Veto, VetoReason
+from posture.planning.model import Move, MoveKind, NodeState, Plan, Veto, VetoReason
 from posture.usage.agreement import Disagreement
 
 
@@ -77,6 +77,19 @@ def test_a_stream_that_does_not_get_its_gpu_is_named_until_it_does() -> None:
     assert registry.get_sample_value("posture_stream_gpu_missing", labels) == 1
     metrics.gpu_missing({})
     assert registry.get_sample_value("posture_stream_gpu_missing", labels) is None
+
+
+def test_each_signal_of_a_node_has_its_average_and_one_that_is_not_known_has_none() -> None:
+    registry = CollectorRegistry()
+    metrics = BalancerMetrics(registry, "posture")
+    metrics.averages([NodeState("agx", 70.0, signals={"gpu": 20.0, "cpu": 70.0}), NodeState("nano", None)])
+    found = {
+        (sample.labels["node"], sample.labels["signal"]): sample.value
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.name == "posture_balancer_node_percent"
+    }
+    assert found == {("agx", "gpu"): 20.0, ("agx", "cpu"): 70.0}
 
 
 def test_a_balancer_that_waits_for_the_lease_says_nothing_of_nodes_and_streams() -> None:

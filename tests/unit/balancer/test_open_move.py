@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 
@@ -18,6 +19,15 @@ def test_an_open_move_survives_its_annotation() -> None:
     opened = OpenMove("abc", MOVE, NOW_S)
     assert OpenMove.from_text(opened.to_text()) == opened
     assert json.loads(opened.to_text())["source"] == "agx"
+
+
+def test_of_several_signals_an_annotation_has_the_largest_figures_as_older_balancers_read_them() -> None:
+    move = dataclasses.replace(MOVE, relief={"gpu": 2.0, "cpu": 20.0}, cost={"gpu": 8.0, "cpu": 5.0})
+    text = OpenMove("abc", move, NOW_S).to_text()
+    assert (json.loads(text)["relief"], json.loads(text)["cost"]) == (20.0, 8.0)
+    opened = OpenMove.from_text(text)
+    assert opened is not None
+    assert opened.move.cost == {"": 8.0}
 
 
 @pytest.mark.parametrize(

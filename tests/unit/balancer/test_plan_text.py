@@ -12,7 +12,7 @@ from posture.balancer.snapshot import SnapshotMaker
 from posture.balancer.watch import Watch
 from posture.kube.troubles import Trouble
 from posture.planning.ledger import Ledger
-from posture.planning.model import Rules
+from posture.planning.model import NodeState, Rules, Snapshot, StreamHistory, StreamState
 from posture.planning.offloads import plan_offloads
 from posture.usage.readings import UsageUnknownError
 
@@ -43,3 +43,16 @@ def test_a_missing_metric_is_explained() -> None:
     snapshot = maker.make(view(scaled_job("agx"), [], []), {"agx": why}, frozenset())
     assert snapshot.nodes[0].usage is None
     assert "gpu{} is stale" in plan_text.summary(snapshot, plan_offloads(snapshot, Rules(), random.Random(1)))
+
+
+def test_a_node_with_several_signals_is_told_with_each_and_so_is_a_move() -> None:
+    nodes = [
+        NodeState("agx", 80.0, signals={"gpu": 20.0, "cpu": 80.0}, speeds={"gpu": 4.0, "cpu": 1.0}),
+        NodeState("nano", 30.0, signals={"gpu": 30.0, "cpu": 5.0}),
+    ]
+    jobs = [StreamState(f"pi{i}", "agx", history=StreamHistory(work={"gpu": 8.0, "cpu": 40.0})) for i in range(2)]
+    snapshot = Snapshot(nodes, jobs)
+    told = plan_text.lines(snapshot, plan_offloads(snapshot, Rules(), random.Random(1)), Rules(), {})
+    assert "node agx: 80.0 % (gpu 20.0, cpu 80.0), 2 streams, speed 4.00 in gpu" in told
+    (moved,) = [line for line in told if line.startswith("move pi0")]
+    assert "(offload; gpu -2.0, cpu -40.0 there, gpu +8.0, cpu +40.0 here; agx comes from 80.0 to 40.0)" in moved

@@ -324,3 +324,89 @@ def test_what_is_remembered_wins_over_an_older_annotation() -> None:
     ledger.moved(move(), 500.0)
     ledger.restore("pi1", StreamHistory(moves=1, last_move_s=100.0))
     assert ledger.stream("pi1").moves == 2
+
+
+# -- several signals ---------------------------------------------------------------------------------------------
+
+
+def both(gpu: float, cpu: float) -> dict[str, float]:
+    return {"gpu": gpu, "cpu": cpu}
+
+
+def test_a_load_is_learned_in_each_signal_and_is_nothing_in_one_that_has_not_fallen() -> None:
+    before, after = {"a": both(20, 60), "b": both(5, 10)}, {"a": both(20.4, 45), "b": both(5, 26)}
+    ledger = ledger_after(before, after)
+    assert ledger.stream("pi1").loads == {"": both(0, 15)}
+    assert ledger.stream("pi1").work == both(0, 15)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "learned"),
+    [
+        pytest.param((both(97, 60), both(0, 10)), (both(80, 45), both(17, 25)), {"cpu": 15.0}, id="r11: clipped"),
+        pytest.param((both(40, 60), both(0, 10)), (both(30, 45), both(30, 25)), {"cpu": 15.0}, id="disagrees"),
+        pytest.param((both(40, 60), both(0, 10)), (both(60, 45), both(0, 25)), {"cpu": 15.0}, id="rose by far"),
+        pytest.param((both(40, 60), both(0, 10)), (both(41, 61), both(0, 10)), {}, id="nothing fell"),
+        pytest.param((both(40, 60), {"cpu": 10.0}), (both(30, 45), {"cpu": 25.0}), both(10, 15), id="no gpu there"),
+        pytest.param(({"cpu": 60.0}, both(0, 10)), ({"cpu": 45.0}, both(12, 25)), both(12, 15), id="no gpu here"),
+        pytest.param(({"cpu": 60.0}, both(0, 10)), ({"cpu": 45.0}, both(0, 25)), {"cpu": 15.0}, id="unseen, not 0"),
+    ],
+)
+def test_each_signal_teaches_by_itself(before, after, learned) -> None:
+    ledger = ledger_after({"a": before[0], "b": before[1]}, {"a": after[0], "b": after[1]})
+    assert ledger.stream("pi1").work == learned
+
+
+def test_a_stream_whose_load_is_unknown_in_a_signal_of_its_node_may_be_moved_on_a_guess_again() -> None:
+    ledger = Ledger(RULES)
+    ledger.window(0.0, alone({"a": both(97, 60), "b": both(0, 10)}))
+    ledger.moved(move(), 30.0)
+    assert ledger.stream("pi1").tried
+    ledger.change_ends("pi1", 40.0)
+    ledger.window(60.0, alone({"a": both(80, 45), "b": both(17, 25)}))
+    assert not ledger.stream("pi1").tried
+
+
+def test_r8_the_classes_have_a_speed_in_each_signal() -> None:
+    before, after = {"a": both(40, 60), "b": both(0, 0)}, {"a": both(30, 50), "b": both(40, 20)}
+    ledger = ledger_after(before, after, classes={"a": "agx", "b": "nano"})
+    assert ledger.speed("a", "gpu") == 4 * ledger.speed("b", "gpu")
+    assert ledger.speed("a", "cpu") == 2 * ledger.speed("b", "cpu")
+    assert ledger.speed("a") == ledger.speed("b") == 1.0
+
+
+def test_a_signal_that_is_overloaded_by_somebody_else_is_found_out_although_the_other_one_falls() -> None:
+    ledger = Ledger(RULES)
+    relief = move(relief=both(5, 20))
+    for number in range(2):
+        made = dataclasses.replace(relief, stream=f"pi{number}")
+        before, after = {"a": both(40, 90), "b": both(0, 10)}, {"a": both(35, 90), "b": both(5, 10)}
+        ledger_after(before, after, made, ledger=ledger, at_s=100.0 * number)
+    assert ledger.node("a").useless_moves == 2
+
+
+def test_the_annotation_of_a_farm_with_one_signal_is_what_it_always_was() -> None:
+    text = history_to_json(StreamHistory(loads={"agx": {"": 10.0}}, moves=1, last_move_s=5.0, origin="a"))
+    assert text == {
+        "loads": {"agx": 10.0},
+        "moves": 1,
+        "last_move_s": 5.0,
+        "origin": "a",
+        "tried": False,
+        "closed": {},
+    }
+
+
+def test_an_annotation_with_several_signals_has_all_that_an_older_balancer_reads() -> None:
+    text = history_to_json(StreamHistory(loads={"agx": both(0, 12), "old": {"": 7.0}}, moves=1, last_move_s=5.0))
+    older = {name: value for name, value in text.items() if name != "signals"}
+    assert older["loads"] == {"old": 7.0}
+    assert history_from_json(older) == StreamHistory(loads={"old": {"": 7.0}}, moves=1, last_move_s=5.0)
+
+
+@pytest.mark.parametrize(
+    "signals", [5, {"agx": 5}, {"agx": {"gpu": -1}}, {"agx": {"gpu": "x"}}, {"agx": {"gpu": 101}}]
+)
+def test_loads_of_signals_that_make_no_sense_are_no_history(signals: object) -> None:
+    text = {**history_to_json(StreamHistory(moves=3, last_move_s=5.0)), "signals": signals}
+    assert history_from_json(text) == StreamHistory()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -17,8 +18,10 @@ from planned_farms import (
     RULES,
     SEEDS,
     SPEEDS,
+    after,
     could_run,
     farm,
+    farm_by_signal,
     known,
     property_test,
     reasons,
@@ -33,6 +36,7 @@ from posture.planning.model import (
     NodeHistory,
     NodeState,
     Phase,
+    Points,
     Policy,
     Rules,
     Snapshot,
@@ -52,20 +56,6 @@ def exact_farms(draw: st.DrawFn) -> Snapshot:
     works = st.lists(st.floats(1, 40), max_size=5)
     loads = {f"n{i}": draw(works) for i in range(n)}
     return farm(loads, {name: draw(st.sampled_from(SPEEDS)) for name in loads})
-
-
-def after(snapshot: Snapshot, move: Move) -> Snapshot:
-    """Return the farm after a move, its loads exactly as expected."""
-    change = {move.source: -move.relief[ONE_SIGNAL], move.destination: move.cost[ONE_SIGNAL]}
-    nodes = [
-        dataclasses.replace(node, usage=max(0.0, (node.usage or 0.0) + change.get(node.name, 0.0)))
-        for node in snapshot.nodes
-    ]
-    jobs = [
-        dataclasses.replace(job, node=move.destination) if job.stream == move.stream else job
-        for job in snapshot.jobs
-    ]
-    return dataclasses.replace(snapshot, nodes=nodes, jobs=jobs)
 
 
 def passes_on(move: Move) -> bool:
@@ -188,15 +178,18 @@ def test_r3_is_taken_only_where_nothing_fits(farm_, rng) -> None:
         farm_ = after(farm_, move)
 
 
-def run_to_the_end(farm_: Snapshot, rng: Random) -> tuple[int, list[Move]]:
-    """Return how many loops there were until one had nothing to do, and all moves."""
+def run_to_the_end(farm_: Snapshot, rng: Random) -> tuple[int, list[Move], bool]:
+    """Return how many loops there were until one had nothing to do, all moves, and whether one was by R3."""
     moves: list[Move] = []
+    by_r3 = False
     for loop in range(1, 200):
         plan = plan_offloads(farm_, GUARDED, rng)
         if not plan.moves:
-            return loop, moves
+            return loop, moves, by_r3
         for move in plan.moves:
             farm_ = after(farm_, move)
+        ended = {node.name: node.usage or 0.0 for node in farm_.nodes}
+        by_r3 |= any(ended[move.destination] > LIMIT for move in plan.moves)
         moves += plan.moves
     raise AssertionError("it doesn't end")
 
@@ -207,13 +200,29 @@ def random_farm(rng: Random) -> Snapshot:
     return farm(loads, {name: rng.choice(SPEEDS) for name in loads})
 
 
-def test_the_static_theorem_holds_on_3000_random_farms() -> None:
+def random_farm_of_two_signals(rng: Random) -> Snapshot:
+    """Streams that use both, or only one, on nodes that are read by both, or by only one."""
+    names = [f"n{i}" for i in range(rng.randint(2, 12))]
+    most = rng.choice([15.0, 30.0])
+
+    def work() -> Points:
+        return {signal: rng.choice([0.0, *[rng.uniform(0.5, most)] * 4]) for signal in ("gpu", "cpu")}
+
+    return farm_by_signal(
+        {name: [work() for _ in range(rng.randint(0, 8))] for name in names} | {"last": [work()]},
+        {name: rng.choice([["gpu", "cpu"], ["gpu", "cpu"], ["gpu", "cpu"], ["gpu"], ["cpu"]]) for name in names},
+        {name: {signal: rng.choice(SPEEDS) for signal in ("gpu", "cpu")} for name in names},
+    )
+
+
+@pytest.mark.parametrize("any_of_them", [random_farm, random_farm_of_two_signals])
+def test_the_static_theorem_holds_on_3000_random_farms(any_of_them: Callable[[Random], Snapshot]) -> None:
     """Each job moves at most once, and loops <= moves + 1, where R3 isn't in play."""
     rng = Random(20261124)
     held, moved = 0, 0
     while held < 3000:
-        loops, moves = run_to_the_end(random_farm(rng), rng)
-        if any(passes_on(move) for move in moves):
+        loops, moves, by_r3 = run_to_the_end(any_of_them(rng), rng)
+        if by_r3:
             continue
         streams = [move.stream for move in moves]
         assert len(set(streams)) == len(streams)
@@ -494,3 +503,169 @@ def test_r2_a_node_that_other_farms_fill_takes_no_stream() -> None:
     assert not plan_offloads(farm(loads, arriving=arriving), GUARDED, Random(0)).moves
     (move,) = plan_offloads(farm(loads, arriving=arriving[1:]), GUARDED, Random(0)).moves
     assert move.destination_usage == 20.0
+
+
+# -- several signals ---------------------------------------------------------------------------------------------
+
+TWO_SIGNALS = st.integers(0, 2**32).map(lambda seed: random_farm_of_two_signals(Random(seed)))
+BOTH = ("gpu", "cpu")
+
+
+def both(gpu: float, cpu: float) -> Points:
+    return {"gpu": gpu, "cpu": cpu}
+
+
+def test_a_node_whose_gpu_is_idle_takes_no_stream_that_its_processors_have_no_room_for() -> None:
+    loads = {"hot": [both(45, 5), both(10, 20)], "idle gpu": [both(0, 40)], "half": [both(30, 0)]}
+    (move,) = plan_offloads(farm_by_signal(loads), GUARDED, Random(0)).moves
+    assert (move.stream, move.destination, move.relief, move.cost) == ("hot.1", "half", both(10, 20), both(10, 20))
+    one_signal = {name: [work["gpu"] for work in works] for name, works in loads.items()}
+    (blind,) = plan_offloads(farm(one_signal), GUARDED, Random(0)).moves
+    assert blind.destination == "idle gpu"
+
+
+def test_the_stream_that_moves_is_one_that_uses_what_is_scarce() -> None:
+    farm_ = farm_by_signal({"hot": [both(1, 15), both(30, 12), both(8, 30)], "cold": []}, {"cold": BOTH})
+    (move,) = plan_offloads(farm_, GUARDED, Random(0)).moves
+    assert move.stream == "hot.0", "the smallest that brings the processors to the threshold, not the GPU's"
+
+
+def test_a_node_that_is_full_in_two_signals_by_different_streams_gives_them_up_one_by_one() -> None:
+    farm_ = farm_by_signal(
+        {"hot": [both(30, 0), both(30, 0), both(0, 30), both(0, 30)], "cold": []}, {"cold": BOTH}
+    )
+    moved = []
+    for _ in range(3):
+        for move in plan_offloads(farm_, GUARDED, Random(0)).moves:
+            farm_ = after(farm_, move)
+            moved.append(move.relief)
+    assert len(moved) == 2
+    assert both(30, 0) in moved
+    assert both(0, 30) in moved
+    assert plan_offloads(farm_, GUARDED, Random(0)).stable
+
+
+def test_a_signal_that_none_of_its_streams_uses_makes_a_node_no_source() -> None:
+    farm_ = farm_by_signal({"hot": [both(20, 0)], "cold": []}, {"cold": BOTH})
+    foreign = dataclasses.replace(farm_.nodes[0], usage=70.0, signals=both(20, 70))
+    plan = plan_offloads(dataclasses.replace(farm_, nodes=[foreign, farm_.nodes[1]]), GUARDED, Random(0))
+    assert not plan.moves
+    assert list(map(str, plan.vetoes)) == ["hot: not_our_load (usage 70, unused cpu)"]
+
+
+@pytest.mark.parametrize(
+    ("there", "cost"),
+    [
+        pytest.param([{"npu": 12.0}], 12.0, id="the mean of the nodes that show it"),
+        pytest.param([], 10.0, id="shown by no node with jobs: the most that it costs in another signal"),
+    ],
+)
+def test_a_load_that_was_never_seen_in_a_signal_is_not_nothing_there(there: list[Points], cost: float) -> None:
+    loads = {"hot": [both(50, 5), both(10, 5)], "full": [both(45, 45)]}
+    nodes = [*farm_by_signal(loads).nodes, *farm_by_signal({"odd": there}, {"odd": ["npu"]}).nodes]
+    jobs = [*farm_by_signal(loads).jobs, *farm_by_signal({"odd": there}, {"odd": ["npu"]}).jobs]
+    (move,) = plan_offloads(Snapshot(nodes, jobs), GUARDED, Random(0)).moves
+    assert (move.stream, move.destination, move.cost, move.guess) == ("hot.1", "odd", {"npu": cost}, True)
+
+
+def test_a_load_that_was_seen_to_be_nothing_in_a_signal_is_nothing_there() -> None:
+    loads = {"hot": [both(40, 0), both(20, 0)], "busy": [both(0, 49)], "full": [both(45, 45)]}
+    (move,) = plan_offloads(farm_by_signal(loads), GUARDED, Random(0)).moves
+    assert (move.destination, move.cost) == ("busy", both(20, 0))
+
+
+def test_r1_what_is_on_its_way_counts_in_each_signal() -> None:
+    loads = {"hot": [both(40, 20), both(20, 20)], "a": [both(1, 1)], "b": [both(30, 20)]}
+    base = farm_by_signal(loads)
+    coming = StreamState("coming", "a", Phase.STARTING, moving=True, history=StreamHistory(work=both(1, 35)))
+    (move,) = plan_offloads(dataclasses.replace(base, jobs=[*base.jobs, coming]), GUARDED, Random(0)).moves
+    assert move.destination == "b"
+    (move,) = plan_offloads(farm_by_signal(loads, arriving=[Arrival("a", 35.0)]), GUARDED, Random(0)).moves
+    assert move.destination == "b"
+
+
+@property_test
+@given(TWO_SIGNALS, SEEDS)
+def test_r1_r2_inflow_never_exceeds_headroom_in_any_signal(farm_, rng) -> None:
+    moves = plan_offloads(farm_, GUARDED, rng).moves
+    ended = farm_
+    for move in moves:
+        ended = after(ended, move)
+    fits = {node.name for node in ended.nodes if (node.usage or 0.0) <= LIMIT}
+    for move in moves:
+        assert move.destination in fits or "nothing fits" in move.why
+
+
+@property_test
+@given(TWO_SIGNALS, SEEDS)
+def test_r3_the_sorted_loads_of_all_signals_fall_lexicographically_with_each_move(farm_, rng) -> None:
+    def loads(snapshot: Snapshot) -> list[float]:
+        return sorted((points for node in snapshot.nodes for points in node.averages.values()), reverse=True)
+
+    for move in plan_offloads(farm_, GUARDED, rng).moves:
+        before = loads(farm_)
+        farm_ = after(farm_, move)
+        assert loads(farm_) < before
+
+
+@property_test
+@given(ANY_FARM, RULES, st.integers(0, 2**32))
+def test_a_signal_that_says_the_same_as_the_other_one_changes_no_plan(snapshot, rules, seed) -> None:
+    def twice(points: Points) -> Points:
+        return {name: value for value in points.values() for name in BOTH}
+
+    nodes = [dataclasses.replace(node, signals=twice(node.averages)) for node in snapshot.nodes]
+    jobs = [
+        dataclasses.replace(job, history=dataclasses.replace(job.history, work=twice(job.history.work)))
+        for job in snapshot.jobs
+    ]
+    one = plan_offloads(snapshot, rules, Random(seed))
+    other = plan_offloads(dataclasses.replace(snapshot, nodes=nodes, jobs=jobs), rules, Random(seed))
+    assert [(m.kind, m.stream, m.destination, m.why) for m in one.moves] == [
+        (m.kind, m.stream, m.destination, m.why) for m in other.moves
+    ]
+    assert one.vetoes == other.vetoes
+
+
+@property_test
+@given(TWO_SIGNALS, st.integers(0, 2**32), st.sampled_from([0.25, 8.0]))
+def test_r8_scaling_speeds_and_costs_of_one_signal_together_leaves_the_plan_unchanged(farm_, seed, factor) -> None:
+    nodes = [
+        dataclasses.replace(node, speeds={**node.speeds, "gpu": node.speed_in("gpu") * factor})
+        for node in farm_.nodes
+    ]
+    jobs = [
+        dataclasses.replace(
+            job, history=StreamHistory(work={**job.history.work, "gpu": job.history.work["gpu"] * factor})
+        )
+        for job in farm_.jobs
+    ]
+    plans = [
+        plan_offloads(one, GUARDED, Random(seed))
+        for one in (farm_, dataclasses.replace(farm_, nodes=nodes, jobs=jobs))
+    ]
+    assert plans[0].moves == plans[1].moves
+
+
+@property_test
+@given(st.integers(2, 8), st.floats(2, 20), st.integers(0, 2**32))
+def test_nothing_stays_unplaceable_while_the_signals_together_leave_enough_slack(n, most, seed) -> None:
+    """On equal nodes: those that lack room in one signal or another are fewer than there are."""
+    rng = Random(seed)
+    names = [f"n{i}" for i in range(n)]
+    loads = {
+        name: [both(rng.uniform(0, most), rng.uniform(0, most)) for _ in range(rng.randint(0, 8))] for name in names
+    }
+    share = 0.0
+    for signal in BOTH:
+        works = [work[signal] for node in loads.values() for work in node]
+        share += sum(works) / n / (GUARDED.threshold - max(works, default=0.0))
+    assume(share <= 1)
+    farm_ = farm_by_signal(loads, dict.fromkeys(names, BOTH))
+    for _ in range(60):
+        plan = plan_offloads(farm_, GUARDED, rng)
+        if plan.stable:
+            return
+        for move in plan.moves:
+            farm_ = after(farm_, move)
+    raise AssertionError("it is not stable")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from posture.errors import UserError
 from posture.planning.model import MoveKind, Policy, VetoReason
 from posture.simulator.scenario import Event, NodeClass, Scenario, fits, lower_bounds, read_scenario, scenario_from
 from posture.simulator.simulation import Result, Simulation, simulate
@@ -139,6 +140,67 @@ def test_the_first_loops_of_readme_and_guarded_ask_for_the_same_farm() -> None:
         assert simulation.rules.policy is Policy(policy)
         simulation.run()
         assert {move.destination for move in simulation.plans[0].moves} <= {f"node-{i}" for i in range(7, 13)}
+
+
+# -- two signals -------------------------------------------------------------------------------------------------
+
+
+def test_one_signal_fills_a_node_whose_processors_are_busy_and_two_signals_do_not() -> None:
+    filled = 0
+    for seed in range(10):
+        blind, seeing = (run(scenario("gpu-and-cpu", signals=read), seed) for read in (["gpu"], ["gpu", "cpu"]))
+        assert seeing.feasible
+        assert seeing.stable, seed
+        assert seeing.repeated == 0
+        if "node-7" in {move.destination for _, move in blind.timeline.moves}:
+            filled += 1
+            assert blind.timeline.usage[-1][6] > 50, (
+                "its processors are over the threshold, by what was moved there"
+            )
+            assert not blind.stable
+    assert filled >= 6
+
+
+def test_nodes_that_are_read_by_different_signals_settle_and_no_stream_moves_twice() -> None:
+    classes = {
+        "orin": {"count": 3, "speed": {"gpu": 3, "cpu": 1}},
+        "pc": {"count": 2, "speed": {"cpu": 3}, "signals": ["cpu"]},
+        "nano": {"count": 3},
+    }
+    given = {"classes": classes, "jobs": 40, "load": {"gpu": [2, 14], "cpu": [2, 14]}, "start": "random"}
+    results = simulate(scenario_from(given, "mixed"), range(8))
+    for result in results:
+        assert result.repeated == 0
+        over = {
+            name for name, usage in zip(result.scenario.nodes, result.timeline.usage[-1], strict=True) if usage > 50
+        }
+        assert over <= {"pc-1", "pc-2"}, "nobody sees the GPUs of these"
+    assert sum(result.moves for result in results) > 20
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        pytest.param(
+            {"signals": ["npu"]}, "signals: 'npu' is no signal; accepted: those that load names, gpu, cpu"
+        ),
+        pytest.param({"signals": ["gpu", "gpu"]}, "signals: ['gpu', 'gpu'] is not accepted"),
+        pytest.param({"load": [1, 2], "events": []}, "signals: 'gpu' is no signal; accepted: those that"),
+        pytest.param(
+            {"load": {"gpu": [2, 1]}}, "load: {'gpu': [2, 1]} is not accepted; accepted: [least, most] points"
+        ),
+        pytest.param({"load": {}}, "load: {} is not accepted"),
+        pytest.param({"classes": {"a": {"count": 1, "speed": {"npu": 2}}}, "events": []}, "classes: a: 'npu'"),
+        pytest.param(
+            {"events": [{"at_s": 0, "node": "node-1", "what": "foreign", "points": {"npu": 2}}]},
+            "events: node-1: 'npu'",
+        ),
+    ],
+)
+def test_a_signal_that_the_streams_do_not_have_is_refused(changes: dict[str, object], told: str) -> None:
+    with pytest.raises(UserError) as refused:
+        scenario("gpu-and-cpu", **{"signals": ["gpu"], **changes})
+    assert told in str(refused.value)
 
 
 # -- failures of well-known systems -------------------------------------------------------------------------------
