@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The whole analysis path on this machine: a broker, a camera, two analyzers and SQLite. Nothing else is needed.
+"""The whole analysis path on this machine: a broker, a camera, two analyzers, SQLite and the dashboard.
 
 python3 run_local.py                                # the sample clip, 30 seconds; the second stream is tilted
 python3 run_local.py --source 0                     # a webcam, as stream pi1 alone
@@ -25,7 +25,7 @@ if __name__ == "__main__":
     missing_packages.explain("local")
 
 from posture.camera.sources import is_camera, open_source
-from posture.demo.run import ANALYZERS, Options, Run, free_port, report
+from posture.demo.run import ANALYZERS, Options, Run, free_port, page_port, report
 from posture.errors import UserError
 from posture.runtime import EXIT_FAILED, EXIT_OK, Stop, add_version_flag, run_script
 from posture.settings import loading
@@ -111,7 +111,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = Options(
         flags.source, flags.fps, flags.duration, flags.limit, flags.config, embedded_broker=flags.embedded_broker
     )
-    run = Run(options, folder, stop, Screen(sys.stdout.isatty()), pi_ids, free_port())
+    screen = Screen(sys.stdout.isatty())
+    run = Run(options, folder, stop, screen, pi_ids, free_port(), page_port=page_port())
+    print(f"dashboard: http://127.0.0.1:{run.page_port}/ (while this runs)", flush=True)
     until = f"{flags.duration:g} s" if flags.limit is None else f"{flags.limit} frames of each stream"
     print(f"running for {until} in {folder} (Ctrl-C ends it sooner)")
     failure = ""

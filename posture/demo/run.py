@@ -26,6 +26,8 @@ from posture.errors import UserError
 from posture.runtime import EXIT_USER_ERROR, ROOT, Stop
 from posture.settings import loading, paths
 from posture.settings.flags import config_arguments
+from posture.settings.table import Dashboard
+from posture.system.addresses import split_listen
 from posture.system.children import Child
 from posture.system.terminal import Screen
 from posture.wire.malformed import Client
@@ -129,6 +131,7 @@ class Run:
         broker: its process, once started.
         analyzers: stream -> its analyzer's process.
         cameras: stream -> its camera's process.
+        page: the dashboard's process; nothing depends on it.
     """
 
     options: Options
@@ -140,6 +143,9 @@ class Run:
     broker: Child | None = None
     analyzers: dict[str, Child] = field(default_factory=dict)
     cameras: dict[str, Child] = field(default_factory=dict)
+    page_port: int | None = None
+    """Of the dashboard, on the loopback interface; None: there is none."""
+    page: Child | None = None
 
     def serve(self) -> None:
         """Start everything and watch it to the end; cameras stop first, so that every frame gets its row."""
@@ -153,6 +159,10 @@ class Run:
         for pi_id in self.pi_ids:
             command = [sys.executable, str(ROOT / ANALYZERS[pi_id]), *config_arguments(self.options.config)]
             self.analyzers[pi_id] = Child(f"analyzer-{pi_id}", command, self.folder, environ)
+        if self.page_port is not None:
+            listen = ["--listen", f"127.0.0.1:{self.page_port}", *config_arguments(self.options.config)]
+            command = [sys.executable, str(ROOT / "dashboard.py"), *listen]
+            self.page = Child("dashboard", command, self.folder, environ)
         view = StatusView(port)
         self._wait_until_online(view)
         for pi_id in self.pi_ids:
@@ -170,8 +180,9 @@ class Run:
                 child.ask_to_stop()
             for child in group.values():
                 child.stop(seconds)
-        if self.broker is not None:
-            self.broker.stop(10)
+        for server in (self.page, self.broker):
+            if server is not None:
+                server.stop(10)
 
     def _camera(self, pi_id: str, port: int) -> list[str]:
         options = self.options
@@ -213,6 +224,15 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def page_port() -> int:
+    """Return the dashboard's usual port if it is free on the loopback interface, else another one."""
+    usual = split_listen(Dashboard().listen)[1]
+    with socket.socket() as probe, contextlib.suppress(OSError):
+        probe.bind(("127.0.0.1", usual))
+        return usual
+    return free_port()
 
 
 def find_mosquitto() -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -10,6 +11,8 @@ import sqlite3
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import cv2
@@ -71,6 +74,31 @@ def wait_for_pictures(process: subprocess.Popen[str], folder: Path) -> None:
         time.sleep(0.05)
 
 
+def test_its_first_line_leads_to_a_page_with_both_streams_while_it_runs(tmp_path: Path) -> None:
+    process = start(tmp_path / "run", "--fps", "5", "--duration", "60")
+    try:
+        assert process.stdout is not None
+        said = re.fullmatch(
+            r"dashboard: (http://127\.0\.0\.1:\d+)/ \(while this runs\)\n", process.stdout.readline()
+        )
+        assert said
+        wait_for_pictures(process, tmp_path / "run")
+        deadline = time.monotonic() + START_S
+        streams: dict[str, dict[str, object]] = {}
+        while not all(streams.get(pi_id, {}).get("picture") for pi_id in ("pi1", "pi2")):
+            assert time.monotonic() < deadline, streams
+            with urllib.request.urlopen(f"{said[1]}/api/streams", timeout=10) as answer:  # noqa: S310 - our own
+                streams = json.load(answer)["streams"]
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(90) == 0
+        with pytest.raises(urllib.error.URLError):
+            urllib.request.urlopen(f"{said[1]}/", timeout=10)  # noqa: S310
+    finally:
+        process.kill()
+        process.communicate()
+
+
 @pytest.mark.parametrize(
     "flags", [pytest.param((), id="the broker at hand"), pytest.param(("--embedded-broker",), id="embedded broker")]
 )
@@ -125,7 +153,7 @@ def test_a_run_that_is_killed_leaves_no_child_behind(tmp_path: Path) -> None:
     process = start(folder, "--duration", "600")
     wait_for_pictures(process, folder)
     children = children_of(process.pid)
-    assert len(children) == 5  # a broker, two analyzers, two cameras
+    assert len(children) == 6  # a broker, two analyzers, two cameras, the dashboard
     process.kill()
     process.communicate()
     deadline = time.monotonic() + 10
