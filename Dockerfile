@@ -1,6 +1,7 @@
 # The farm's images: one for each stream's analyzer (they share all layers but the last), one for scaler, balancer and exporter.
 #   docker build --target analyzer --build-arg APP=Images_From_Pi1.py -t posture-analyzer:pi1 .
 #   docker build --target scheduler -t posture-scheduler .
+#   docker build --target dashboard -t posture-dashboard .
 # docs/containers.md says what they need at run time and how large they are.
 
 ARG BASE=debian:bookworm-slim
@@ -78,3 +79,18 @@ EXPOSE 50051 9464
 HEALTHCHECK --interval=30s --timeout=10s --start-period=20s --retries=3 CMD ["python3", "-c", \
     "from urllib.request import urlopen; urlopen('http://127.0.0.1:9464/healthz', timeout=5)"]
 ENTRYPOINT ["python3", "cpu_monitor_and_offload.py"]
+
+FROM builder AS dashboard-packages
+COPY requirements/dashboard.txt ./
+RUN /usr/bin/python3 -m pip install -r dashboard.txt \
+    && find /opt/venv \( -type d -name tests -o -name '*.pyi' \) -prune -exec rm -r {} +
+
+FROM python AS dashboard
+COPY --from=dashboard-packages /opt/venv /opt/venv
+COPY posture posture
+COPY dashboard.py ./
+USER 10001:10001
+EXPOSE 8470
+HEALTHCHECK --interval=30s --timeout=10s --start-period=20s --retries=3 CMD ["python3", "-c", \
+    "from urllib.request import urlopen; urlopen('http://127.0.0.1:8470/healthz', timeout=5)"]
+ENTRYPOINT ["python3", "dashboard.py"]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from selenium import webdriver
-from selenium.common.exceptions import TimeoutException
+from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -110,7 +110,7 @@ class Browser:
 
     def until(self, condition: Callable[[], Any], what: str = "", within_s: float = WAIT_S) -> Any:
         """Wait until something holds; return it."""
-        waiting = WebDriverWait(self.driver, within_s, poll_frequency=0.03)
+        waiting = WebDriverWait(self.driver, within_s, 0.03, [StaleElementReferenceException])
         try:
             return waiting.until(lambda _: condition(), what)
         except TimeoutException:

@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 import subprocess
 import threading
+import urllib.request
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from identities import TAP, TAP_PASSWORD, Client, credentials, files_with_tap
 from servers import find_program, free_port
 
+from posture.dashboard import passwords
 from posture.wire import frame
 from posture.wire.identities import provision
 
@@ -37,6 +39,7 @@ SECOND_NAMES = {"posture-folders": "Images_From_Pi1.py", "posture-camera-pi2": "
 IDENTITIES = {"posture-identities": "broker_identities.py"}
 """The same images, as docker-compose.yml names them for other services."""
 SCHEDULER = "posture-scheduler"
+DASHBOARD = "posture-dashboard"
 
 
 def build(docker: Engine, folder: Path, tag: str, target: str, app: str = "") -> None:
@@ -151,6 +154,30 @@ def test_the_documented_sizes_are_those_of_the_images(images: Engine) -> None:
         documented = int(row.split("|")[2].split()[0])
         measured = int(images.run("inspect", "--format", "{{.Size}}", image)) / 1e6
         assert measured == pytest.approx(documented, rel=0.15)
+
+
+def test_the_pages_container_serves_it_read_only_as_nobody_and_ends_cleanly(docker: Engine, tmp_path: Path) -> None:
+    build(docker, checkout(tmp_path / "checkout"), DASHBOARD, "dashboard")
+    users = tmp_path / "users"
+    passwords.add(users, "ada", "viewer", "correct horse battery")
+    tmp_path.chmod(0o755)
+    os.chown(users, 10_001, 10_001)
+    port, name = free_port(), f"posture-test-{uuid.uuid4().hex[:8]}"
+    docker.run(
+        "run", "--detach", "--name", name, *HARDENED,
+        "--publish", f"127.0.0.1:{port}:8470", "--health-interval", "1s",
+        "--volume", f"{users}:/users:ro", DASHBOARD, "--listen", ":8470", "--users-file", "/users",
+    )  # fmt: skip
+    try:
+        assert wait_for_health(docker, name) == "healthy", docker.run("logs", name)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/login", timeout=10) as page:
+            assert b"Log in" in page.read()
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/static/streams.js", timeout=10) as script:
+            assert script.status == 200
+        docker.run("stop", name)
+        assert docker.run("inspect", "--format", "{{.State.ExitCode}}", name) == "0"
+    finally:
+        docker.run("rm", "--force", name)
 
 
 class Network:

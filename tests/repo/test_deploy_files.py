@@ -30,7 +30,8 @@ BASE = DEPLOY / "base"
 WITH_TLS = DEPLOY / "overlays" / "tls"
 FOLDERS = [DEPLOY, BASE, WITH_TLS]
 EXPORTER = DEPLOY / "exporter"
-MANIFESTS = sorted(path for folder in [*FOLDERS, EXPORTER] for path in folder.glob("*.yaml"))
+DASHBOARD = DEPLOY / "dashboard"
+MANIFESTS = sorted(path for folder in [*FOLDERS, EXPORTER, DASHBOARD] for path in folder.glob("*.yaml"))
 ALERTS = DEPLOY / "monitoring" / "alerts.yml"
 
 
@@ -115,7 +116,7 @@ def test_a_farm_of_another_name_has_its_own_scaler_behind_the_service() -> None:
 def test_no_two_of_composes_services_build_one_image() -> None:
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"].values()
     built = [service["image"] for service in services if "build" in service]
-    assert len(built) == len(set(built)) == 6, "Compose 2 builds all at once, and the second one fails"
+    assert len(built) == len(set(built)) == 8, "Compose 2 builds all at once, and the second one fails"
 
 
 def test_the_example_of_a_secret_has_all_keys_that_pods_read_and_no_value() -> None:
@@ -193,6 +194,28 @@ def test_prometheus_in_the_cluster_reaches_the_balancers_figures() -> None:
     jobs = yaml.safe_load((DEPLOY / "monitoring" / "prometheus.yml").read_text())["scrape_configs"]
     address = f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc:{port}"
     assert [address] in [config["targets"] for job in jobs for config in job["static_configs"]]
+
+
+def test_the_pages_account_only_lists_and_its_pod_may_nothing() -> None:
+    rules = [rule for _, item in objects(DASHBOARD / "rbac.yaml") for rule in item.get("rules", [])]
+    assert {verb for rule in rules for verb in rule["verbs"]} == {"list"}
+    assert {kind for rule in rules for kind in rule["resources"]} == {"scaledjobs", "pods", "events", "nodes"}
+    pod = find("Deployment", DASHBOARD / "dashboard.yaml")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    given = {entry["name"]: entry.get("value") for entry in container["env"]}
+    known = {table.environment_name(section, name) for section, name, _ in table.all_settings()}
+    assert {name.removesuffix("_FILE") for name in given} - known == {"POSTURE_DASHBOARD_USERS"}
+    assert given["POSTURE_DASHBOARD_USERS_FILE"], "beyond loopback it ends without a login"
+
+
+def test_kustomize_gets_every_file_of_the_page() -> None:
+    names = yaml.safe_load((DASHBOARD / "kustomization.yaml").read_text())["resources"]
+    assert sorted(names) == sorted(
+        path.name for path in DASHBOARD.glob("*.yaml") if path.name != "kustomization.yaml"
+    )
 
 
 def test_composes_broker_has_the_settings_that_the_documentation_asks_for() -> None:

@@ -40,6 +40,16 @@ export function setText(target, text) {
   if (target.textContent !== text) target.textContent = text;
 }
 
+/** Replaces what is in a place where it differs from what was drawn there, and keeps the focus where it was. */
+export function redraw(place, key, draw) {
+  const wanted = JSON.stringify(key);
+  if (place.dataset.drawn === wanted) return;
+  place.dataset.drawn = wanted;
+  const focused = place.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+  place.replaceChildren(...draw());
+  if (focused) place.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+}
+
 // Times
 
 let ahead = 0;

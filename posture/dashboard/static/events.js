@@ -1,6 +1,6 @@
 // What has happened: alerts, the day's slouches of all streams, and messages that could not be read.
 
-import { clock, duration, element, follow, icon, onNews, state } from "./common.js";
+import { clock, duration, element, follow, icon, onNews, redraw, setText, state } from "./common.js";
 import { ask, chosenDay, dayPicker, remember, today } from "./days.js";
 
 const MOST = 200;
@@ -40,21 +40,21 @@ function draw() {
   const events = [...alerts, ...troubles, ...slouches.filter((one) => one.lasted >= LEAST_S)].sort((a, b) => b.at - a.at);
   const text = { alert: "Alert", slouch: "Slouch", silent: "Camera silent", frozen: "Camera frozen" };
   const symbol = { alert: "bell", slouch: "bad", silent: "silent", frozen: "frozen" };
-  list.replaceChildren(...events.slice(0, MOST).map((event) => element(
+  redraw(list, events.slice(0, MOST), () => events.slice(0, MOST).map((event) => element(
     "li", { class: `event event-${event.kind}` },
     icon(symbol[event.kind]),
     element("time", {}, clock(event.at)),
     element("a", { href: `/streams/${encodeURIComponent(event.id)}?day=${day}&at=${Math.round(event.at + Math.min(event.lasted ?? 0, 60) / 2)}` }, event.id),
     element("span", {}, `${text[event.kind]}${event.lasted ? ` of ${duration(event.lasted)}` : ""}${event.why ? ` · ${event.why}` : ""}`),
   )));
-  note.textContent = trouble + (events.length ? `${events.length} events, newest first; slouches of at least ${LEAST_S} s.` : "Nothing has happened on this day.");
+  setText(note, trouble + (events.length ? `${events.length} events, newest first; slouches of at least ${LEAST_S} s.` : "Nothing has happened on this day."));
   const { count, last } = state.malformed;
   broken.hidden = count === 0;
-  broken.replaceChildren(
+  redraw(broken, [count, last], () => [
     element("h2", {}, `${count} ${count === 1 ? "message" : "messages"} could not be read`),
     element("p", { class: "muted" }, "They change nothing here. A retained one is taken back by an empty message on its topic."),
     element("ul", { class: "events" }, ...[...last].reverse().map((one) => element("li", { class: "event" }, icon("warning"), element("time", {}, clock(one.at)), element("code", {}, one.topic), element("span", {}, `${one.why}${one.retained ? " (retained)" : ""}`)))),
-  );
+  ]);
 }
 
 let database = "";

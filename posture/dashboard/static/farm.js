@@ -1,6 +1,6 @@
 // Where streams run: nodes against the threshold, the streams on them, moves and vetoes with their reasons.
 
-import { clock, duration, element, follow, icon, onNews, state } from "./common.js";
+import { clock, duration, element, follow, icon, onNews, redraw, state } from "./common.js";
 import { ask } from "./days.js";
 
 const EVERY_MS = 5_000;
@@ -65,7 +65,8 @@ function draw(farm) {
   const vetoes = farm.vetoes.map((veto) => element("li", { class: "event" }, icon("away"), element("time", {}, "last loop"), element("span", {}, veto.stream || veto.node || "farm"), element("span", {}, words(veto.reason), veto.stream && veto.node ? element("span", { class: "muted" }, ` · ${veto.node}`) : null)));
   const events = farm.events.map((event) => element("li", { class: `event${event.warning ? " event-alert" : ""}` }, icon(event.warning ? "warning" : "brand"), element("time", {}, clock(event.at)), element("span", {}, event.stream || event.about), element("span", {}, event.reason, element("span", { class: "muted" }, ` · ${event.message}`))));
   const section = (title, items, none) => element("section", { class: "panel" }, element("h2", {}, title), items.length ? element("ul", { class: "events" }, ...items) : element("p", { class: "muted" }, none));
-  root.replaceChildren(
+  const conditions = farm.nodes.flatMap((node) => node.streams.map((stream) => state.streams.get(stream.id)?.condition));
+  redraw(root, [farm, conditions, absent], () => [
     element("p", { class: "lead" }, headline),
     ...absent.map(([name, source]) => element("p", { class: "muted" }, `${name === "kubernetes" ? "No cluster" : "No Prometheus"}: ${source.why}.`)),
     element("ul", { class: "nodes", "aria-label": "Nodes" }, ...farm.nodes.map((node) => nodeCard(node, farm.threshold))),
@@ -73,7 +74,7 @@ function draw(farm) {
     section("Moves", moves, "No stream has been moved."),
     section("Not moved, and why", vetoes, "No veto in the balancer's last loop."),
     section("Events of the cluster", events, "No Events."),
-  );
+  ]);
 }
 
 let seen = "";

@@ -1,6 +1,6 @@
 // A day of all streams: how it went, one line each.
 
-import { duration, element, follow, onNews, state } from "./common.js";
+import { duration, element, follow, onNews, redraw, state } from "./common.js";
 import { ask, chosenDay, dayName, dayPicker, hourMarks, legend, percent, remember, sharesBar, timeline, today } from "./days.js";
 
 const EVERY_MS = 30_000;
@@ -21,13 +21,13 @@ async function show() {
     const found = await ask("/api/day", { day });
     if (mine === number) draw(found);
   } catch (error) {
-    if (mine === number) root.replaceChildren(element("p", { class: "empty" }, `The day can't be shown: ${error.message}.`));
+    if (mine === number) redraw(root, error.message, () => [element("p", { class: "empty" }, `The day can't be shown: ${error.message}.`)]);
   }
 }
 
 function draw(found) {
   if (!found.streams.length) {
-    root.replaceChildren(element("p", { class: "empty" }, "There are no rows yet."));
+    redraw(root, [], () => [element("p", { class: "empty" }, "There are no rows yet.")]);
     return;
   }
   const all = { good: 0, bad: 0, unknown: 0, away: 0, sitting: 0 };
@@ -49,7 +49,7 @@ function draw(found) {
   const column = (...content) => element("th", { scope: "col" }, ...content);
   const hours = column(element("span", { class: "visually-hidden" }, "The day"), hourMarks(found));
   const head = [column("Stream"), hours, ...["Good", "Sitting", "Longest", "Slouches"].map((text) => column(text))];
-  root.replaceChildren(
+  redraw(root, found, () => [
     element(
       "section", { class: "panel summary" },
       element("p", { class: "lead" }, `${dayName(day)}: ${percent(score)} good`),
@@ -61,7 +61,7 @@ function draw(found) {
       "section", { class: "panel scroll", tabindex: "0", "aria-label": "The day of each stream" },
       element("table", { class: "days" }, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows)),
     ),
-  );
+  ]);
 }
 
 let database = "";
