@@ -87,7 +87,7 @@ def test_the_scarcer_of_two_signals_moves_a_stream_and_a_ratio_without_a_scale_i
     }
     balancer = farm.balancer(settings={"GPU_QUERIES": queries})
     farm.until_moved("pi1", idle)
-    assert f"{busy.name} 80.0 %, {idle.name} 10.0 %" in balancer.said()
+    assert f"{busy.name} 80.0 % (gpu 5.0, cpu 80.0), {idle.name} 10.0 %" in balancer.said()
     assert f"{idle.name}: gpu_load_ratio looks like a ratio" in balancer.said()
 
 
