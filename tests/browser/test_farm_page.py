@@ -7,7 +7,7 @@ from pathlib import Path
 import api_farm
 from browser import Browser
 from dashboard_process import DashboardProcess
-from driven_exporter import GpuExporter, gpu_queries
+from driven_exporter import METRIC, GpuExporter, gpu_queries
 from scripted_api import ScriptedServer, write_kubeconfig
 from servers import Mosquitto, PrometheusServer
 
@@ -21,7 +21,7 @@ def test_nodes_streams_and_moves_are_shown_and_each_source_may_stop_and_come_bac
     gpu_exporter: GpuExporter,
     tmp_path: Path,
 ) -> None:
-    gpu_exporter.set("a", 71)
+    gpu_exporter.show("a", f"{METRIC} 71", 'posture_balancer_signal_looks_like_ratio{node="a",signal="own"} 1')
     gpu_exporter.set("b", 12)
     lists = {
         "nodes": [api_farm.node("a"), api_farm.node("b")],
@@ -47,6 +47,8 @@ def test_nodes_streams_and_moves_are_shown_and_each_source_may_stop_and_come_bac
         browser.until_text(".nodes", "71 %")
         assert "1 over the threshold" in browser.text(".lead")
         assert "over the threshold of 50 %" in browser.text(".node:first-child")
+        assert "own looks like a ratio" in browser.text(".node:first-child")
+        assert "looks like a ratio" not in browser.text(".node:last-child")
         assert "ErrImagePull" in browser.text(".node:first-child .chips")
         assert "b → " not in browser.text("#farm")
         assert "a → b · offload · a is at 61 %" in browser.text("#farm")
