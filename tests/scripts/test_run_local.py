@@ -200,7 +200,7 @@ def test_a_camera_that_fails_is_told_with_its_own_words(tmp_path: Path) -> None:
     ("flags", "part"),
     [
         pytest.param(("--source", "/nowhere.mp4"), "--source /nowhere.mp4: there is no such file", id="source"),
-        pytest.param(("--source", __file__), "can't be opened as a video; accepted: a folder", id="no-video"),
+        pytest.param(("--source", __file__), "can't be opened as a video; accepted: a video", id="no-video"),
         pytest.param(("--limit", "0"), "--limit 0: accepted: a whole number of at least 1", id="limit"),
         pytest.param(("--config", "/nowhere.yaml"), "/nowhere.yaml: can't be read", id="settings"),
     ],
