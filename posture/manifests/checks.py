@@ -53,6 +53,14 @@ def _is_texts(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
 
 
+def _is_named(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(name, str) for name in value)
+
+
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(type(one) is int for one in value)
+
+
 def _is_list(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(one, dict) for one in value)
 
@@ -102,12 +110,17 @@ _CHECKS = (
     *(_Check((*_POD, *_TERMS[:length]), _is_fields, "fields") for length in range(1, len(_TERMS))),
     _Check((*_POD, *_TERMS), _is_list, "a list of terms"),
     _Check((*_POD, "tolerations"), _is_list, "a list of tolerations"),
+    _Check((*_POD, "runtimeClassName"), _is_text, "a runtime class's name"),
+    _Check((*_POD, "securityContext"), _is_fields, "fields"),
+    _Check((*_POD, "securityContext", "supplementalGroups"), _is_numbers, "a list of groups' numbers"),
     _Check(
         (*_POD, "containers"), lambda value: _is_list(value) and value != [], "a list of containers", needed=True
     ),
     _Check((*_POD, "containers", 0, "name"), _is_name, "a-z, 0-9 and -, up to 63", needed=True),
     _Check((*_POD, "containers", 0, "image"), _is_text, "an image's name", needed=True),
     _Check((*_POD, "containers", 0, "env"), _is_list, "a list of variables"),
+    _Check((*_POD, "containers", 0, "resources"), _is_fields, "fields"),
+    _Check((*_POD, "containers", 0, "resources", "limits"), _is_named, "fields"),
     _Check((*_POD, "initContainers"), _is_list, "a list of containers"),
     _Check(("spec", "triggers"), _is_one, "one trigger: KEDA would sum several", needed=True),
     _Check(

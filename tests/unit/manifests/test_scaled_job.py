@@ -271,6 +271,15 @@ def test_what_a_stream_needs_and_kedas_defaults_dont_give_is_added() -> None:
         ),
         pytest.param("image: posture-pi1", "image: 7", ".containers[0].image: 7 is not accepted", id="an image"),
         pytest.param("containers:", "nodeName: a\n        containers:", ":12: ", id="a node's name"),
+        pytest.param("containers:", "runtimeClassName: [a]\n        containers:", ":12: ", id="a runtime class"),
+        pytest.param(
+            "containers:",
+            "securityContext: {supplementalGroups: 44}\n        containers:",
+            ":12: spec.jobTargetRef.template.spec.securityContext.supplementalGroups: 44 is not accepted",
+            id="a group for groups",
+        ),
+        pytest.param("posture-pi1}", "posture-pi1, resources: [a]}", ".resources: ['a'] is not", id="resources"),
+        pytest.param("posture-pi1}", "posture-pi1, resources: {limits: [{a: 1}]}}", ".limits: [{", id="limits"),
     ],
 )
 def test_a_field_that_is_not_as_it_must_be_is_named_with_file_and_line(old: str, new: str, said: str) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from identities import retained
+from servers import Mosquitto
 
-from posture.kube import affinity
+from posture.kube import affinity, labels
 from posture.lifecycle.preflight import signals
 from posture.lifecycle.preflight.cluster import check_metrics
 from posture.lifecycle.preflight.findings import Intent, Survey
 from posture.settings.signals import PRESETS, Signal
-from posture.settings.table import GpuQuery, Prometheus, Settings, SignalQuery
+from posture.settings.table import GpuQuery, Mqtt, Prometheus, Settings, SignalQuery
 from posture.usage.readings import Reading, SignalReading
 
 
@@ -48,6 +51,21 @@ def test_a_signal_that_looks_like_a_ratio_where_a_stream_runs_is_a_warning(
     if found:
         assert found[0].what.startswith("agx: gpu_percent looks like a ratio: for 60 s it was never above 1")
         assert found[0].mend.startswith("in cluster.yaml, GPU_QUERIES.agx.scale: 100")
+
+
+def test_a_stream_that_was_told_to_use_the_gpu_and_uses_the_cpu_is_a_warning(mosquitto: Mosquitto) -> None:
+    said = {
+        "pi1": {"state": "online", "delegate": "cpu", "delegate_asked": "gpu"},
+        "pi2": {"state": "online", "delegate": "cpu", "delegate_asked": "auto"},
+    }
+    retained(mosquitto.port, {f"status/{stream}": json.dumps(one).encode() for stream, one in said.items()})
+    settings = Settings(mqtt=Mqtt(url=f"mqtt://127.0.0.1:{mosquitto.port}"))
+    live = {stream: scaled_job("agx", active=True) for stream in said}
+    for stream, item in live.items():
+        item["metadata"]["labels"] = {labels.STREAM: stream}
+    (finding,) = signals.as_they_run(Intent(settings, {}), Survey(scaled_jobs=live))
+    assert finding.warning
+    assert finding.what.startswith("pi1 was told to use the GPU, and uses the CPU of agx")
 
 
 def test_a_metric_that_is_called_a_ratio_is_a_warning_before_any_stream_runs() -> None:
