@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
@@ -34,6 +34,7 @@ class NodeShare:
         before: how many of the streams it had.
         after: how many it gets.
         why: the reason, in words.
+        signals: what its usage is the largest of, in percent; empty: unknown.
     """
 
     node: str
@@ -41,6 +42,7 @@ class NodeShare:
     before: int
     after: int
     why: str
+    signals: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,8 @@ def place(
     Raises:
         FailedError: there is a stream to place, and no node's usage is known; it names each and why.
     """
-    usage = {node: found.value for node, found in sampled.items() if isinstance(found, Reading)}
+    read = {node: found for node, found in sampled.items() if isinstance(found, Reading)}
+    usage = {node: found.value for node, found in read.items()}
     unknown = {node: found for node, found in sampled.items() if isinstance(found, UsageUnknownError)}
     if not usage and set(before) - set(pinned):
         reasons = "\n".join(f"  {found}" for found in unknown.values())
@@ -124,7 +127,7 @@ def place(
     nodes = even_spread(sorted(before, key=natural), usage, Random(own_seed if seed is None else seed), pinned)  # noqa: S311
     had, gets, fixed = Counter(before.values()), Counter(nodes.values()), Counter(pinned.values())
     rows = [
-        NodeShare(node, usage[node], had[node], gets[node], _why(node, usage, gets, fixed))
+        NodeShare(node, usage[node], had[node], gets[node], _why(node, usage, gets, fixed), read[node].signals)
         for node in sorted(usage, key=natural)
     ]
     rows += [
@@ -159,6 +162,8 @@ def table(rows: tuple[NodeShare, ...]) -> list[str]:
     cells = [("node", "usage", "jobs", "why")]
     for row in rows:
         usage = "-" if row.usage is None else f"{row.usage:.1f} %"
+        if len(row.signals) > 1:
+            usage += f" ({', '.join(f'{signal} {points:.1f}' for signal, points in row.signals.items())})"
         cells.append((row.node, usage, f"{row.before} -> {row.after}", row.why))
     widths = [max(len(line[column]) for line in cells) for column in range(3)]
     return [

@@ -20,7 +20,7 @@ def even_spread(
 
     Args:
         streams: the streams' names.
-        usage: node -> points, of the nodes with a valid metric only.
+        usage: node -> points, of the nodes with a valid metric only; of several signals the largest.
         rng: breaks ties.
         pinned: stream -> node, for streams that have no choice; the others fill up around them.
 

@@ -58,6 +58,17 @@ def test_other_seeds_draw_other_nodes() -> None:
     assert len({tuple(farm(seed).placement.nodes.items()) for seed in range(20)}) > 1
 
 
+def test_the_extra_stream_goes_where_the_scarcer_signal_is_lowest_and_each_is_shown() -> None:
+    def reading(gpu: float, cpu: float) -> Reading:
+        return Reading({"gpu": SignalReading(gpu, 0.0, ()), "cpu": SignalReading(cpu, 0.0, ())})
+
+    plan = placement.place({"pi1": None}, {}, {"n1": reading(0.0, 70.0), "n2": reading(40.0, 10.0)}, 0)
+    assert plan.nodes == {"pi1": "n2"}
+    told = placement.table(plan.rows)
+    assert "70.0 % (gpu 0.0, cpu 70.0)  0 -> 0" in told[1]
+    assert "40.0 % (gpu 40.0, cpu 10.0)  0 -> 1" in told[2]
+
+
 def test_a_node_that_cannot_take_streams_says_why() -> None:
     going_up = farm(n1=False, n2=False, n3=False)
     assert set(going_up.placement.nodes.values()) == {"n4"}

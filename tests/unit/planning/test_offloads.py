@@ -608,6 +608,21 @@ def test_r3_the_sorted_loads_of_all_signals_fall_lexicographically_with_each_mov
         assert loads(farm_) < before
 
 
+def test_r3_passes_no_overload_on_that_is_larger_than_what_the_stream_takes_off() -> None:
+    """The GPU of the source is higher yet, and stays so."""
+    farm_ = farm_by_signal({"hot": [both(90, 0), both(0, 60)], "cold": [both(5, 25)]})
+    plan = plan_offloads(farm_, GUARDED, Random(0))
+    assert not plan.moves
+    assert reasons(plan) == {VetoReason.UNPLACEABLE: 1}
+    easier = farm_by_signal({"hot": [both(90, 0), both(0, 60)], "cold": [both(5, 0)], "full": [both(5, 49)]})
+    assert not plan_offloads(easier, GUARDED, Random(0)).moves, "one heavy stream alone stays, as with one signal"
+    split = farm_by_signal(
+        {"hot": [both(90, 0), both(0, 60), both(0, 20)], "cold": [both(5, 55)], "idle": [both(0, 45)]}
+    )
+    (move,) = plan_offloads(split, GUARDED, Random(0)).moves
+    assert (move.relief, move.destination) == (both(0, 20), "idle")
+
+
 @property_test
 @given(ANY_FARM, RULES, st.integers(0, 2**32))
 def test_a_signal_that_says_the_same_as_the_other_one_changes_no_plan(snapshot, rules, seed) -> None:
