@@ -8,13 +8,12 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 
 from posture.balancer.disturbances import Settling
 from posture.balancer.open_move import OpenMove, open_move_text
 from posture.balancer.others import arrivals
 from posture.balancer.refusals import Refusals
-from posture.balancer.snapshot import SnapshotMaker
+from posture.balancer.snapshot import SnapshotMaker, comparable
 from posture.balancer.view import ClusterView, read_nodes, read_view
 from posture.balancer.watch import Watch
 from posture.kube import labels
@@ -22,9 +21,8 @@ from posture.kube.annotations import HISTORY
 from posture.kube.client import KubeClient
 from posture.kube.objects import ScaledJob
 from posture.planning.ledger import Ledger, history_from_json, history_to_json
-from posture.planning.model import ONE_SIGNAL, Policy, Rules, Snapshot, StreamHistory
+from posture.planning.model import Policy, Rules, Snapshot, StreamHistory
 from posture.settings.table import NodeQuery
-from posture.usage.readings import UsageUnknownError
 from posture.usage.window import Average, Window
 
 log = logging.getLogger(__name__)
@@ -158,9 +156,7 @@ class Observer:
             start_s: when the window began, in seconds since 1970.
             queries: node -> where its usage is read.
         """
-        averages = window.averages(self._ledger.settles_s)
-        if all(len(query.signals) == 1 for query in queries.values()):
-            averages = {node: _of_one_signal(found) for node, found in averages.items()}
+        averages = comparable(window.averages(self._ledger.settles_s), queries)
         known = {node: found for node, found in averages.items() if isinstance(found, Average)}
         self._ledger.window(
             start_s,
@@ -196,14 +192,6 @@ class Observer:
         places = [self._view.place(scaled_job) for scaled_job in self._view.scaled_jobs.values()]
         named = {place for place in places if place is not None}
         return named | {pod.host for pods in self._view.pods.values() for pod in pods if pod.host}
-
-
-def _of_one_signal(found: Average | UsageUnknownError) -> Average | UsageUnknownError:
-    """Return an average without its signal's name.
-
-    Where each node is read by one signal, these are of one kind, whatever they are called on each class of node.
-    """
-    return replace(found, signals={ONE_SIGNAL: found.value}) if isinstance(found, Average) else found
 
 
 def _read_history(scaled_job: ScaledJob) -> StreamHistory:

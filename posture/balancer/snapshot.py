@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from posture.balancer.open_move import open_move_text
@@ -18,8 +19,29 @@ from posture.kube.taints import taint_texts, tolerates
 from posture.planning import model
 from posture.planning.ledger import Ledger
 from posture.planning.model import Phase, Snapshot
+from posture.settings.table import NodeQuery
 from posture.usage.readings import UsageUnknownError
 from posture.usage.window import Average
+
+
+def comparable(
+    averages: Mapping[str, Average | UsageUnknownError], queries: Mapping[str, NodeQuery]
+) -> dict[str, Average | UsageUnknownError]:
+    """Return the averages with signals that mean the same on each node.
+
+    Where every node is read by one signal, these are of one kind, whatever each class of node calls it: a load that
+    was seen in one of them is known in the others. Where one node is read by several, names tell them apart.
+
+    Args:
+        averages: node -> its window's average, or why it has none.
+        queries: node -> where its usage is read.
+    """
+    if any(len(query.signals) > 1 for query in queries.values()):
+        return dict(averages)
+    return {
+        node: replace(found, signals={model.ONE_SIGNAL: found.value}) if isinstance(found, Average) else found
+        for node, found in averages.items()
+    }
 
 
 class SnapshotMaker:

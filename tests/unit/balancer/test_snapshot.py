@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from farm_objects import NOW_S, job, make, node, pod, scaled_job, view
 
+from posture.balancer.snapshot import comparable
 from posture.kube import affinity
 from posture.planning.model import Keda, Phase
+from posture.settings.signals import Signal
+from posture.settings.table import GpuQuery, SignalQuery
+from posture.usage.readings import UsageUnknownError
+from posture.usage.window import Average
 
 
 def test_a_running_stream_is_what_the_planner_sees_of_it() -> None:
@@ -32,6 +37,23 @@ def test_a_running_stream_is_what_the_planner_sees_of_it() -> None:
     assert (agx.usage, agx.free) == (80.0, {"cpu": 3.5, "memory": 7 * 2**30})
     assert (nano.usage, nano.why_unknown) == (None, "it is not in GPU_QUERIES")
     assert read.keda == Keda(True, True, False, 0.0, 1.0)
+
+
+def test_one_signal_each_is_one_kind_whatever_it_is_called_and_of_several_the_names_count() -> None:
+    def average(**signals: float) -> Average:
+        return Average(signals, 6, NOW_S - 30, NOW_S)
+
+    unknown = UsageUnknownError("odd", None, "stale")
+    averages = {"agx": average(jetson=10.0), "pc": average(dcgm=20.0), "odd": unknown}
+    alone = {
+        "agx": GpuQuery("agx:1", "jetson"),
+        "pc": SignalQuery("pc:1", (Signal("dcgm", metric="dcgm"),)),
+        "odd": GpuQuery("odd:1", "jetson"),
+    }
+    found = comparable(averages, alone)
+    assert found == {"agx": average(**{"": 10.0}), "pc": average(**{"": 20.0}), "odd": unknown}
+    several = SignalQuery("odd:1", (Signal("gpu", metric="gpu"), Signal("cpu", metric="cpu")))
+    assert comparable(averages, alone | {"odd": several}) == averages, "also while it is not known"
 
 
 def test_a_node_that_only_an_affinity_still_names_is_down() -> None:
