@@ -30,17 +30,32 @@ esac
 
 packages="python3-venv python3-yaml" requirements=camera-debian
 if [ $# -gt 0 ]; then
+    printf '%s' "$1" | grep -Eqx '[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?' ||
+        fail "PI_ID $1: is no stream's name; accepted: a-z, 0-9 and -, up to 32"
+    source=$2
+    case $source in
+    /dev/*) ;; # names that stay, such as /dev/v4l/by-id/..., are links
+    *) [ ! -e "$source" ] || source=$(realpath "$source") ;;
+    esac
+    case $source in
+    "") fail "SOURCE is empty; accepted: what publish_images.py --source takes" ;;
+    /home/* | /root/*) fail "SOURCE $source: the service reads no home folder; accepted: one elsewhere, as in /srv" ;;
+    esac
+    case $3 in
+    mqtt://?* | mqtts://?*) ;;
+    *) fail "BROKER $3: accepted: mqtt://host:port or mqtts://host:port" ;;
+    esac
     if [ $# -eq 4 ]; then
         for name in POSTURE_MQTT_USERNAME POSTURE_MQTT_PASSWORD; do
             [ -s "$4/$name" ] || fail "$4/$name can't be read; accepted: a folder that broker_identities.py has made"
         done
     fi
-    case $2 in
+    case $source in
     picamera) packages="$packages python3-picamera2" ;;
     http://* | https://*) ;;
     *)
         # a webcam, RTSP or a video needs OpenCV; the package index has none for 32 bits, and Debian's is far larger
-        if [ ! -d "$2" ] && ! python3 -c 'import cv2' 2>/dev/null; then
+        if [ ! -d "$source" ] && ! python3 -c 'import cv2' 2>/dev/null; then
             case $(dpkg --print-architecture) in
             amd64 | arm64) requirements=camera-video ;;
             *) packages="$packages python3-opencv" ;;
@@ -75,7 +90,7 @@ if [ $# -gt 0 ]; then
         {
             echo "# Read by posture-camera.service. Any variable of docs/settings.md may stand here."
             echo "PI_ID=$(quoted "$1")"
-            echo "SOURCE=$(quoted "$2")"
+            echo "SOURCE=$(quoted "$source")"
             echo "# more flags of publish_images.py, such as: --fps 10"
             echo "FLAGS="
             echo "POSTURE_MQTT_URL=$(quoted "$3")"

@@ -146,6 +146,12 @@ def test_the_installer_without_arguments_brings_the_program_up_to_date_and_keeps
     ("arguments", "message"),
     [
         ("pi1", "1 arguments; accepted: PI_ID SOURCE BROKER [FOLDER], or none"),
+        ("Pi_1 picamera mqtt://h", "PI_ID Pi_1: is no stream's name; accepted: a-z"),
+        (
+            "pi1 samples mqtt://h",
+            "SOURCE /home/pi/posture-farm/samples: the service reads no home folder; accepted: ",
+        ),
+        ("pi1 picamera 192.0.2.10", "BROKER 192.0.2.10: accepted: mqtt://host:port"),
         ("pi1 picamera mqtt://h nowhere", "nowhere/POSTURE_MQTT_USERNAME can't be read; accepted: a folder"),
     ],
 )
