@@ -7,7 +7,8 @@
 
 Ten streams share the table; the one that is asked has the ten million rows, over 30 days, the others a hundred
 thousand each. Rows have all columns but the landmarks, whose 2.5 kB stand beside what is read. Each question is
-asked once after the database was opened anew, then ``--repeat`` times; the table has the first time and the median.
+asked once after the database was opened anew, then ``--repeat`` times; the table has the first time and the median,
+and what the asking process computed (of SQLite all of it, of PostgreSQL its client).
 PostgreSQL is one of its own, with its default settings.
 
 Commits are of 16 rows, as the analyzer's are, into the full table, with the triggers that count the minutes and
@@ -145,18 +146,20 @@ def questions(url: str, repeat: int) -> None:
         "the frame at a moment": lambda history: history.nearest("pi1", noon),
     }
     for name, question in asked.items():
-        taken = []
+        taken, worked = [], []
         with contextlib.closing(open_history(url, timeout_s=60)) as history:
             for _ in range(repeat + 1):
-                began = time.perf_counter()
+                began, work = time.perf_counter(), time.process_time()
                 question(history)
                 taken.append((time.perf_counter() - began) * 1000)
-        print(f"| {name} | {taken[0]:.0f} | {statistics.median(taken[1:]):.0f} |", flush=True)
+                worked.append((time.process_time() - work) * 1000)
+        median, cpu = statistics.median(taken[1:]), statistics.median(worked[1:])
+        print(f"| {name} | {taken[0]:.0f} | {median:.0f} | {cpu:.0f} |", flush=True)
     with contextlib.closing(open_history(url, timeout_s=60)) as history:
         began = time.perf_counter()
         end = noon + timedelta(hours=1)
         count = sum(1 for _ in history.rows("pi1", noon, end))
-        print(f"| {count} rows of an hour, as for CSV | {(time.perf_counter() - began) * 1000:.0f} | - |")
+        print(f"| {count} rows of an hour, as for CSV | {(time.perf_counter() - began) * 1000:.0f} | - | - |")
 
 
 def commits(url: str, name: str) -> None:
@@ -205,7 +208,7 @@ def no_triggers(url: str) -> Iterator[None]:
 
 def measure(url: str, kind: str, repeat: int) -> None:
     """Print both tables."""
-    print(f"\n{kind}\n\n| question | first ms | median ms |\n|---|---|---|")
+    print(f"\n{kind}\n\n| question | first ms | median ms | CPU ms |\n|---|---|---|---|")
     questions(url, repeat)
     print(f"\n| {kind}: commit of {BATCH} rows | median ms | p99 ms |\n|---|---|---|")
     for _ in range(2):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 from posture.history.minutes import Minute, start_of
 from posture.history.reader import LISTED, Asked, StoredRow, StreamSpan
-from posture.store.base import COLUMNS, MINUTE_COLUMNS, MINUTES_TABLE, TABLE, clean_key
-from posture.store.postgres import PostgresStore
+from posture.store.base import COLUMNS, LATER_COLUMNS, MINUTE_COLUMNS, MINUTES_TABLE, TABLE, clean_key
+from posture.store.postgres import PRESENT, PostgresStore
 from posture.store.postgres_connection import PostgresConnection
 
 STREAMS = "SELECT pi_id, first_minute, last_minute FROM posture_streams()"
@@ -17,17 +18,17 @@ MINUTES = f"""
     WHERE pi_id = %(pi_id)s AND minute >= %(first)s AND minute < %(end)s ORDER BY minute
 """  # noqa: S608 - names of ours
 PAGE = f"""
-    SELECT {", ".join(LISTED)} FROM {TABLE}
+    SELECT {{}} FROM {TABLE}
     WHERE pi_id = %(pi_id)s AND received_time >= %(first)s AND received_time < %(last)s
         AND (received_time >= %(start)s AND received_time < %(end)s
             OR captured_time >= %(start)s AND captured_time < %(end)s)
     ORDER BY received_time, frame_id LIMIT %(limit)s OFFSET %(offset)s
 """  # noqa: S608
 NEWEST = f"""
-    SELECT {", ".join(LISTED)} FROM {TABLE} WHERE pi_id = %(pi_id)s AND received_time IS NOT NULL
+    SELECT {{}} FROM {TABLE} WHERE pi_id = %(pi_id)s AND received_time IS NOT NULL
     ORDER BY received_time DESC LIMIT %(limit)s
 """  # noqa: S608
-FRAME = f"SELECT {', '.join(COLUMNS)} FROM {TABLE} WHERE pi_id = %(pi_id)s AND frame_id = %(frame_id)s"  # noqa: S608
+FRAME = f"SELECT {{}} FROM {TABLE} WHERE pi_id = %(pi_id)s AND frame_id = %(frame_id)s"  # noqa: S608
 
 
 class PostgresReader:
@@ -45,35 +46,41 @@ class PostgresReader:
     def __init__(self, url: str, timeout_s: float) -> None:
         self._url, self._timeout_s = url, timeout_s
         self._connection = PostgresConnection(url, timeout_s)
+        present = {name for (name,) in self._ask(PRESENT, table=TABLE)}
+        self._columns = [name for name in COLUMNS if name in present or name not in LATER_COLUMNS]
         self.streams()
 
-    def _rows(self, query: str, **values: Any) -> list[Any]:
+    def _ask(self, query: str, **values: Any) -> list[Any]:
         return self._connection.call(lambda db: db.execute(query, values).fetchall())
+
+    def _rows(self, query: str, columns: Sequence[str], **values: Any) -> list[StoredRow]:
+        """Return rows; a column of LATER_COLUMNS that the table lacks is None in them."""
+        present = [name for name in columns if name in self._columns]
+        found = self._ask(query.format(", ".join(present)), **values)
+        return [dict.fromkeys(columns) | dict(zip(present, row, strict=True)) for row in found]
 
     def streams(self) -> list[StreamSpan]:
         """See ``Reader.streams``."""
-        return [StreamSpan(pi_id, start_of(first), start_of(last)) for pi_id, first, last in self._rows(STREAMS)]
+        return [StreamSpan(pi_id, start_of(first), start_of(last)) for pi_id, first, last in self._ask(STREAMS)]
 
     def minutes(self, pi_id: str, first: int, end: int) -> list[Minute]:
         """See ``Reader.minutes``."""
-        return list(map(Minute._make, self._rows(MINUTES, pi_id=clean_key(pi_id), first=first, end=end)))
+        return list(map(Minute._make, self._ask(MINUTES, pi_id=clean_key(pi_id), first=first, end=end)))
 
     def page(self, pi_id: str, asked: Asked, offset: int, limit: int) -> list[StoredRow]:
         """See ``Reader.page``."""
         (first, last), (start, end) = asked.received, asked.either
         values = {"first": first, "last": last, "start": start, "end": end, "limit": limit, "offset": offset}
-        found = self._rows(PAGE, pi_id=clean_key(pi_id), **values)
-        return [dict(zip(LISTED, row, strict=True)) for row in found]
+        return self._rows(PAGE, LISTED, pi_id=clean_key(pi_id), **values)
 
     def newest(self, pi_id: str, limit: int) -> list[StoredRow]:
         """See ``Reader.newest``."""
-        found = self._rows(NEWEST, pi_id=clean_key(pi_id), limit=limit)
-        return [dict(zip(LISTED, row, strict=True)) for row in found]
+        return self._rows(NEWEST, LISTED, pi_id=clean_key(pi_id), limit=limit)
 
     def frame(self, pi_id: str, frame_id: str) -> StoredRow | None:
         """See ``Reader.frame``."""
-        found = self._rows(FRAME, pi_id=clean_key(pi_id), frame_id=clean_key(frame_id))
-        return dict(zip(COLUMNS, found[0], strict=True)) if found else None
+        found = self._rows(FRAME, COLUMNS, pi_id=clean_key(pi_id), frame_id=clean_key(frame_id))
+        return found[0] if found else None
 
     def delete(self, pi_id: str) -> int:
         """See ``Reader.delete``."""

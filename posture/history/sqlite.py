@@ -65,7 +65,9 @@ class SqliteReader:
 
     def __init__(self, path: Path, timeout_s: float) -> None:
         self._path, self._timeout_s = path, timeout_s
-        if not self._rows("SELECT 1 FROM sqlite_master WHERE name = ?", f"{MINUTES_TABLE}_counted"):
+        counted = self._rows("SELECT 1 FROM sqlite_master WHERE name = ?", f"{MINUTES_TABLE}_counted")
+        present = {name for (name,) in self._rows("SELECT name FROM pragma_table_info(?)", TABLE)}
+        if not counted or not present.issuperset(COLUMNS):
             SqliteStore(path, timeout_s).close()
 
     @contextlib.contextmanager

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from posture.history.minutes import Minute, start_of
 from posture.history.reader import LISTED, Asked, StoredRow, StreamSpan
 from posture.store.base import (
     COLUMNS,
+    LATER_COLUMNS,
     MINUTES_TABLE,
     TABLE,
     StoreRefusedError,
@@ -17,7 +18,7 @@ from posture.store.base import (
     as_text,
     clean_key,
 )
-from posture.store.supabase import SupabaseStore
+from posture.store.supabase import UNDEFINED_COLUMN, SupabaseStore
 from posture.store.supabase_connection import SupabaseConnection, moment_of
 
 STREAMS = "posture_streams"
@@ -44,6 +45,7 @@ class SupabaseReader:
         self._connection = SupabaseConnection(url, key, timeout_s)
         try:
             self.streams()
+            self._columns = self._columns_there(COLUMNS)
         except (StoreUnavailableError, StoreRefusedError):
             self.close()
             raise
@@ -54,11 +56,24 @@ class SupabaseReader:
         )
         return found
 
+    def _columns_there(self, columns: Sequence[str]) -> Sequence[str]:
+        """Return the columns without those of LATER_COLUMNS that the table lacks; an answer names one of them."""
+        table = self._connection.client.table(TABLE)
+        try:
+            self._connection.call(lambda: table.select(",".join(columns)).limit(1).retry(False).execute().data)
+        except StoreRefusedError:
+            later = [name for name in LATER_COLUMNS if name in columns]
+            if self._connection.error.get("code") != UNDEFINED_COLUMN or not later:
+                raise
+            return self._columns_there([name for name in columns if name != later[-1]])
+        return columns
+
     def _rows(self, request: Any) -> list[StoredRow]:
         return [_row(found) for found in self._connection.call(lambda: request.retry(False).execute().data)]
 
     def _select(self, columns: Iterable[str], pi_id: str) -> Any:
-        return self._connection.client.table(TABLE).select(",".join(columns)).eq("pi_id", clean_key(pi_id))
+        present = ",".join(name for name in columns if name in self._columns)
+        return self._connection.client.table(TABLE).select(present).eq("pi_id", clean_key(pi_id))
 
     def streams(self) -> list[StreamSpan]:
         """See ``Reader.streams``."""
@@ -101,4 +116,5 @@ class SupabaseReader:
 
 
 def _row(found: dict[str, Any]) -> StoredRow:
-    return {name: moment_of(value) if name in TIMES and value else value for name, value in found.items()}
+    values = {name: moment_of(value) if name in TIMES and value else value for name, value in found.items()}
+    return dict.fromkeys(LISTED) | values

@@ -64,7 +64,7 @@ DELETE = f"""
     SELECT count(*) FROM deleted
 """  # noqa: S608
 PRESENT = """
-    SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped
+    SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%(table)s) AND attnum > 0 AND NOT attisdropped
 """
 
 
@@ -95,7 +95,7 @@ class PostgresStore(RemoteStore):
 
     def _complete_table(self, db: Connection) -> None:
         """Add the columns that a table of the first deployments lacks; its rows stay as they are."""
-        present = {name for (name,) in db.execute(PRESENT, (TABLE,))}
+        present = {name for (name,) in db.execute(PRESENT, {"table": TABLE})}
         lacking = [name for name in COLUMNS if name not in present]
         if not lacking:
             return

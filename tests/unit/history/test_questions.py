@@ -381,6 +381,18 @@ def test_a_database_of_an_earlier_version_gets_its_minutes_and_keeps_its_rows(pl
     assert sum(store.counts("pi1").values()) == len(rows)
 
 
+def test_a_table_without_a_later_column_is_read_without_it(place: Place, store: Store) -> None:
+    store.write([a_row(1, MIDNIGHT)])
+    place.execute(
+        "ALTER TABLE posture_log DROP COLUMN picture_sha256; ALTER TABLE posture_log DROP COLUMN no_picture"
+    )
+    with contextlib.closing(open_history(place.url, key=place.key)) as history:
+        (row,) = history.newest("pi1", 5)
+        assert (row["frame_id"], row["picture_sha256"], row["no_picture"]) == ("frame-1", None, None)
+        assert history.frame("pi1", "frame-1") == {**row, "landmarks": "[]"}
+        assert len(list(lines(history.rows("pi1", MIDNIGHT, LATER)))) == 2
+
+
 @pytest.mark.parametrize("place", ["postgresql", "supabase"], indirect=True)
 def test_without_what_schema_sql_makes_rows_are_written_and_the_history_says_what_to_run(place: Place) -> None:
     place.execute("DROP TRIGGER posture_minutes_counted ON posture_log; DROP FUNCTION posture_streams;"
