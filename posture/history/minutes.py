@@ -8,7 +8,7 @@ but for no more than ``HOLD_S``: a gap in frames is not taken for time that some
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
@@ -76,6 +76,10 @@ class Spent(NamedTuple):
         return self.good_s / judged if judged else None
 
 
+NOTHING = Spent(no_frames_s=float(MINUTE_S))
+"""A minute without frames."""
+
+
 class SpentMinute(NamedTuple):
     """A minute of the time line.
 
@@ -138,8 +142,8 @@ def _held(seconds: int, length: int) -> int:
     return seconds
 
 
-def timeline(minutes: Sequence[Minute], first: int, seconds: str) -> list[SpentMinute]:
-    """Return each minute with how it was spent.
+def divided(minutes: Sequence[Minute], first: int, seconds: str) -> Iterator[tuple[Minute, Spent]]:
+    """Yield for each minute what is stored of it, and how it was spent.
 
     The seconds of a minute that have a state are divided as its frames are, so that flickering verdicts count for
     what they are. A minute without frames of its own, for whose first seconds the last frame before it speaks, is
@@ -151,25 +155,28 @@ def timeline(minutes: Sequence[Minute], first: int, seconds: str) -> list[SpentM
         seconds: what ``digits`` says of them, as far as they are past.
     """
     stored = {minute.minute: minute for minute in minutes}
-    before = stored.get(first - 1)
-    shares = before.frames if before else (0, 0, 0, 0)
-    line = []
-    start = start_of(first)
+    shares = stored.get(first - 1, EMPTY).frames
     for at in range(0, len(seconds), MINUTE_S):
-        number = first + at // MINUTE_S
+        minute = stored.get(first + at // MINUTE_S, EMPTY)
         past = min(MINUTE_S, len(seconds) - at)
         empty = seconds.count("0", at, at + past)
-        minute = stored.get(number, EMPTY)
-        own = sum(minute.frames)
-        if own:
+        if any(minute.frames):
             shares = minute.frames
-        spent = Spent(no_frames_s=float(empty))
-        if empty < past:
-            each = (past - empty) / sum(shares)
-            good, bad, unknown, away = shares
-            spent = Spent(good * each, bad * each, unknown * each, away * each, float(empty))
+        if empty == past:
+            yield minute, NOTHING if past == MINUTE_S else Spent(no_frames_s=float(past))
+            continue
+        good, bad, unknown, away = shares
+        each = (past - empty) / (good + bad + unknown + away)
+        yield minute, Spent(good * each, bad * each, unknown * each, away * each, float(empty))
+
+
+def timeline(minutes: Sequence[Minute], first: int, seconds: str) -> list[SpentMinute]:
+    """Return each minute with how it was spent, its frames and its angles; arguments as for ``divided``."""
+    line = []
+    start = start_of(first)
+    for minute, spent in divided(minutes, first, seconds):
         neck = minute.neck_sum / minute.neck_frames if minute.neck_frames else None
         body = minute.body_sum / minute.body_frames if minute.body_frames else None
-        line.append(SpentMinute(start, spent, own, neck, body))
+        line.append(SpentMinute(start, spent, sum(minute.frames), neck, body))
         start += ONE_MINUTE
     return line

@@ -45,7 +45,7 @@ class Day:
         zone: the viewer's.
         start: its first moment, in UTC.
         end: the first moment of the next day, in UTC: 23, 24 or 25 hours later.
-        minutes: the time line, up to the present minute.
+        stored: its minutes as they are stored, with the one before the first.
         seconds: the state of each second, see ``posture.history.minutes``; up to the present one.
     """
 
@@ -54,20 +54,27 @@ class Day:
     zone: ZoneInfo
     start: datetime
     end: datetime
-    minutes: Sequence[SpentMinute]
+    stored: Sequence[Minute]
     seconds: str
+
+    @cached_property
+    def minutes(self) -> list[SpentMinute]:
+        """The time line, up to the present minute."""
+        return of_minutes.timeline(self.stored, minute_of(self.start), self.seconds)
 
     @cached_property
     def spent(self) -> Spent:
         """How the day was spent, as far as it is past."""
-        return of_minutes.total([minute.spent for minute in self.minutes])
+        return of_minutes.total(self.hours)
 
     @cached_property
     def hours(self) -> list[Spent]:
         """How each hour of the clock was spent, from 0 to 23; one that is repeated has both, a skipped one none."""
         parts: list[list[Spent]] = [[] for _ in range(24)]
-        for minute in self.minutes:
-            parts[minute.start.astimezone(self.zone).hour].append(minute.spent)
+        at = self.start
+        for _, spent in of_minutes.divided(self.stored, minute_of(self.start), self.seconds):
+            parts[at.astimezone(self.zone).hour].append(spent)
+            at += of_minutes.ONE_MINUTE
         return [of_minutes.total(part) for part in parts]
 
     @cached_property
@@ -232,4 +239,4 @@ def _day(pi_id: str, day: date, zone: ZoneInfo, found: Sequence[Minute], now: da
     number = attrgetter("minute")
     own = found[bisect_left(found, first - 1, key=number) : bisect_left(found, first + count, key=number)]
     seconds = of_minutes.digits(own, first, count)[:past]
-    return Day(pi_id, day, zone, start, end, of_minutes.timeline(own, first, seconds), seconds)
+    return Day(pi_id, day, zone, start, end, own, seconds)
