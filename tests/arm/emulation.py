@@ -117,10 +117,10 @@ def mirror() -> str:
     """
     if shutil.which("apt-get") is None:
         raise EmulationMissingError(f"no qemu-user of version {OLDEST_QEMU} or newer is installed")
-    told = subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", f"Release: {SUITE}"],
-        capture_output=True, text=True, check=False,
-    ).stdout.split()  # fmt: skip
-    if not told:
+    # what it would fetch: that is known also where no lists are there yet
+    command = ["apt-get", "update", "--print-uris"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    found = re.search(rf"^'(\S+)/dists/{SUITE}/InRelease'", told, re.M)
+    if found is None:
         raise EmulationMissingError(f"apt has no source of Debian's {SUITE}; install qemu-user {OLDEST_QEMU}")
-    return told[0]
+    return found[1]
