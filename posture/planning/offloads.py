@@ -200,8 +200,11 @@ def _offload_one(draft: Draft, source: NodeState, clean: Shelves, settling: Shel
         return
     helping = [one for one in leaving if one.gain > 0]
     if not helping:
-        over = [signal for signal, points in source.averages.items() if points > draft.limit]
-        draft.veto(VetoReason.NOT_OUR_LOAD, source.name, usage=usage, unused=" ".join(over))
+        running = (job for job in draft.jobs[source.name] if job.phase is Phase.RUNNING)
+        # a stream that would help and may not leave has a veto of its own
+        if not any(_relief(draft, source, job).gain > 0 for job in running):
+            over = [signal for signal, points in source.averages.items() if points > draft.limit]
+            draft.veto(VetoReason.NOT_OUR_LOAD, source.name, usage=usage, unused=" ".join(over))
         return
     curing = sorted((one for one in helping if one.cures), key=operator.attrgetter("size", "job.stream"))
     others = sorted((one for one in helping if not one.cures), key=operator.attrgetter("gain", "job.stream"))

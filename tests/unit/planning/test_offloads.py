@@ -553,6 +553,14 @@ def test_a_signal_that_none_of_its_streams_uses_makes_a_node_no_source() -> None
     assert list(map(str, plan.vetoes)) == ["hot: not_our_load (usage 70, unused cpu)"]
 
 
+def test_a_load_of_ours_that_may_not_leave_now_is_not_called_somebody_elses() -> None:
+    farm_ = farm_by_signal({"hot": [both(20, 0), both(0, 70)], "cold": []}, {"cold": BOTH})
+    jobs = [farm_.jobs[0], dataclasses.replace(farm_.jobs[1], pinned=True)]
+    plan = plan_offloads(dataclasses.replace(farm_, jobs=jobs), GUARDED, Random(0))
+    assert not plan.moves
+    assert reasons(plan) == {VetoReason.PINNED: 1}
+
+
 @pytest.mark.parametrize(
     ("there", "cost"),
     [
