@@ -443,7 +443,7 @@ def test_composes_first_start_makes_passwords_that_a_second_one_keeps_and_strang
 ) -> None:
     compose.run("up", "-d", "broker")
     files = {path: path.read_bytes() for path in (compose.folder / "broker").rglob("*") if path.is_file()}
-    assert len(files) == 2 * 6 + 2, "name and password of six users, and the broker's two files"
+    assert len(files) == 2 * 7 + 2, "name and password of seven users, and the broker's two files"
     assert {oct(path.stat().st_mode)[-3:] for path in files} == {"600"}
     camera = credentials(compose.folder / "broker", "camera-pi1")
     for user, password in (("", ""), camera, (camera[0], "wrong"), ("posture-pi1", "")):
