@@ -393,7 +393,7 @@ class RealFarm:
         checkout.settings["prometheus"].update(scrape_interval_s=pace.scrape_s, max_age_s=0)
         checkout.settings["analyzer"] = {"keep": "all"}  # each row has a picture, or lost it: see Account
         checkout.use_docker(self.registry, self.docker.environ)
-        for pattern in ("Dockerfile", "requirements/*.txt", "models/*", "externalscaler*.py"):
+        for pattern in ("Dockerfile", "requirements/*.txt", "models/*", "samples/*", "externalscaler*.py"):
             for path in ROOT.glob(pattern):
                 (checkout.folder / path.relative_to(ROOT)).parent.mkdir(exist_ok=True)
                 shutil.copyfile(path, checkout.folder / path.relative_to(ROOT))
