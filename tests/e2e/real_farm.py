@@ -47,7 +47,6 @@ from timeline import Timeline
 from watching import wait_for
 
 from posture.manifests import files as manifest_files
-from posture.settings import table
 from posture.system import files
 from posture.system.children import bound_to_us
 
@@ -58,6 +57,8 @@ STREAMS = ("pi1", "pi2", "pi3", "pi4")
 NAMESPACE = "posture-farm"
 NOT_OURS = {"job-name": "not-ours"}
 LOOK_S = 0.5
+WORKED_OFF_S = 45.0
+"""A stream that was away for some 25 s, and uses a third of its node, has caught up by then."""
 LARGE = 100.0
 """Processors of a node that is never busy."""
 WAIT_S = 240.0
@@ -454,11 +455,11 @@ class RealFarm:
         """Balance by what the nodes' processors really do, measured by our exporter on each node, for a while.
 
         At first the nodes are so large that nothing is too much for them. A stream that starts works off what has
-        waited for it, so its destination needs the warm-up of the defaults.
+        waited for it, so its destination needs a longer warm-up (docs/balancing.md).
         """
         processors = NodeProcessors(self.nodes, LARGE)
         before = {name: self.checkout.settings[name] for name in ("GPU_QUERIES", "balancer")}
-        patient = {**before["balancer"], "warm_up_s": table.Balancer().warm_up_s}
+        patient = {**before["balancer"], "warm_up_s": WORKED_OFF_S}
         try:
             image = f"{self.registry.host}/posture-scheduler:e2e"
             self.docker.run(
