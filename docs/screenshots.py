@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,9 +23,12 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support"), str(ROOT / "tests" / "browser")]
 
+import api_farm
 from browser import DESKTOP, PHONE, Browser
 from dashboard_process import DashboardProcess
-from servers import Mosquitto
+from driven_exporter import GpuExporter, gpu_queries
+from scripted_api import write_kubeconfig
+from servers import Mosquitto, PrometheusServer
 from skeletons import seated
 from speaking import Farm
 
@@ -47,6 +51,13 @@ STREAMS = {
     "desk-8": (16.0, 6.0, "live", False),
 }
 OFFLINE = "desk-8"
+NODES: dict[str, tuple[float, tuple[str, ...]]] = {
+    # name: usage, streams
+    "jetson-1": (41.0, ("desk-1", "desk-3", "desk-7")),
+    "jetson-2": (63.0, ("desk-2", "desk-6")),
+    "jetson-3": (27.0, ("desk-4", "desk-5")),
+    "jetson-4": (0.0, ("desk-8",)),
+}
 EVERY = timedelta(seconds=6)
 DAYS = 7
 JPEG_QUALITY = 88
@@ -141,12 +152,63 @@ def speak(farm: Farm) -> None:
             farm.publish(Topics(pi_id).picture, picture_of(pi_id))
     status = {"state": "offline", "instance": "a", "why": "connection lost", "started": now.isoformat()}
     farm.publish(Topics(OFFLINE).status, status, retain=True)
-    alert = {
+    farm.publish("status/old-stream", b"online", retain=True)
+
+
+def alert(farm: Farm) -> None:
+    """Let a stream raise an alert."""
+    now = datetime.now(timezone.utc)
+    said = {
         "state": "Bad", "since": now.isoformat(), "neck": 44.0, "body": 9.0, "away": False, "reason": "neck",
         "rule_set": "upright", "updated": now.isoformat(), "bad_for": 60.4, "event_type": "bad_posture",
     }  # fmt: skip
-    farm.publish(Topics("desk-2").alert, alert)
-    farm.publish("status/old-stream", b"online", retain=True)
+    farm.publish(Topics("desk-2").alert, said)
+
+
+def measured(stack: contextlib.ExitStack, folder: Path) -> PrometheusServer:
+    """Return a Prometheus that reads the nodes' usage and the balancer's vetoes."""
+    exporter = GpuExporter()
+    stack.callback(exporter.close)
+    for name, (usage, _) in NODES.items():
+        exporter.set(name, usage)
+    veto = 'posture_balancer_veto{reason="%s",node="%s",stream="%s"} 1'
+    lines = [veto % ("cooldown", "jetson-2", "desk-2"), veto % ("no_room", "jetson-3", "desk-5")]
+    exporter.show("balancer", *lines)
+    server = PrometheusServer(folder / "prometheus", exporter.targets(*NODES, "balancer"))
+    server.start()
+    stack.callback(server.stop)
+    return server
+
+
+def cluster() -> dict[str, list[dict[str, Any]]]:
+    """Return what the API server tells."""
+    now = datetime.now(timezone.utc)
+    placed = [(stream, name) for name, (_, streams) in NODES.items() for stream in streams]
+
+    def move(stream: str, minutes: float, source: str, to: str, why: str) -> dict[str, str]:
+        began = now - timedelta(minutes=minutes)
+        ready = began + timedelta(seconds=9 + len(stream + why) % 7)
+        stamps = {"at": began.strftime("%Y-%m-%dT%H:%M:%SZ"), "ready_at": ready.strftime("%Y-%m-%dT%H:%M:%SZ")}
+        return {**stamps, "kind": "offload", "from": source, "to": to, "why": why}
+
+    moves = {
+        "desk-7": [move("desk-7", 34, "jetson-2", "jetson-1", "jetson-2 was at 68 % for 30 s; jetson-1 at 22 %")],
+        "desk-3": [move("desk-3", 171, "jetson-3", "jetson-1", "jetson-3 was NotReady for 60 s")],
+    }
+    events = [
+        ("desk-7", "Moved", "from jetson-2 to jetson-1: ready after 11 s", 34),
+        ("desk-8", "StreamDown", "jetson-4 does not answer", 3),
+        ("desk-3", "Moved", "from jetson-3 to jetson-1: ready after 14 s", 171),
+    ]
+    told = [api_farm.event(stream, reason, text, warning="Down" in reason) for stream, reason, text, _ in events]
+    for one, (*_, minutes) in zip(told, events, strict=True):
+        one["lastTimestamp"] = (now - timedelta(minutes=minutes)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "nodes": [api_farm.node(name, ready=name != "jetson-4") for name in NODES],
+        "scaledjobs": [api_farm.scaled_job(stream, name, moves.get(stream)) for stream, name in placed],
+        "pods": [api_farm.pod(stream, name) for stream, name in placed if stream != OFFLINE],
+        "events": told,
+    }
 
 
 def main() -> int:
@@ -159,15 +221,25 @@ def main() -> int:
         broker.start()
         stack.callback(broker.stop)
         fill(folder / "posture.db", datetime.now(timezone.utc))
+        prometheus = measured(stack, folder)
         settings = {
             "mqtt": {"url": f"mqtt://127.0.0.1:{broker.port}"},
             "database": {"url": f"sqlite:///{folder / 'posture.db'}"},
+            "prometheus": {"url": prometheus.url},
+            "GPU_QUERIES": {
+                name: {"instance": query.instance, "metric": query.metric}
+                for name, query in gpu_queries(*NODES).items()
+            },
         }
-        dashboard = DashboardProcess(folder, settings)
+        api = api_farm.answering(cluster())
+        stack.callback(api.close)
+        kubeconfig = write_kubeconfig(folder / "kubeconfig", api.address)
+        dashboard = DashboardProcess(folder, settings, KUBECONFIG=str(kubeconfig))
         dashboard.start()
         stack.callback(dashboard.stop)
         farm = stack.enter_context(Farm(broker.port))
         speak(farm)
+        alert(farm)
         browser = Browser()
         stack.callback(browser.close)
         for name in wanted:

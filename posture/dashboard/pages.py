@@ -9,6 +9,12 @@ from string import Template
 from starlette.responses import HTMLResponse
 
 NAVIGATION = (("/", "Streams"), ("/history", "History"), ("/farm", "Farm"), ("/events", "Events"))
+NOTIFY = """\
+<button id="notify" type="button" class="quiet" title="Tell me of alerts" hidden>
+<svg class="icon" aria-hidden="true"><use href="/static/icons.svg#bell"></use></svg>
+<span class="visually-hidden">Tell me of alerts</span>
+</button>
+"""
 LEAVE = '<button id="leave" type="button" class="quiet" hidden>Log out</button>'
 
 FRAME = Template("""\
@@ -75,7 +81,7 @@ def page(
         title=escape(title),
         head=f'{head}<script type="module" src="/static/{script}.js"></script>\n',
         navigation=f'<nav aria-label="Pages">{links}</nav>' if navigation else "",
-        tools=(LEAVE if navigation else "") + THEME,
+        tools=(NOTIFY + LEAVE if navigation else "") + THEME,
         main=main + NO_SCRIPT,
     )
     return HTMLResponse(html, status)

@@ -65,6 +65,11 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
 
+    def permit(self, permission: str, origin: str) -> None:
+        """Give a page a permission that its viewer would be asked for."""
+        granted = {"origin": origin, "permissions": [permission]}
+        self.driver.execute_cdp_cmd("Browser.grantPermissions", granted)
+
     def zone(self, name: str) -> None:
         """Live in a time zone."""
         self.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": name})

@@ -8,7 +8,7 @@ from pathlib import Path
 from browser import Browser
 from dashboard_process import DashboardProcess
 from servers import Mosquitto
-from speaking import Farm
+from speaking import Farm, moment
 
 from posture.wire.preview import Preview
 
@@ -73,6 +73,21 @@ def test_broken_messages_are_counted_and_the_page_goes_on(
     browser.open(shared_dashboard.url)
     browser.until_text("[data-stream=pi2]", "Good")
     assert [card.get_attribute("data-stream") for card in browser.all(".card")] == ["pi2"]
+
+
+def test_an_alert_is_told_by_the_browser_where_the_viewer_wants_that(
+    browser: Browser, shared_dashboard: DashboardProcess, farm: Farm
+) -> None:
+    browser.permit("notifications", shared_dashboard.url)
+    farm.stream("pi1", "Bad")
+    browser.open(shared_dashboard.url)
+    browser.until_text("[data-stream=pi1]", "Bad")
+    browser.run("window.told = []; window.Notification = class { constructor(...said) { told.push(said); } }")
+    browser.run("window.Notification.permission = 'granted'")
+    alert = {"state": "Bad", "since": moment(), "updated": moment(), "reason": "neck", "bad_for": 60.0}
+    farm.publish("posture/pi1/alert", alert)
+    title, options = browser.until(lambda: browser.run("return told[0]"))
+    assert (title, options["body"]) == ("pi1 sits badly", "The neck leans too far.")
 
 
 def test_no_request_leaves_the_machine(browser: Browser, shared_dashboard: DashboardProcess, farm: Farm) -> None:

@@ -119,7 +119,11 @@ export function follow() {
     showWho();
     take({ ...all, streams: { ...Object.fromEntries(before.map((name) => [name, null])), ...all.streams } });
   });
-  source.addEventListener("news", (event) => take(JSON.parse(event.data)));
+  source.addEventListener("news", (event) => {
+    const news = JSON.parse(event.data);
+    take(news);
+    tellOfAlerts(news.alerts ?? []);
+  });
   source.addEventListener("goodbye", () => location.reload());
   source.addEventListener("error", () => {
     state.connected = false;
@@ -165,6 +169,32 @@ export function toast(text) {
   const shown = element("p", { class: "toast" }, text);
   place.append(shown);
   setTimeout(() => shown.remove(), 8000);
+}
+
+// Notifications of alerts, where the viewer wants them; they come while a page is open
+
+const notify = document.getElementById("notify");
+
+function mayAskForNotifications() {
+  return "Notification" in window && window.isSecureContext && Notification.permission === "default";
+}
+
+notify?.addEventListener("click", async () => {
+  const answer = await Notification.requestPermission();
+  notify.hidden = !mayAskForNotifications();
+  if (answer === "granted") toast("You are told of alerts while a page of this dashboard is open.");
+});
+if (notify) notify.hidden = !mayAskForNotifications();
+
+function tellOfAlerts(alerts) {
+  if (!("Notification" in window) || Notification.permission !== "granted") return;
+  for (const alert of alerts) {
+    const shown = new Notification(`${alert.id} sits badly`, { body: alert.why, tag: alert.id, icon: "/static/icon.svg" });
+    shown.onclick = () => {
+      window.focus();
+      location.assign(`/streams/${alert.id}`);
+    };
+  }
 }
 
 // Banners
