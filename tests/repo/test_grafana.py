@@ -58,6 +58,7 @@ def balancer_figures(port: int) -> Exposition:
     metrics.open_moves({move: 400.0})
     metrics.streams({"pi1": "agx", "pi2": "agx"}, {"pi2": Down(Trouble("FailedCreate", "quota"), 0.0, lasts=True)})
     metrics.disagreements([Disagreement("agx", "gpu", "cpu", ("pi1",))])
+    metrics.gpu_missing({"pi1": "agx"})
     metrics.acts(True)
     return Exposition("127.0.0.1", port, registry, lambda: "", lambda: "")
 
