@@ -13,12 +13,12 @@ import importlib.metadata
 import os
 import platform
 import re
-import resource
 import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -148,8 +148,15 @@ def measure(options: Analyzer, frames: int) -> Measured:
             off=off,
             delegate=pose.delegate,
             without_gpu=pose.without_gpu,
-            memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            memory_mb=_peak_mb(),
         )
+
+
+def _peak_mb() -> float:
+    """Return the most memory that this process has had; getrusage's figure may be that of who started it."""
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    (peak,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+    return int(peak) / 1024
 
 
 def _distance(pose: PoseEstimator, picture: drawing.Picture) -> float:
