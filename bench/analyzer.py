@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sqlite3
 import subprocess
 import sys
@@ -27,6 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 import cv2
 import numpy as np
 from farm import Analyzer, Camera, Watcher, clip_jpegs, ended
+from processes import cpu_seconds, peak_kib
 from servers import Mosquitto
 
 SIZES = {640: 480, 1280: 720, 1920: 1080}
@@ -94,15 +94,9 @@ def tutorial(folder: Path) -> dict[str, float]:
         return {"s": time.perf_counter() - start, "cpu_s": time.process_time() - cpu}
 
 
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def peak_mb(pid: int) -> float:
     """Peak resident memory of a process."""
-    return int(Path(f"/proc/{pid}/status").read_text().split("VmHWM:")[1].split()[0]) / 1000
+    return peak_kib(pid) / 1000
 
 
 def whole(jpegs: list[bytes], folder: Path) -> dict[str, float]:

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import re
 import statistics
 import sys
 import tempfile
@@ -28,28 +26,16 @@ from browser import Browser
 from dashboard_process import DashboardProcess
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
+from processes import cpu_seconds, peak_kib
 from servers import Mosquitto
 from speaking import moment
 
 from posture.wire.topics import Topics
 
-TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 STATE_EACH_S = 5
 PAINTS = 5
 PICTURE = (ROOT / "docs" / "dashboard-streams-phone.jpg").read_bytes()[:35_000]
 """As large as a preview is; nobody but a browser opens it."""
-
-
-def processor_s(pid: int) -> float:
-    """Processor time of a process so far, in seconds."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) * TICK_S
-
-
-def peak_mb(pid: int) -> float:
-    """The most memory that a process has had resident, in MB."""
-    (peak,) = re.findall(r"^VmHWM:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    return int(peak) / 1024
 
 
 class Analyzers:
@@ -137,13 +123,14 @@ def main() -> None:
             for look, page in (("no page open", None), ("one page open", dashboard.url)):
                 if page:
                     paints = [first_paint_s(browser, page, flags.streams) for _ in range(PAINTS)]
-                began, used = time.monotonic(), processor_s(pid)
+                began, used = time.monotonic(), cpu_seconds(pid)
                 time.sleep(flags.seconds)
-                share = (processor_s(pid) - used) / (time.monotonic() - began) * 100
+                share = (cpu_seconds(pid) - used) / (time.monotonic() - began) * 100
                 shares.append(f"{share:.1f} % of a core with {look}")
             first = statistics.median(one for one, _ in paints)
             whole = statistics.median(one for _, one in paints)
-            print(f"{flags.streams} streams at {flags.fps:g} frames/s: {', '.join(shares)}; {peak_mb(pid):.0f} MB;")
+            peak_mb = peak_kib(pid) / 1024
+            print(f"{flags.streams} streams at {flags.fps:g} frames/s: {', '.join(shares)}; {peak_mb:.0f} MB;")
             print(f"first content {first:.2f} s, all cards {whole:.2f} s (median of {PAINTS})")
         finally:
             browser.close()

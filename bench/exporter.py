@@ -7,8 +7,6 @@ python3 bench/exporter.py [--seconds 60]
 from __future__ import annotations
 
 import argparse
-import os
-import re
 import signal
 import subprocess
 import sys
@@ -20,15 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 import requests
+from processes import cpu_seconds, peak_kib
 from servers import free_port, wait_until_accepting
-
-TICK_S = 1 / os.sysconf("SC_CLK_TCK")
-
-
-def processor_s(pid: int) -> float:
-    """Processor time of a process so far, in seconds."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) * TICK_S
 
 
 def main() -> None:
@@ -45,14 +36,13 @@ def main() -> None:
             )
         try:
             wait_until_accepting(port, process, log)
-            began, used = time.monotonic(), processor_s(process.pid)
+            began, used = time.monotonic(), cpu_seconds(process.pid)
             while time.monotonic() - began < flags.seconds:
                 requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).raise_for_status()
                 time.sleep(1)
             took = time.monotonic() - began
-            share = (processor_s(process.pid) - used) / took * 100
-            status = Path(f"/proc/{process.pid}/status").read_text()
-            peak = int(re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)[0]) / 1024
+            share = (cpu_seconds(process.pid) - used) / took * 100
+            peak = peak_kib(process.pid) / 1024
             print(f"{peak:.1f} MB resident at most, {share:.2f} % of one core over {took:.0f} s")
         finally:
             process.send_signal(signal.SIGTERM)
