@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from posture.balancer.open_move import OpenMove
+from posture.kube.objects import seconds
 
 KEPT = 10
 """So many moves are kept, the last ones."""
@@ -38,6 +39,21 @@ def with_ended(text: str, ready_s: float) -> str:
     if moves:
         moves[-1]["ready_at"] = _stamp(ready_s)
     return json.dumps(moves)
+
+
+def began_s(text: str, created_s: float) -> float | None:
+    """Return when the last move began, if it is the one that a pod was made for; else None.
+
+    Args:
+        text: the annotation's value.
+        created_s: when the pod was made, in seconds since 1970.
+    """
+    last = (_moves(text) or [{}])[-1]
+    try:
+        at_s, ready_at_s = seconds(last["at"]), seconds(last["ready_at"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None  # not finished, or edited by hand
+    return at_s if at_s is not None and ready_at_s is not None and at_s <= created_s <= ready_at_s else None
 
 
 def _moves(text: str) -> list[dict[str, Any]]:

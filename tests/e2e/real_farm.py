@@ -57,8 +57,6 @@ STREAMS = ("pi1", "pi2", "pi3", "pi4")
 NAMESPACE = "posture-farm"
 NOT_OURS = {"job-name": "not-ours"}
 LOOK_S = 0.5
-WORKED_OFF_S = 45.0
-"""A stream that was away for some 25 s, and uses a third of its node, has caught up by then."""
 LARGE = 100.0
 """Processors of a node that is never busy."""
 WAIT_S = 240.0
@@ -454,12 +452,10 @@ class RealFarm:
     def balanced_by_processors(self) -> Iterator[NodeProcessors]:
         """Balance by what the nodes' processors really do, measured by our exporter on each node, for a while.
 
-        At first the nodes are so large that nothing is too much for them. A stream that starts works off what has
-        waited for it, so its destination needs a longer warm-up (docs/balancing.md).
+        At first the nodes are so large that nothing is too much for them.
         """
         processors = NodeProcessors(self.nodes, LARGE)
-        before = {name: self.checkout.settings[name] for name in ("GPU_QUERIES", "balancer")}
-        patient = {**before["balancer"], "warm_up_s": WORKED_OFF_S}
+        before = {"GPU_QUERIES": self.checkout.settings["GPU_QUERIES"]}
         try:
             image = f"{self.registry.host}/posture-scheduler:e2e"
             self.docker.run(
@@ -468,7 +464,7 @@ class RealFarm:
             self.docker.run("push", image, timeout_s=600)
             with exporters(self.cluster, NAMESPACE, image, len(self.nodes), self._exporters):
                 queries = {node: {"instance": node, "signal": "cpu"} for node in self.nodes}
-                self._balance_by({"GPU_QUERIES": queries, "balancer": patient})
+                self._balance_by({"GPU_QUERIES": queries})
                 yield processors
         finally:
             self._balance_by(before)
