@@ -19,9 +19,9 @@ LONGEST_CATCH_UP_S = 300.0
 class Settling:
     """Tells the ledger of each pod that starts or stops.
 
-    A stream that was away comes back to the frames that have waited for it, and works them off as fast as its node can:
-    meanwhile it says nothing about its load. It is given as long as it was away, which is enough for a stream that uses up to
-    half of its node.
+    A stream that was away comes back to the frames that have waited for it, and works them off as fast as its node
+    can: meanwhile it says nothing about its load. It is given as long as it was away, which is enough for a stream
+    that uses up to half of its node.
 
     Args:
         ledger: whom to tell.

@@ -426,7 +426,9 @@ class Balancer:
     dwell: int = _count(1, "R12: against noise, for so many windows in a row", 1)
     cooldown_base_s: float = _seconds(300.0, "R4: a stream that was moved stays so long; doubled each time")
     cooldown_cap_s: float = _seconds(4800.0, "R4: but not longer")
-    warm_up_s: float = _seconds(15.0, "R5: a new pod disturbs its node for so long, and as long as its stream was away")
+    warm_up_s: float = _seconds(
+        15.0, "R5: a new pod disturbs its node for so long, and as long as its stream was away"
+    )
     start_timeout_s: float = _seconds(120.0, "R13: a stream that can't start for so long is moved on")
     pull_timeout_s: float = _seconds(900.0, "R13: the same while its image is being pulled")
     node_grace_s: float = _seconds(60.0, "R14: the streams of a node that is NotReady for so long are moved")
