@@ -1,5 +1,7 @@
-# The farm's images: one for each stream's analyzer (they share all layers but the last), one for scaler, balancer and exporter.
-#   docker build --target analyzer --build-arg APP=Images_From_Pi1.py -t posture-analyzer:pi1 .
+# The farm's images: the analyzer of any stream, those with a script of their own (they share all layers but the last), one for
+# scaler, balancer and exporter.
+#   docker build --target analyzer -t posture-analyzer .
+#   docker build --target analyzer --build-arg APP=Images_From_Pi1.py -t posture-pi1 .
 #   docker build --target scheduler -t posture-scheduler .
 #   docker build --target dashboard -t posture-dashboard .
 # docs/containers.md says what they need at run time and how large they are.
@@ -60,7 +62,7 @@ VOLUME ["/app/analyzed_images", "/app/quarantine"]
 USER 10001:10001
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 CMD ["python3", "-m", "posture.health"]
 ENTRYPOINT ["sh", "-c", "exec python3 \"$APP\" \"$@\"", "analyzer"]
-ARG APP=Images_From_Pi1.py
+ARG APP=Images_From_Pi.py
 ENV APP=${APP}
 COPY ${APP} ./
 

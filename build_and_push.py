@@ -35,7 +35,6 @@ from posture.lifecycle.bring_up import Farm, Options
 from posture.lifecycle.preflight import run
 from posture.lifecycle.preflight.cluster import no_cluster
 from posture.lifecycle.preflight.findings import Finding, Intent, Survey
-from posture.lifecycle.preflight.machine import analyzer_scripts
 from posture.lifecycle.scaler_here import NAME as SCALER
 from posture.lifecycle.scaler_here import LocalScaler
 from posture.lifecycle.scaler_in_cluster import InCluster
@@ -44,8 +43,8 @@ from posture.lifecycle.stopping import stop_farm
 from posture.lifecycle.tear_down import TearDown
 from posture.manifests import files, scaled_job
 from posture.manifests.scaled_job import Manifest
-from posture.natural_order import natural
 from posture.runtime import EXIT_FAILED, EXIT_OK, EXIT_USER_ERROR, Stop, add_version_flag, run_script, setup_logging
+from posture.settings import streams
 from posture.settings.flags import add_config_flag, add_setting_flag, settings_with_flags, text_given
 from posture.settings.table import Settings
 from posture.system import recorded_processes
@@ -82,21 +81,19 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def read_sources() -> tuple[list[Manifest], dict[str, Path]]:
-    """Return the ScaledJobs of all streams, and the streams' scripts; each stream has both.
+def read_sources(settings: Settings) -> list[Manifest]:
+    """Return the ScaledJobs of the farm's streams.
 
     Raises:
-        UserError: a file is not accepted, or one of the two is missing.
+        UserError: a file is not accepted, or the farm has no stream.
     """
-    sources = files.load(sorted(HERE.glob("posture-job-*.yaml"), key=lambda path: natural(path.name)))
-    scripts = analyzer_scripts(HERE)
-    streams = {one.stream: one.path for one in sources}
-    lone = [f"{scripts[name]}: there is no posture-job-{name}.yaml" for name in scripts if name not in streams]
-    lone += [f"{streams[name]}: there is no script of stream {name}" for name in streams if name not in scripts]
-    if lone or not sources:
-        lone = lone or [f"{HERE}: there is no posture-job-*.yaml"]
-        raise UserError("\n".join([*lone, "python3 patch_scaledjob.py --new-stream NAME writes both"]))
-    return sources, scripts
+    names = streams.names(settings)
+    if not names:
+        raise UserError(
+            f"the farm has no stream: streams in cluster.yaml is empty, and {HERE} has no posture-job-*.yaml; "
+            "accepted: at least one name under streams"
+        )
+    return files.of_streams(names)
 
 
 def stay(scaler: LocalScaler | None, stop: Stop, stop_command: str) -> bool:
@@ -155,7 +152,7 @@ def prepare(settings: Settings, flags: argparse.Namespace, stop: Stop, open_clie
     options = Options(
         flags.config, not flags.skip_build, flags.in_cluster, not flags.no_wait, flags.build_arg, flags.seed
     )
-    sources, scripts = read_sources()
+    sources = read_sources(settings)
     scaled_job.check_pace(sources, settings.scaler.stabilize_s)
     kubernetes = settings.kubernetes
     folder = recorded_processes.folder_of(kubernetes.namespace, kubernetes.farm)
@@ -173,7 +170,7 @@ def prepare(settings: Settings, flags: argparse.Namespace, stop: Stop, open_clie
         # cluster.yaml's is that of a scaler on this machine
         address = text_given(flags, "scaler.address") or in_cluster.address
         intent = dataclasses.replace(intent, in_cluster=in_cluster)
-    farm = Farm(settings, options, sources, scripts, cluster, Survey(), scaler, in_cluster, address, stop)
+    farm = Farm(settings, options, sources, cluster, Survey(), scaler, in_cluster, address, stop)
     patched = {stream: one.data() for stream, one in farm.patched({}).items()}
     intent = dataclasses.replace(intent, manifests=patched, scaler_address=address)
     findings, farm.survey = run.check(intent, cluster, trial)

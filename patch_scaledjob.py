@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Place the streams for the first time: each posture-job-*.yaml becomes a patched-job-*.yaml with its node.
+"""Place the streams for the first time: each gets a patched-job-*.yaml with its node.
 
-    python3 patch_scaledjob.py --dry-run           # a table: node, usage, jobs before and after, why
-    python3 patch_scaledjob.py                     # all posture-job-*.yaml here
+    python3 patch_scaledjob.py --dry-run             # a table: node, usage, jobs before and after, why
+    python3 patch_scaledjob.py                       # all streams of cluster.yaml
     python3 patch_scaledjob.py --seed 7 --output-dir /tmp posture-job-pi1.yaml
-    python3 patch_scaledjob.py --new-stream pi7    # the two files of one more camera
+    python3 patch_scaledjob.py --new-stream hall-7   # a ScaledJob of its own, for a stream that is to be different
 
 Every node gets as many streams as any other, one at most more; the extra ones go where the GPU has least to do.
 """
@@ -26,12 +26,13 @@ if __name__ == "__main__":
 from posture.errors import UserError
 from posture.lifecycle import container_images, placement
 from posture.lifecycle.preflight import signals
+from posture.lifecycle.preflight.machine import check_files
 from posture.manifests import files as manifest_files
-from posture.manifests import gpu_pod, new_stream, scaled_job
+from posture.manifests import patching, scaled_job, template
 from posture.manifests.scaled_job import Manifest
-from posture.natural_order import natural
+from posture.natural_order import some_of
 from posture.runtime import EXIT_OK, add_version_flag, run_script, setup_logging
-from posture.settings import loading, table
+from posture.settings import loading, streams, table
 from posture.settings.flags import add_config_flag, add_setting_flag, settings_with_flags
 from posture.usage import ratios
 from posture.usage.readings import Reading, UsageUnknownError
@@ -41,16 +42,13 @@ log = logging.getLogger("patch_scaledjob")
 GPU_QUERIES = loading.GPU_QUERIES
 """Node -> {instance, signal} or {instance, metric}: where its usage is read. Edited in cluster.yaml."""
 
-MODEL = "pi1"
-"""The stream whose files a new one's are made from."""
-
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the flags."""
     parser = argparse.ArgumentParser(description="Spread the streams evenly over the nodes whose usage is known.")
     add_version_flag(parser)
     parser.add_argument(
-        "files", nargs="*", type=Path, metavar="FILE", help="ScaledJobs (default: posture-job-*.yaml here)"
+        "files", nargs="*", type=Path, metavar="FILE", help="ScaledJobs (default: those of the farm's streams)"
     )
     add_config_flag(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan, write nothing")
@@ -70,7 +68,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--image", metavar="NAME", help="{pi_id} in it stands for the stream (default: settings, else as it is)"
     )
     add_setting_flag(parser, "--namespace", "kubernetes.namespace", "of the ScaledJobs", metavar="NAME")
-    parser.add_argument("--new-stream", metavar="PI_ID", help="write the ScaledJob and the script of a new camera")
+    parser.add_argument("--new-stream", metavar="NAME", help="write a posture-job-NAME.yaml, to be edited")
     parser.add_argument("--debug", action="store_true", help="log more")
     return parser.parse_args(argv)
 
@@ -89,34 +87,45 @@ def read_settings(flags: argparse.Namespace) -> table.Settings:
     return settings
 
 
-def check(flags: argparse.Namespace, streams: Sequence[Manifest]) -> None:
-    """Refuse flags that don't fit the streams.
+def read_streams(flags: argparse.Namespace, settings: table.Settings) -> list[Manifest]:
+    """Return the ScaledJobs of the files that were named, or else of the farm's streams.
 
     Raises:
-        UserError: there are no streams, or all would get one stream's image.
+        UserError: a file is not accepted, there are no streams, or streams with different images would get one.
     """
-    if not streams:
-        raise UserError(f"{HERE}: there is no posture-job-*.yaml; --new-stream NAME writes one")
-    if flags.image and "{pi_id}" not in flags.image and len(streams) > 1:
+    names = [] if flags.files else streams.names(settings)
+    found = manifest_files.load(flags.files) if flags.files else manifest_files.of_streams(names)
+    if not found:
         raise UserError(
-            f"--image {flags.image!r} would be the image of {len(streams)} streams, and each has its own; "
+            f"the farm has no stream: streams in cluster.yaml is empty, and {HERE} has no posture-job-*.yaml; "
+            "accepted: at least one name under streams"
+        )
+    own = [one.stream for one in found if streams.own_script(one.stream) is not None]
+    if flags.image and "{pi_id}" not in flags.image and own and len(found) > 1:
+        raise UserError(
+            f"--image {flags.image!r} would be the image of {len(found)} streams, and {some_of(own)} "
+            f"{'has' if len(own) == 1 else 'have'} a script of {'its' if len(own) == 1 else 'their'} own; "
             "accepted: a name with {pi_id} in it"
         )
+    return found
 
 
 def add_stream(flags: argparse.Namespace) -> int:
-    """Write the two files of a new camera.
+    """Write the ScaledJob of a stream that is to be different from the others.
 
     Raises:
-        UserError: its name is not accepted, or one of the files is there already.
+        UserError: its name is not accepted, or the file is there already.
     """
     if flags.files:
         raise UserError("--new-stream stands alone; accepted: no FILE beside it")
-    files = new_stream.files_for(flags.new_stream, MODEL, HERE, flags.output_dir)
-    write(files, dry_run=flags.dry_run)
-    for path in files:
-        if path.suffix == ".py" and not flags.dry_run:
-            path.chmod(0o755)
+    name = streams.checked(flags.new_stream, "--new-stream ")
+    path = flags.output_dir / f"posture-job-{name}.yaml"
+    if path.exists():
+        raise UserError(f"{path}: is there already, and is not overwritten")
+    settings = settings_with_flags(flags)
+    write({path: template.of_its_own(name)}, dry_run=flags.dry_run)
+    if settings.streams and name not in settings.streams:
+        print(f"stream {name} is not in streams of cluster.yaml yet: add the line - {name}")
     return EXIT_OK
 
 
@@ -137,26 +146,24 @@ def sample(settings: table.Settings) -> dict[str, Reading | UsageUnknownError]:
     return Prometheus(settings.prometheus, settings.gpu_queries).sample()
 
 
-def patch(streams: Sequence[Manifest], nodes: Mapping[str, str], settings: table.Settings, image: str) -> None:
+def patch(found: Sequence[Manifest], nodes: Mapping[str, str], settings: table.Settings, image: str) -> None:
     """Set in each ScaledJob what the settings say, and its node.
 
     Args:
-        streams: the ScaledJobs; they are changed.
+        found: the ScaledJobs; they are changed.
         nodes: stream -> node.
         settings: with the flags applied.
         image: the image's name with ``{pi_id}`` in it; empty: the settings', if they name a registry.
     """
-    for one in streams:
+    for one in found:
         one.place(nodes[one.stream])
-        one.set_owner(settings.kubernetes.namespace, settings.kubernetes.farm)
-        gpu_pod.set_gpu(one, settings)
-        one.set_environment(settings.pod_environment(one.stream))
+        patching.write_settings(one, settings)
         if settings.scaler.address:
             one.set_scaler_address(settings.scaler.address)
         if image:
             one.set_image(image.replace("{pi_id}", one.stream))
         elif settings.images.registry:
-            one.set_image(container_images.analyzer_image(Path(), one.stream, settings.images).reference)
+            one.set_image(container_images.analyzer_image(one.stream, settings.images).reference)
 
 
 def write(files: Mapping[Path, str], *, dry_run: bool) -> None:
@@ -176,30 +183,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     if flags.new_stream is not None:
         return add_stream(flags)
     settings = read_settings(flags)
-    streams = manifest_files.load(
-        flags.files or sorted(HERE.glob("posture-job-*.yaml"), key=lambda path: natural(path.name))
-    )
-    check(flags, streams)
-    scaled_job.check_pace(streams, settings.scaler.stabilize_s)
-    targets = {one.stream: flags.output_dir / f"patched-job-{one.stream}.yaml" for one in streams}
+    found = read_streams(flags, settings)
+    scaled_job.check_pace(found, settings.scaler.stabilize_s)
+    targets = {one.stream: flags.output_dir / f"patched-job-{one.stream}.yaml" for one in found}
     log.info("%s, nodes: %s", settings.prometheus, ", ".join(settings.gpu_queries))
     sampled = sample(settings)
     plan = placement.place(
-        {one.stream: placed_before(one, targets[one.stream]) for one in streams},
-        {one.stream: str(one.node) for one in streams if one.pinned},
+        {one.stream: placed_before(one, targets[one.stream]) for one in found},
+        {one.stream: str(one.node) for one in found if one.pinned},
         placement.qualifying(settings, sampled),
         flags.seed,
     )
     print("\n".join(placement.table(plan.rows)))
     for stream, node in plan.nodes.items():
         print(f"{stream} -> {node}")
-    patch(streams, plan.nodes, settings, flags.image or "")
-    will_be = {one.stream: one.data() for one in streams}
-    for finding in (*signals.all_at_zero(sampled), *signals.in_advance(settings, will_be)):
+    patch(found, plan.nodes, settings, flags.image or "")
+    will_be = {one.stream: one.data() for one in found}
+    files = () if flags.files else check_files(settings)
+    for finding in (*files, *signals.all_at_zero(sampled), *signals.in_advance(settings, will_be)):
         print(finding)
     for suspicion in ratios.by_name(settings.gpu_queries):
         log.warning("%s", suspicion)
-    write({targets[one.stream]: one.text() for one in streams}, dry_run=flags.dry_run)
+    write({targets[one.stream]: one.text() for one in found}, dry_run=flags.dry_run)
     return EXIT_OK
 
 

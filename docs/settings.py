@@ -25,12 +25,30 @@ This page is made by `python3 docs/settings.py` from `posture/settings/table.py`
 
 `cluster.yaml` beside the scripts holds the settings (`--config FILE` names another file); each also has an
 environment variable, which wins. Everything is checked before anything runs: all mistakes are listed at once,
-each with file, line, key, value and what is accepted; the exit status is then 2. A key under `streams: <pi_id>:`
-overrides the same key of `analyzer` for that stream alone.
+each with file, line, key, value and what is accepted; the exit status is then 2.
 
 A secret comes from the environment only: from its variable, or from the file named by its variable with `_FILE`
 appended (`POSTURE_MQTT_PASSWORD_FILE=/run/secrets/mqtt`). The same holds for `POSTURE_DATABASE_URL`, which may
 carry a password, and for `POSTURE_MQTT_USERNAME`. Relative paths start at the scripts' folder.
+"""
+
+STREAMS = """
+## `streams`
+
+The farm's cameras, a line each. A name has up to 32 of a-z, 0-9 and -, and becomes part of topics, files and
+objects in the cluster; `analyzer`, `balancer`, `dashboard`, `exporter`, `scheduler` and `tls` are the farm's own.
+
+```
+streams:
+  - hall-1
+  - hall-2: {rule_set: tutorial, camera_roll_deg: 4.5}
+```
+
+Keys below a name are keys of `analyzer`, for that stream alone. Instead of the list there may be a map
+(`hall-1: {}`, `hall-2: {rule_set: tutorial}`).
+`build_and_push.py` brings up these streams and no others. A stream runs the common image, `posture-analyzer`, as
+`deploy/posture-job.yaml` describes it; a `posture-job-<name>.yaml` or `Images_From_<Name>.py` of its own beside the
+scripts takes their place. Where the list is empty, the streams are those that have a `posture-job-<name>.yaml`.
 """
 
 GPU_QUERIES = """
@@ -90,7 +108,7 @@ def page() -> str:
     sections = "".join(section_text(name, cls) for name, cls in table.SECTIONS.items())
     texts = {one.name: (one.metric or one.query).replace("|", r"\|") for one in PRESETS.values()}
     rows = [f"| `{name}` | `{text}` | {ABOUT[name]} |" for name, text in texts.items()]
-    return HEAD + sections + GPU_QUERIES.replace("SIGNALS", "\n".join(rows), 1)
+    return HEAD + STREAMS + sections + GPU_QUERIES.replace("SIGNALS", "\n".join(rows), 1)
 
 
 def section_text(name: str, section: type[Any]) -> str:

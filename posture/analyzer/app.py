@@ -21,6 +21,7 @@ from posture.analyzer.progress import Progress
 from posture.analyzer.subscriber import Stream
 from posture.errors import UserError
 from posture.runtime import EXIT_OK, Stop, add_version_flag, keep_files_private, setup_logging
+from posture.settings import streams
 from posture.settings.flags import add_config_flag, settings_with_flags
 from posture.settings.paths import database_url, path_of
 from posture.settings.table import Database, Settings
@@ -40,13 +41,18 @@ M_ARENA_MAX, ARENAS = -8, 2
 """glibc keeps freed memory apart for each thread: with eight arenas the process grows by 60 MB in 20,000 frames."""
 
 
-def main(pi_id: str, argv: Sequence[str] | None = None) -> int:
-    """Run the analyzer of stream ``pi_id`` until SIGTERM, or until a newer one takes the stream over.
+def main(pi_id: str | None, argv: Sequence[str] | None = None) -> int:
+    """Run a stream's analyzer until SIGTERM, or until a newer one takes the stream over.
+
+    Args:
+        pi_id: the stream; None: the one that the variable ``POSTURE_STREAM`` names.
+        argv: the flags; None: those of the command line.
 
     Raises:
         UserError: settings, credentials or files are not as they must be.
     """
-    parser = argparse.ArgumentParser(description=f"Analyse the posture in the pictures of camera {pi_id}.")
+    camera = pi_id or f"${streams.VARIABLE}"
+    parser = argparse.ArgumentParser(description=f"Analyse the posture in the pictures of camera {camera}.")
     add_version_flag(parser)
     add_config_flag(parser)
     parser.add_argument("--fail-fast", action="store_true", help="end if the broker or the store is away")
@@ -60,6 +66,8 @@ def main(pi_id: str, argv: Sequence[str] | None = None) -> int:
     if hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(M_ARENA_MAX, ARENAS)
     settings = settings_with_flags(flags)
+    if pi_id is None:
+        pi_id = streams.from_environment(os.environ, settings, gone=flags.clear_topics)
     stop = Stop()
     stop.install()
     if flags.clear_topics:

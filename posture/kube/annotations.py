@@ -26,6 +26,9 @@ PINNED = "posture-farm/pinned"
 GPU = "posture-farm/gpu"
 """patch_scaledjob.py's: what it has written into the pod for ``kubernetes.gpu``, names with spaces between them."""
 
+ENVIRONMENT = "posture-farm/environment"
+"""patch_scaledjob.py's: the variables that it has written for the settings, names with spaces between them."""
+
 ALL_PATH = "/metadata/annotations"
 """JSON Pointer to all annotations of an object."""
 

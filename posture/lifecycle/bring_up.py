@@ -23,7 +23,7 @@ from posture.lifecycle.scaler_here import STOP_S, LocalScaler
 from posture.lifecycle.scaler_in_cluster import InCluster
 from posture.lifecycle.steps import Step
 from posture.manifests import files as manifest_files
-from posture.manifests import gpu_pod
+from posture.manifests import patching
 from posture.manifests.scaled_job import Manifest
 from posture.runtime import ROOT, Stop
 from posture.settings.table import Settings
@@ -64,8 +64,7 @@ class Farm:
     Attributes:
         settings: with the flags applied.
         options: what was asked for.
-        sources: the ScaledJobs of ``posture-job-*.yaml``.
-        scripts: stream -> its analyzer.
+        sources: the streams' ScaledJobs.
         cluster: where.
         survey: what was found there.
         scaler: the one on this machine.
@@ -77,7 +76,6 @@ class Farm:
     settings: Settings
     options: Options
     sources: Sequence[Manifest]
-    scripts: Mapping[str, Path]
     cluster: KubeClient
     survey: Survey
     scaler: LocalScaler
@@ -116,8 +114,9 @@ class Farm:
     def _build_steps(self) -> list[Step]:
         if not self.options.build:
             return []
-        wanted = [container_images.analyzer_image(self.scripts[one.stream], one.stream, self.settings.images)
-                  for one in self.sources]  # fmt: skip
+        images = self.settings.images
+        # streams without a script of their own have one image together
+        wanted = list(dict.fromkeys(container_images.analyzer_image(one.stream, images) for one in self.sources))
         if self.options.in_cluster:
             wanted.append(container_images.scheduler_image(self.settings.images))
         return [
@@ -175,16 +174,13 @@ class Farm:
 
     def patched(self, places: Mapping[str, str]) -> dict[str, Manifest]:
         """Return stream -> ScaledJob as it goes to the cluster."""
-        kubernetes = self.settings.kubernetes
         patched = {}
         for source in self.sources:
             manifest = Manifest(source.path, source.text())
-            manifest.set_owner(kubernetes.namespace, kubernetes.farm)
+            patching.write_settings(manifest, self.settings)
             if source.stream in self.survey.scaled_jobs:
                 # of before names carried the farm: under another one the stream would run twice
                 manifest.set(name_of(self.survey.scaled_jobs[source.stream]), "metadata", "name")
-            gpu_pod.set_gpu(manifest, self.settings)
-            manifest.set_environment(self.settings.pod_environment(source.stream))
             manifest.set_scaler_address(self.scaler_address)
             manifest.set_image(self.image_of(source.stream))
             if source.stream in places:
@@ -194,8 +190,7 @@ class Farm:
 
     def image_of(self, stream: str) -> str:
         """Return a stream's image: just built, pushed from here before, the one in the cluster, or by its tag."""
-        script = self.scripts.get(stream, Path())
-        reference = container_images.analyzer_image(script, stream, self.settings.images).reference
+        reference = container_images.analyzer_image(stream, self.settings.images).reference
         if reference in self._built:
             return self._built[reference]
         known = container_images.pushed(self.folder)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from posture.runtime import ROOT, Stop
+from posture.settings import streams
 from posture.settings.table import Images
 from posture.system import commands, files
 
@@ -32,9 +33,12 @@ class Image:
     reference: str
 
 
-def analyzer_image(script: Path, pi_id: str, settings: Images) -> Image:
-    """Return the image of a stream's analyzer."""
-    return Image(script.name, ANALYZER_TARGET, _reference(f"posture-{pi_id}", settings))
+def analyzer_image(stream: str, settings: Images) -> Image:
+    """Return the image of a stream's analyzer: its own if it has a script of its own, else the common one."""
+    script = streams.own_script(stream)
+    if script is not None:
+        return Image(script.name, ANALYZER_TARGET, _reference(f"posture-{stream}", settings))
+    return Image(streams.COMMON_SCRIPT, ANALYZER_TARGET, _reference("posture-analyzer", settings))
 
 
 def scheduler_image(settings: Images) -> Image:

@@ -1,12 +1,17 @@
-"""The files of ScaledJobs: all read or none, all written or none."""
+"""The ScaledJobs of streams, from their own files or from the template: all read or none, all written or none."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from posture.errors import UserError
+from posture.kube import labels
+from posture.manifests import template
 from posture.manifests.scaled_job import Manifest
+from posture.runtime import ROOT
+from posture.settings.streams import own_manifest
 from posture.system.files import replace_all
 
 
@@ -19,15 +24,49 @@ def load(paths: Iterable[Path]) -> list[Manifest]:
     Raises:
         UserError: all mistakes in all of the files.
     """
+    return _all_of(partial(_read, path) for path in paths)
+
+
+def of_streams(streams: Iterable[str], folder: Path = ROOT) -> list[Manifest]:
+    """Read the ScaledJobs of streams: each one's own file, or else the template.
+
+    Args:
+        streams: their names.
+        folder: where the files are.
+
+    Returns:
+        One for each stream, in that order; their names are unique.
+
+    Raises:
+        UserError: all mistakes in all of the files.
+    """
+    owns = ((stream, own_manifest(stream, folder)) for stream in streams)
+    return _all_of(partial(_read, own) if own else partial(_render, stream, folder) for stream, own in owns)
+
+
+def _read(path: Path) -> Manifest:
+    try:
+        return Manifest(path, path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: can't be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not YAML: {error}") from None
+
+
+def _render(stream: str, folder: Path) -> Manifest:
+    one = Manifest(folder / template.NAME, template.rendered(stream, folder))
+    if one.stream != stream:
+        at = f"{one.path}:{one.line('metadata', 'labels', labels.STREAM)}: metadata.labels.{labels.STREAM}"
+        raise UserError(f"{at}: {one.stream!r} is not accepted; accepted: STREAM, for the name of any stream")
+    return one
+
+
+def _all_of(readers: Iterable[Callable[[], Manifest]]) -> list[Manifest]:
     found: list[Manifest] = []
     mistakes: list[str] = []
-    for path in paths:
+    for read in readers:
         try:
-            found.append(Manifest(path, path.read_text(encoding="utf-8")))
-        except OSError as error:
-            mistakes.append(f"{path}: can't be read: {error.strerror}")
-        except UnicodeDecodeError as error:
-            mistakes.append(f"{path}: is not YAML: {error}")
+            found.append(read())
         except UserError as error:
             mistakes.append(str(error))
     for what, where in (("stream", None), ("metadata.name", ("metadata", "name"))):
@@ -39,7 +78,8 @@ def load(paths: Iterable[Path]) -> list[Manifest]:
                 line = one.line(*(where or ("metadata",)))
                 mistakes.append(f"{one.path}:{line}: {what}: {value!r} is in {first.path.name}, too")
     if mistakes:
-        raise UserError("\n".join(mistakes))
+        # of the template, once and not for each stream
+        raise UserError("\n".join(dict.fromkeys(mistakes)))
     return found
 
 

@@ -6,8 +6,6 @@ docs/boards.md says what each is for.
 
 from __future__ import annotations
 
-from typing import Any
-
 from posture.kube.annotations import GPU
 from posture.manifests.scaled_job import CONTAINER, POD, Manifest
 from posture.settings.table import Settings
@@ -36,7 +34,7 @@ def set_gpu(manifest: Manifest, settings: Settings) -> None:
     """Give a stream's pod the GPU if ``kubernetes.gpu`` says so, else take away what was written for that before.
 
     A stream whose delegate is ``cpu``, by the settings or by its file, gets none. Call it before
-    ``set_environment``, which leaves variables that are there alone.
+    ``Manifest.set_environment``, which leaves variables that are there alone.
 
     Args:
         manifest: its ScaledJob; it is changed.
@@ -73,26 +71,16 @@ def _take_away(manifest: Manifest) -> None:
     if not written:
         return
     if _RUNTIME[-1] in written:
-        _remove(manifest, *_RUNTIME)
+        manifest.remove(*_RUNTIME)
     if _GROUPS[-1] in written:
         left = [group for group in manifest.get(*_GROUPS) or [] if group != VIDEO_GROUP]
         if left:
             manifest.set(left, *_GROUPS)
         else:
-            _remove(manifest, *_GROUPS)
+            manifest.remove(*_GROUPS)
     kept = [entry for entry in manifest.get(*_ENV) or [] if entry.get("name") not in written]
     manifest.set(kept, *_ENV)
-    _remove(manifest, *_NOTE)
-
-
-def _remove(manifest: Manifest, *where: Any) -> None:
-    """Remove a field, and what is around it if nothing else is there."""
-    *around, name = where
-    left = {key: value for key, value in (manifest.get(*around) or {}).items() if key != name}
-    if left:
-        manifest.set(left, *around)
-    else:
-        _remove(manifest, *around)
+    manifest.remove(*_NOTE)
 
 
 def _variables(manifest: Manifest) -> dict[str, str]:

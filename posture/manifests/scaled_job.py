@@ -11,15 +11,16 @@ from ruamel.yaml.nodes import Node
 
 from posture.errors import UserError
 from posture.kube import affinity, labels, ownership
-from posture.kube.annotations import PINNED, is_pinned
+from posture.kube.annotations import ENVIRONMENT, PINNED, is_pinned
 from posture.kube.objects import DEFAULT_POLLING_S
 from posture.manifests import yaml_nodes
 from posture.manifests.checks import Key, find_mistakes
-from posture.settings.parsers import PI_ID
+from posture.settings.parsers import NotAcceptedError, stream_name
 
 POD = ("spec", "jobTargetRef", "template", "spec")
 CONTAINER = (*POD, "containers", 0)
 TRIGGER = ("spec", "triggers", 0)
+_ENVIRONMENT_NOTE = ("metadata", "annotations", ENVIRONMENT)
 LONGEST_NAME = 63
 HOST_FOLDER = "/var/lib/posture-farm/"
 """On the nodes, where farms keep pictures."""
@@ -135,12 +136,34 @@ class Manifest:
                     self.set(image, *POD, kind, index, "image")
 
     def set_environment(self, variables: Mapping[str, str]) -> None:
-        """Give the analyzer these variables; those that it has already stay as they are."""
+        """Give the analyzer these variables in place of those that were given to it before.
+
+        What the file itself says of a variable stays as it is: an annotation says which ones were written here.
+        """
+        self.forget_environment()
         given = self.get(*CONTAINER, "env") or []
-        names = {entry.get("name") for entry in given}
-        for name in sorted(variables.keys() - names):
-            self.set({"name": name, "value": variables[name]}, *CONTAINER, "env", len(given))
-            given.append(name)
+        names = sorted(variables.keys() - {entry.get("name") for entry in given})
+        for index, name in enumerate(names, len(given)):
+            self.set({"name": name, "value": variables[name]}, *CONTAINER, "env", index)
+        if names:
+            self.set(" ".join(names), *_ENVIRONMENT_NOTE)
+
+    def forget_environment(self) -> None:
+        """Take the variables that were given to the analyzer away again."""
+        written = str(self.get(*_ENVIRONMENT_NOTE) or "").split()
+        if written:
+            kept = [one for one in self.get(*CONTAINER, "env") or [] if one.get("name") not in written]
+            self.set(kept, *CONTAINER, "env")
+            self.remove(*_ENVIRONMENT_NOTE)
+
+    def remove(self, *where: Key) -> None:
+        """Remove a field of a mapping, and what is around it if nothing else is there."""
+        *around, name = where
+        left = {key: value for key, value in (self.get(*around) or {}).items() if key != name}
+        if left:
+            self.set(left, *around)
+        else:
+            self.remove(*around)
 
     def set_scaler_address(self, address: str) -> None:
         """Set where KEDA finds the External Scaler, host:port."""
@@ -199,9 +222,10 @@ class Manifest:
         if by_label and by_file and by_file[1] != by_label:
             raise UserError(f"{at}{by_label!r} is not accepted; accepted: {by_file[1]}, as the file's name has it")
         stream = str(by_label or (by_file and by_file[1]) or "")
-        if not PI_ID.fullmatch(stream):
-            raise UserError(f"{at}{stream!r} is no stream's name; accepted: a-z, 0-9 and -, up to 32")
-        return stream
+        try:
+            return stream_name(stream)
+        except NotAcceptedError as refusal:
+            raise UserError(f"{at}{stream!r} is no stream's name; {refusal}") from None
 
     def _find(self, where: Sequence[Key]) -> Node | None:
         node: Node | None = self._root

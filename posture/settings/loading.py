@@ -19,7 +19,7 @@ from posture.errors import UserError
 from posture.runtime import ROOT
 from posture.settings.gpu_queries import GPU_QUERIES_VARIABLE, parse_gpu_queries
 from posture.settings.limits import Limits
-from posture.settings.parsers import PI_ID, NotAcceptedError, did_you_mean, shown
+from posture.settings.parsers import NotAcceptedError, did_you_mean, shown, stream_name
 from posture.settings.signals import SIGNALS_VARIABLE, parse_signals
 from posture.settings.table import (
     SECTIONS,
@@ -163,8 +163,10 @@ def _take_from_file(
         key, value = key[:-1], {key[-1]: value}  # the one setting that is a map
     if section == "streams" and len(key) in (2, 3):
         pi_id = key[1]
-        if not PI_ID.fullmatch(pi_id):
-            mistakes.append(f"{where}: streams: {pi_id!r} is no stream's name; accepted: a-z, 0-9 and -, up to 32")
+        try:
+            stream_name(pi_id)
+        except NotAcceptedError as refusal:
+            mistakes.append(f"{where}: streams: {pi_id!r} is no stream's name; {refusal}")
             return
         target = streams.setdefault(pi_id, {})
         if len(key) == 2:
@@ -173,7 +175,10 @@ def _take_from_file(
             _take_setting(where, key, value, "analyzer", target, mistakes)
     elif section in SECTIONS and len(key) == 2:
         _take_setting(where, key, value, section, values[section], mistakes)
-    elif section in (*SECTIONS, "streams") and len(key) == 1:
+    elif section == "streams" and len(key) == 1:
+        if value:
+            mistakes.append(f"{where}: streams: {shown(value)} is not accepted; accepted: a list of names")
+    elif section in SECTIONS and len(key) == 1:
         _require_keys_below(where, key, value, section, mistakes)
     else:
         dotted = ".".join(key)

@@ -13,6 +13,9 @@ from urllib.parse import urlsplit
 PI_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 """A stream's name; it becomes part of topics, file names and names of Kubernetes objects."""
 
+TAKEN_NAMES = frozenset({"analyzer", "balancer", "dashboard", "exporter", "scheduler", "tls"})
+"""No stream's: the farm has an image ``posture-<name>`` or a Secret ``posture-mqtt-<name>`` of its own."""
+
 NODE_NAME = re.compile(r"(?=.{1,63}\Z)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 """A node's name; it also has to be valid as the value of label ``gpu-node``, so at most 63 characters."""
 
@@ -39,6 +42,15 @@ def text(value: Any) -> str:
     if not isinstance(value, str):
         raise NotAcceptedError
     return value
+
+
+def stream_name(value: Any) -> str:
+    """Accept the name of a stream; the refusal says what is accepted."""
+    if not PI_ID.fullmatch(text(value)):
+        raise NotAcceptedError("accepted: a-z, 0-9 and -, up to 32")
+    if value in TAKEN_NAMES:
+        raise NotAcceptedError("accepted: one that no image or Secret of the farm itself has")
+    return str(value)
 
 
 def url(*schemes: str) -> Parser:

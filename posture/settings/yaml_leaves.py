@@ -9,6 +9,9 @@ import yaml
 Leaf = tuple[str, tuple[str, ...], Any]
 """Position (``file:line``), path of keys, value."""
 
+LISTS_OF_NAMES = frozenset({("streams",)})
+"""Where a list may stand for a map: its items are names, each alone or with keys of its own below it."""
+
 
 def read_yaml(text: str, source: str, key: tuple[str, ...], mistakes: list[str]) -> list[Leaf]:
     """Parse YAML into leaves.
@@ -47,6 +50,9 @@ def _collect(
     if id(node) in around:
         mistakes.append(f"{where}: {'.'.join(key)}: is an alias of what it stands in; accepted: values that end")
         return
+    around |= {id(node)}
+    if key in LISTS_OF_NAMES and isinstance(node, yaml.SequenceNode):
+        node = _as_map(node, key, source, mistakes)
     if not isinstance(node, yaml.MappingNode) or not node.value:
         try:
             leaves.append((where, key, yaml.SafeLoader("").construct_object(node, deep=True)))
@@ -60,4 +66,21 @@ def _collect(
             line = name_node.start_mark.line + 1
             mistakes.append(f"{source}:{line}: {'.'.join((*key, name))} stands there twice")
         seen.add(name)
-        _collect(value_node, (*key, name), source, leaves, mistakes, around | {id(node)})
+        _collect(value_node, (*key, name), source, leaves, mistakes, around)
+
+
+def _as_map(items: yaml.SequenceNode, key: tuple[str, ...], source: str, mistakes: list[str]) -> yaml.MappingNode:
+    """Return the map that a list of names stands for: name -> what the list has below it."""
+    pairs: list[tuple[yaml.Node, yaml.Node]] = []
+    for item in items.value:
+        if isinstance(item, yaml.ScalarNode):
+            nothing = yaml.ScalarNode("tag:yaml.org,2002:null", "", item.start_mark, item.end_mark)
+            pairs.append((item, nothing))
+        elif isinstance(item, yaml.MappingNode) and len(item.value) == 1:
+            pairs += item.value
+        else:
+            mistakes.append(
+                f"{source}:{item.start_mark.line + 1}: {'.'.join(key)}: this item is no name; accepted: - NAME, "
+                "or - NAME: {KEY: VALUE, ...}, each name in an item of its own"
+            )
+    return yaml.MappingNode("tag:yaml.org,2002:map", pairs, items.start_mark, items.end_mark)

@@ -190,7 +190,7 @@ class Checkout:
         for section, values in settings.items():
             self.settings[section] = {**self.settings.get(section, {}), **values}
         self.write_settings()
-        for path in folder.glob("posture-job-*.yaml"):
+        for path in self.manifests():
             # KEDA is asked to look each second
             path.write_text(re.sub(r"pollingInterval: \d+", "pollingInterval: 1", path.read_text()))
         self.environ = {
@@ -198,6 +198,10 @@ class Checkout:
             "KUBECONFIG": str(cluster.kubeconfig),
             "PYTHONUNBUFFERED": "1",
         }
+
+    def manifests(self) -> list[Path]:
+        """The files that say what a stream's ScaledJob is."""
+        return [*sorted(self.folder.glob("posture-job-*.yaml")), self.folder / "deploy" / "posture-job.yaml"]
 
     def write_settings(self) -> None:
         """Write cluster.yaml as ``settings`` has it."""

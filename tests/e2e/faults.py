@@ -84,7 +84,7 @@ def an_analyzer(farm: RealFarm, rng: random.Random) -> tuple[str, str, int]:
     """Some stream, its node, and the pid of its process."""
     stream = rng.choice(STREAMS)
     (node,) = farm.where()[stream]
-    (pid,) = farm.nodes[node].programs_of(f"Images_From_{stream.capitalize()}.py")
+    (pid,) = (pid for pid, name in farm.nodes[node].analyzers().items() if name == stream)
     return stream, node, pid
 
 

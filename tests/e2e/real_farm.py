@@ -140,11 +140,9 @@ class Usage:
         """Look what runs, and show it."""
         running: dict[str, list[str]] = {}
         for name, node in self._nodes.items():
-            analyzers = node.programs_of("Images_From_Pi")
-            for line in analyzers.values():
-                found = re.search(r"Images_From_Pi(\w+)\.py", line)
-                if found:
-                    running.setdefault(f"pi{found.group(1)}", []).append(name)
+            analyzers = node.analyzers()
+            for stream in analyzers.values():
+                running.setdefault(stream, []).append(name)
             self.shown[name] = min(100.0, len(analyzers) * FACTORS[name] + self.foreign[name])
             self._show(name, self.lies.get(name, ""), node.on)
         self.running = running
@@ -391,13 +389,12 @@ class RealFarm:
         )  # fmt: skip
         checkout.settings["prometheus"].update(scrape_interval_s=pace.scrape_s, max_age_s=0)
         checkout.settings["analyzer"] = {"keep": "all"}  # each row has a picture, or lost it: see Account
+        checkout.settings["streams"] = list(STREAMS)  # two have files of their own, two have none
         checkout.use_docker(self.registry, self.docker.environ)
         for pattern in ("Dockerfile", "requirements/*.txt", "models/*", "samples/*", "externalscaler*.py"):
             for path in ROOT.glob(pattern):
                 (checkout.folder / path.relative_to(ROOT)).parent.mkdir(exist_ok=True)
                 shutil.copyfile(path, checkout.folder / path.relative_to(ROOT))
-        for stream in STREAMS[2:]:
-            checkout.run("patch_scaledjob.py", "--new-stream", stream)
         self.checkout = checkout
         self._set_polling()
 
@@ -410,7 +407,7 @@ class RealFarm:
         }  # fmt: skip
 
     def _set_polling(self) -> None:
-        for path in self.checkout.folder.glob("posture-job-*.yaml"):
+        for path in self.checkout.manifests():
             text = re.sub(r"pollingInterval: \d+", f"pollingInterval: {self.pace.polling_s}", path.read_text())
             # four analyzers and all servers share what cores there are
             path.write_text(text.replace("cpu: 500m", "cpu: 100m"))

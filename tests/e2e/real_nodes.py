@@ -232,10 +232,15 @@ class RealNode:
                     break
         return found
 
-    def programs_of(self, word: str) -> dict[int, str]:
-        """Pid -> command line of the containers' first processes that have a word in it."""
-        lines = {pid: read(f"/proc/{pid}/cmdline").replace("\0", " ") for pid in self.main_processes().values()}
-        return {pid: line for pid, line in lines.items() if word in line}
+    def analyzers(self) -> dict[int, str]:
+        """Pid -> stream of each analyzer that runs here: its script names the stream, or else its environment."""
+        found: dict[int, str] = {}
+        for pid in self.main_processes().values():
+            script = re.search(r"Images_From_(\w+)\.py", read(f"/proc/{pid}/cmdline"))
+            named = re.search(r"(?:^|\0)POSTURE_STREAM=([^\0]+)", read(f"/proc/{pid}/environ"))
+            if script is not None:
+                found[pid] = named[1] if named else script[1].lower()
+        return found
 
     def wipe_images(self) -> None:
         """Forget what containerd has kept; after an end without a farewell it may not be whole."""

@@ -33,7 +33,11 @@ from posture.wire.identities import provision
 pytestmark = pytest.mark.xdist_group("docker")
 ROOT = Path(__file__).resolve().parents[2]
 HARDENED = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
-ANALYZERS = {"posture-pi1": "Images_From_Pi1.py", "posture-pi2": "Images_From_Pi2.py"}
+ANALYZERS = {
+    "posture-analyzer": "Images_From_Pi.py",
+    "posture-pi1": "Images_From_Pi1.py",
+    "posture-pi2": "Images_From_Pi2.py",
+}
 APPS = {**ANALYZERS, "posture-camera-pi1": "publish_images.py"}
 SECOND_NAMES = {"posture-folders": "Images_From_Pi1.py", "posture-camera-pi2": "publish_images.py"}
 IDENTITIES = {"posture-identities": "broker_identities.py"}

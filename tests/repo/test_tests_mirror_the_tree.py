@@ -89,7 +89,6 @@ COVERED_BY = {
     "lifecycle/tear_down": LIFE,
     "manifests/checks": MANIFESTS,
     "manifests/files": MANIFESTS,
-    "manifests/new_stream": PATCH,
     "manifests/yaml_nodes": MANIFESTS,
     "planning/draft": "unit/planning/test_offloads.py",
     "planning/model": "unit/planning/test_offloads.py",

@@ -320,13 +320,21 @@ def test_much_output_on_both_pipes_blocks_nobody() -> None:
 
 def test_the_build_command_names_every_platform_and_the_script() -> None:
     settings = Images(registry="host:5000/farm", tag="v1", platforms="linux/amd64,linux/arm64", builder="mine")
-    image = container_images.analyzer_image(Path("Images_From_Pi7.py"), "pi7", settings)
+    image = container_images.analyzer_image("pi2", settings)
     command = container_images.build_command(image, settings, ["BASE=debian:12"])
     assert " ".join(command).startswith(
         "docker buildx build --builder mine --platform linux/amd64,linux/arm64 --target analyzer "
-        "--build-arg APP=Images_From_Pi7.py --build-arg BASE=debian:12 --tag host:5000/farm/posture-pi7:v1 "
+        "--build-arg APP=Images_From_Pi2.py --build-arg BASE=debian:12 --tag host:5000/farm/posture-pi2:v1 "
     )
     assert "--push" in command
+
+
+def test_streams_without_a_script_of_their_own_have_one_image_together() -> None:
+    images = {
+        container_images.analyzer_image(stream, Images(registry="h")) for stream in ("hall-1", "hall-2", "pi")
+    }
+    (common,) = images
+    assert (common.app, common.reference) == ("Images_From_Pi.py", "h/posture-analyzer:latest")
 
 
 @pytest.mark.parametrize(

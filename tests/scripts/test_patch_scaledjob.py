@@ -359,7 +359,11 @@ def test_a_polling_interval_that_lets_the_farm_fall_asleep_during_a_move_is_refu
         pytest.param(["--namespace", "No Name"], "'No Name' is not accepted", id="namespace"),
         pytest.param(["--seed", "x"], "invalid int value: 'x'", id="seed"),
         pytest.param(["--output-dir", "/nowhere"], "--output-dir /nowhere is no folder", id="output folder"),
-        pytest.param(["--image", "one:1"], "each has its own; accepted: a name with {pi_id} in it", id="one image"),
+        pytest.param(
+            ["--image", "one:1"],
+            "pi1, pi2 have a script of their own; accepted: a name with {pi_id} in it",
+            id="one image",
+        ),
         pytest.param(["/nowhere/posture-job-pi1.yaml"], "can't be read: No such file or directory", id="file"),
         pytest.param(["--new-stream", "pi7"], "--new-stream stands alone", id="a new stream beside files"),
     ],
@@ -378,38 +382,75 @@ def test_an_empty_map_of_nodes_is_refused(patcher: Patcher) -> None:
     assert (ended.returncode, "GPU_QUERIES is empty" in ended.stderr) == (2, True)
 
 
-def test_a_new_camera_gets_its_two_files_and_works_at_once(patcher: Patcher) -> None:
-    ended = patcher.run("--new-stream", "pi7")
+def test_a_stream_that_is_to_be_different_gets_a_file_of_its_own_and_works_at_once(patcher: Patcher) -> None:
+    ended = patcher.run("--new-stream", "hall-7")
     assert ended.returncode == 0, ended.stderr
-    manifest, script = patcher.folder / "posture-job-pi7.yaml", patcher.folder / "Images_From_Pi7.py"
-    assert {path.name for path in patcher.folder.iterdir()} == {manifest.name, script.name}
-    assert 'PI_ID = "pi7"' in script.read_text()
-    assert "pi1" not in (manifest.read_text() + script.read_text()).lower()
-    assert "nvidia.com/gpu" in manifest.read_text(), "the model's comments are a help, too"
+    (manifest,) = patcher.folder.iterdir()
+    assert manifest.name == "posture-job-hall-7.yaml"
+    assert "nvidia.com/gpu" in manifest.read_text(), "the template's comments are a help, too"
     assert patcher.run(manifest).returncode == 0
-    assert patcher.placed() == {"pi7": "idle"}
+    assert patcher.placed() == {"hall-7": "idle"}
 
 
-@pytest.mark.parametrize("there", ["posture-job-pi7.yaml", "Images_From_Pi7.py"])
-def test_a_new_camera_overwrites_nothing(patcher: Patcher, there: str) -> None:
-    (patcher.folder / there).write_text("mine")
+def test_a_file_of_its_own_overwrites_nothing(patcher: Patcher) -> None:
+    (patcher.folder / "posture-job-pi7.yaml").write_text("mine")
     ended = patcher.run("--new-stream", "pi7")
     assert ended.returncode == 2
-    assert f"{patcher.folder / there}: is there already" in ended.stderr
-    assert content(patcher.folder) == {there: b"mine"}
+    assert f"{patcher.folder / 'posture-job-pi7.yaml'}: is there already" in ended.stderr
+    assert content(patcher.folder) == {"posture-job-pi7.yaml": b"mine"}
 
 
-def test_a_new_cameras_name_must_be_one(patcher: Patcher) -> None:
+def test_a_new_streams_name_must_be_one(patcher: Patcher) -> None:
     ended = patcher.run("--new-stream", "Pi 7")
     assert ended.returncode == 2
-    assert "'Pi 7' is not accepted; accepted: pi and then a-z, 0-9 and -" in ended.stderr
+    assert "'Pi 7' is no stream's name; accepted: a-z, 0-9 and -" in ended.stderr
     assert not content(patcher.folder)
 
 
-def test_the_dry_run_of_a_new_camera_writes_nothing(patcher: Patcher) -> None:
+def test_the_dry_run_of_a_new_stream_writes_nothing(patcher: Patcher) -> None:
     ended = patcher.run("--dry-run", "--new-stream", "pi7")
-    assert ended.stdout.count("would write") == 2
+    assert ended.stdout.count("would write") == 1
     assert not content(patcher.folder)
+
+
+@pytest.fixture
+def listed(patcher: Patcher) -> Path:
+    """Settings with two hundred cameras, a line each."""
+    settings = patcher.folder / "farm.yaml"
+    names = "".join(f"  - hall-{number}\n" for number in range(1, 13))
+    settings.write_text(f"images: {{registry: 'registry:5000'}}\nstreams:\n{names}")
+    return settings
+
+
+def test_cameras_are_lines_of_the_list_and_run_one_image_by_one_template(patcher: Patcher, listed: Path) -> None:
+    ended = patcher.run("--config", listed)
+    assert ended.returncode == 0, ended.stderr
+    assert Counter(patcher.placed().values()) == {"idle": 4, "half": 4, "busy": 4}
+    order = re.findall(r"^(\S+) -> ", ended.stdout, re.M)
+    assert order == [f"hall-{number}" for number in range(1, 13)]
+    for stream in order:
+        (container,) = pod_of(patcher.folder / f"patched-job-{stream}.yaml")["containers"]
+        assert container["image"] == "registry:5000/posture-analyzer:latest"
+        assert {"name": "POSTURE_STREAM", "value": stream} in container["env"]
+
+
+def test_files_of_streams_that_are_not_in_the_list_are_told_of_and_not_placed(
+    patcher: Patcher, listed: Path
+) -> None:
+    ended = patcher.run("--config", listed, "--dry-run")
+    said = next(line for line in ended.stdout.splitlines() if line.startswith("warning: "))
+    assert (
+        "posture-job-pi1.yaml, posture-job-pi2.yaml: of pi1, pi2, which the farm does not have: not started" in said
+    )
+    assert "pi1 -> " not in ended.stdout
+
+
+def test_a_file_of_its_own_for_a_stream_that_is_not_in_the_list_says_which_line_is_missing(
+    patcher: Patcher, listed: Path
+) -> None:
+    ended = patcher.run("--config", listed, "--new-stream", "door")
+    assert "not in streams of cluster.yaml yet: add the line - door" in ended.stdout
+    assert "add the line" not in patcher.run("--config", listed, "--new-stream", "hall-2").stdout
 
 
 def test_streams_are_placed_by_signals_and_one_that_looks_like_a_ratio_is_named(patcher: Patcher) -> None:

@@ -13,6 +13,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = {
+    "Images_From_Pi.py": "analyzer",
     "Images_From_Pi1.py": "analyzer",
     "build_and_push.py": "scheduler",
     "cpu_monitor_and_offload.py": "scheduler",

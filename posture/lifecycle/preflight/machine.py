@@ -5,15 +5,28 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 from posture.errors import UserError
 from posture.lifecycle import container_images, registry
 from posture.lifecycle.preflight.findings import Finding, Intent, pod_spec
-from posture.natural_order import natural
+from posture.natural_order import some_of
 from posture.scaler.server import check_exposure
 from posture.scaler.tls import credentials
+from posture.settings import streams
+from posture.settings.table import Settings
 from posture.system import commands
+
+
+def check_files(settings: Settings) -> Iterator[Finding]:
+    """Every file that is of one stream is of one of the farm's."""
+    left_out = streams.left_out(settings)
+    if left_out:
+        paths = [path.name for paths in left_out.values() for path in paths]
+        yield Finding(
+            f"{some_of(paths)}: of {some_of(left_out)}, which the farm does not have: not started",
+            f"in cluster.yaml, under streams: - {next(iter(left_out))}   (or delete what is of no use)",
+            warning=True,
+        )
 
 
 def check_docker(intent: Intent) -> Iterator[Finding]:
@@ -157,9 +170,3 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def analyzer_scripts(folder: Path) -> dict[str, Path]:
-    """Return stream -> analyzer script of every ``Images_From_Pi*.py``."""
-    found = sorted(folder.glob("Images_From_Pi*.py"), key=lambda path: natural(path.name))
-    return {f"pi{path.stem.removeprefix('Images_From_Pi')}".lower(): path for path in found}

@@ -6,7 +6,7 @@ from posture.kube.client import KubeClient
 from posture.lifecycle.preflight import signals
 from posture.lifecycle.preflight.cluster import check_cluster, check_metrics, check_places
 from posture.lifecycle.preflight.findings import Finding, Intent, Survey, pod_spec
-from posture.lifecycle.preflight.machine import check_docker, check_registry, check_scaler
+from posture.lifecycle.preflight.machine import check_docker, check_files, check_registry, check_scaler
 from posture.lifecycle.preflight.pods import check_admission, check_manifests
 
 
@@ -37,6 +37,7 @@ def check(intent: Intent, cluster: KubeClient, trial: KubeClient) -> tuple[list[
 def check_here(intent: Intent) -> list[Finding]:
     """Look at everything that can be looked at without a cluster."""
     return [
+        *check_files(intent.settings),
         *check_docker(intent),
         *check_registry(intent),
         *signals.in_advance(intent.settings, intent.manifests),

@@ -31,7 +31,7 @@ def farm(seed: int | None = None, **nodes: bool) -> Farm:
     survey = Survey(True, found, {}, dict(IDLE))
     scaler = LocalScaler(Settings().scaler, None, ROOT / "run" / "nowhere")
     return Farm(
-        Settings(), Options(build=False, seed=seed), MANIFESTS, {}, sentinel.cluster, survey, scaler,
+        Settings(), Options(build=False, seed=seed), MANIFESTS, sentinel.cluster, survey, scaler,
         sentinel.in_cluster, "127.0.0.1:50051", sentinel.stop,
     )  # fmt: skip
 

@@ -523,7 +523,7 @@ def test_a_shipped_stream_agrees_with_its_file_script_and_image(path: Path) -> N
 
 
 def test_streams_and_scripts_that_are_shipped_are_the_same_ones() -> None:
-    scripts = {path.stem.removeprefix("Images_From_").lower() for path in ROOT.glob("Images_From_*.py")}
+    scripts = {path.stem.removeprefix("Images_From_").lower() for path in ROOT.glob("Images_From_Pi?*.py")}
     assert {one.stream for one in files.load(SHIPPED)} == scripts
 
 
