@@ -19,7 +19,7 @@ E2E_MINUTES ?= 15
 FUZZ_MESSAGES ?= 100000
 ARM ?= all
 
-.PHONY: run test test-fast fuzz e2e bare arm lint libraries servers containers nodes machines go cluster kustomize rtsp clean
+.PHONY: run test test-fast fuzz e2e bare arm lint libraries servers containers nodes machines go cluster kustomize rtsp services clean
 
 run: $(VENV)/local.done $(VENV)/mediapipe.done libraries
 	$(VENV)/bin/python run_local.py --duration 30
@@ -36,7 +36,7 @@ fuzz: $(VENV)/dev.done $(VENV)/mediapipe.done libraries servers
 	FUZZ_MESSAGES=$(FUZZ_MESSAGES) $(VENV)/bin/python -m pytest -v -s tests/unit/wire/test_fuzzing.py
 
 # e2e-report/index.html shows what happened, also when it fails
-e2e: $(VENV)/dev.done libraries servers containers nodes cluster
+e2e: $(VENV)/dev.done libraries servers containers nodes cluster kustomize services
 	E2E_MINUTES=$(E2E_MINUTES) $(VENV)/bin/python -m pytest -v --durations=0 tests/e2e
 
 bare: $(VENV)/dev.done libraries machines
@@ -80,6 +80,9 @@ kustomize: go
 
 rtsp: go
 	-@$(VENV)/bin/python tests/support/rtsp_server.py
+
+services: go
+	-@$(VENV)/bin/python tests/support/node_services.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed, this is " + sys.version.split()[0] \

@@ -97,15 +97,33 @@ AUDIT_POLICY = {
 """What service accounts ask for is written down; scripts of the farm run under their tokens."""
 
 
-class ApiServer(Component):
-    """The API server, with RBAC, real service accounts and one token of an administrator."""
+SERVICES = "10.96.0"
+"""Services have addresses in this network of 254; the first is the API server's."""
 
-    def __init__(self, binaries: Path, folder: Path, etcd: Etcd, authority: trustme.CA) -> None:
+
+class ApiServer(Component):
+    """The API server, with RBAC, real service accounts and one token of an administrator.
+
+    Args:
+        binaries: where the programs are.
+        folder: for data, logs and certificates.
+        etcd: its store.
+        authority: of its certificate.
+        for_pods: an address of this machine at which pods reach it, too; then each pod has an account. Empty: none.
+    """
+
+    def __init__(self, binaries: Path, folder: Path, etcd: Etcd, authority: trustme.CA, for_pods: str = "") -> None:
         super().__init__(folder, "kube-apiserver")
         self.url = f"https://127.0.0.1:{self.port}"
         self.admin_token = secrets.token_hex(16)
         self.authority = authority
-        self.ca = write_certificate(authority, folder / "apiserver")
+        self.ca = write_certificate(
+            authority,
+            folder / "apiserver",
+            "kubernetes.default.svc",
+            f"{SERVICES}.1",
+            *([for_pods] if for_pods else []),
+        )
         tokens = folder / "tokens.csv"
         tokens.write_text(f"{self.admin_token},admin,admin,system:masters\n")
         self.service_account_key = folder / "service-accounts.pem"
@@ -115,18 +133,24 @@ class ApiServer(Component):
         policy.write_text(json.dumps(AUDIT_POLICY))
         self.command = [
             str(binaries / "kube-apiserver"), f"--etcd-servers={etcd.url}",
-            "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", f"--secure-port={self.port}",
+            f"--secure-port={self.port}",
             f"--cert-dir={folder / 'apiserver'}", f"--tls-cert-file={folder / 'apiserver/tls.crt'}",
             f"--tls-private-key-file={folder / 'apiserver/tls.key'}",
             f"--service-account-key-file={self.service_account_key}",
             f"--service-account-signing-key-file={self.service_account_key}",
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--token-auth-file={tokens}", "--authorization-mode=RBAC",
-            # pods need no token, and so no default service account
-            "--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none",
-            "--service-cluster-ip-range=10.96.0.0/24", "--profiling=false",
+            f"--service-cluster-ip-range={SERVICES}.0/24", "--profiling=false",
             f"--audit-policy-file={policy}", f"--audit-log-path={self.audit}",
         ]  # fmt: skip
+        if for_pods:
+            self.command += ["--bind-address=0.0.0.0", f"--advertise-address={for_pods}"]
+        else:
+            # pods need no token, and so no default service account
+            self.command += [
+                "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none",
+                "--disable-admission-plugins=ServiceAccount",
+            ]  # fmt: skip
 
     def start(self) -> None:
         """Start it, and wait until it says that it is ready."""
@@ -186,19 +210,21 @@ class Cluster:
     Args:
         binaries: where binaries.py has put the programs.
         folder: for data, logs and certificates.
+        for_pods: an address of this machine at which real pods reach the API server; empty: there are none.
     """
 
-    def __init__(self, binaries: Path, folder: Path) -> None:
+    def __init__(self, binaries: Path, folder: Path, for_pods: str = "") -> None:
         complete_types()
         self.folder = folder
         self._authority = trustme.CA()
         self.etcd = Etcd(binaries, folder)
-        self.api_server = ApiServer(binaries, folder, self.etcd, self._authority)
+        self.api_server = ApiServer(binaries, folder, self.etcd, self._authority, for_pods)
         self.kubeconfig = self._write_kubeconfig("admin", self.api_server.admin_token, "default")
         """The administrator's."""
         self.controller_manager = self._kubernetes(
             binaries, "kube-controller-manager", "--controllers=*,-nodeipam", "--node-monitor-period=1s",
             f"--service-account-private-key-file={self.api_server.service_account_key}",
+            f"--root-ca-file={self.api_server.ca}",
         )  # fmt: skip
         self.scheduler = self._kubernetes(binaries, "kube-scheduler")
         self.keda = Keda(binaries, folder, self.kubeconfig, self._authority)
@@ -409,10 +435,10 @@ def is_established(crd: CustomResourceDefinition) -> bool:
     return any(condition.type == "Established" and condition.status == "True" for condition in conditions)
 
 
-def write_certificate(authority: trustme.CA, folder: Path) -> Path:
-    """Write a server's certificate for loopback: tls.crt, tls.key, ca.crt; return the last one's path."""
+def write_certificate(authority: trustme.CA, folder: Path, *names: str) -> Path:
+    """Write a server's certificate for loopback and more: tls.crt, tls.key, ca.crt; return the last one's path."""
     folder.mkdir(parents=True)
-    certificate = authority.issue_cert("127.0.0.1", "localhost")
+    certificate = authority.issue_cert("127.0.0.1", "localhost", *names)
     certificate.private_key_pem.write_to_path(folder / "tls.key")
     for number, blob in enumerate(certificate.cert_chain_pems):
         blob.write_to_path(folder / "tls.crt", append=number > 0)

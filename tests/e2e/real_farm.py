@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import node_services
 import psycopg
 import yaml
 from control_plane import Cluster
@@ -43,6 +44,7 @@ from servers import (
     postgres_binaries,
     server_user,
 )
+from service_network import CoreDns, KubeProxy, knowing_names, remove_rules
 from timeline import Timeline
 from watching import wait_for
 
@@ -258,10 +260,14 @@ class RealFarm:
         """Start everything that build_and_push.py finds when it comes."""
         self._closing.callback(self.machine.clean)
         self.machine.set_up()
-        self.cluster = Cluster(self._binaries, self._folder("control-plane"))
+        services = node_services.folder()
+        control_plane = self._folder("control-plane")
+        self.cluster = Cluster(self._binaries, control_plane, for_pods=SERVERS_ADDRESS)
+        self.cluster.keda.command = knowing_names(self.cluster.keda.command, control_plane)
         self.cluster.controller_manager.command.append(f"--node-monitor-grace-period={self.pace.node_monitor_s}s")
         self._closing.callback(self.cluster.stop)
         self.cluster.start()
+        self._start(CoreDns(services, control_plane, self.cluster))
         self.registry = self._start(self._registry())
         self.mosquitto = self._start(FarmMosquitto(self._folder("mosquitto")))
         self.folder.chmod(0o755)
@@ -274,6 +280,8 @@ class RealFarm:
         with psycopg.connect(self.postgres.url, autocommit=True) as db:
             db.execute((ROOT / "schema.sql").read_text())
         self._start_nodes()
+        self._closing.callback(remove_rules, services)
+        self._start(KubeProxy(services, control_plane, self.cluster, next(iter(FACTORS))))
         dead = [component.name for component in self.cluster.components if not component.running]
         assert not dead, f"{dead} ended at once: another program had taken the port"
         self.usage = Usage(self.nodes)
@@ -548,6 +556,8 @@ class RealFarm:
             if str(self.folder) in line:
                 told.append(f"process {entry.name}: {line}")
         told += [f"cgroup {name}" for name in self.machine.left_cgroups]
+        rules = subprocess.run(["iptables-save"], capture_output=True, text=True, check=True).stdout
+        told += [f"rule {line}" for line in rules.splitlines() if "KUBE-" in line or "10.244." in line]
         return told + [str(path) for path in [self.folder] if path.exists()]
 
     @contextlib.contextmanager

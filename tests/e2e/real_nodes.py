@@ -36,6 +36,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 CONTAINERS = "k8s.io"
 """containerd's name for what kubelet starts: the cgroup above a container's own."""
 SERVERS_LINK, SERVERS_ADDRESS = "pfe2e", "10.244.0.1"
+BETWEEN_PODS = ("FORWARD", "--source", "10.244.0.0/16", "--destination", "10.244.0.0/16", "--jump", "ACCEPT")
 CONTAINER_ID = re.compile(r"\b[0-9a-f]{64}\b")
 STARTED_S = 120.0
 ROOM = 20 << 30
@@ -65,7 +66,13 @@ class Machine:
         if os.geteuid() != 0 or sys.platform != "linux":
             reason = "real nodes need root on Linux"
             pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
-        programs = {"containerd": "containerd", "runc": "runc", "ip": "iproute2", "unshare": "util-linux"}
+        programs = {
+            "containerd": "containerd",
+            "runc": "runc",
+            "ip": "iproute2",
+            "unshare": "util-linux",
+            "iptables": "iptables",
+        }
         for program, package in programs.items():
             find_program(program, package, "/usr/sbin", "/sbin")
         find_program("host-local", "containernetworking-plugins", str(CNI_PLUGINS))
@@ -81,6 +88,8 @@ class Machine:
         ip("link", "add", SERVERS_LINK, "type", "bridge")
         ip("address", "add", f"{SERVERS_ADDRESS}/32", "dev", SERVERS_LINK)
         ip("link", "set", SERVERS_LINK, "up")
+        # from pod to pod, where Docker lets nothing be forwarded
+        iptables("--insert", *BETWEEN_PODS)
 
     def clean(self) -> None:
         """Take away what outlives the processes of a run: links, cgroups, mounts, files, and the farm's scaler."""
@@ -88,6 +97,8 @@ class Machine:
             recorded_processes.stop(record.stem, record.parent, 10)
         for name in links():
             ip("link", "delete", name)
+        while iptables("--check", *BETWEEN_PODS, may_fail=True):
+            iptables("--delete", *BETWEEN_PODS)
         for line in read("/proc/mounts").splitlines():
             if line.split()[1].startswith(f"{self.folder}/"):
                 subprocess.run(["umount", "--lazy", line.split()[1]], check=True)
@@ -334,6 +345,8 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
             "syncFrequency": "10s",
             "registerNode": True,
             "makeIPTablesUtilChains": False,
+            "clusterDNS": [SERVERS_ADDRESS],
+            "clusterDomain": "cluster.local",
         }
         (self.folder / "kubelet.yaml").write_text(yaml.safe_dump(settings))
         specification = {
@@ -419,6 +432,14 @@ def ip(*arguments: str) -> str:
     done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"ip {' '.join(arguments)}: {done.stderr}"
     return done.stdout
+
+
+def iptables(*arguments: str, may_fail: bool = False) -> bool:
+    """Run iptables; say whether it did what it was told."""
+    command = ["iptables", "--wait", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert may_fail or done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+    return done.returncode == 0
 
 
 def read(path: str) -> str:

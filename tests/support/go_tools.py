@@ -35,6 +35,7 @@ class GoTools:
         about: what they are and how long they take, for who waits.
         files: what the folder has when it is complete.
         flags: for the linker.
+        tags: build tags, joined by commas.
         finish: makes the rest, in the folder, after go has built.
     """
 
@@ -43,6 +44,7 @@ class GoTools:
     about: str
     files: tuple[str, ...]
     flags: str = "-s -w"
+    tags: str = ""
     finish: Callable[[str, Path], None] = lambda go, folder: None
 
     def folder(self) -> Path:
@@ -83,6 +85,7 @@ class GoTools:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
         command = [go, "build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-ldflags", self.flags]
+        command += ["-tags", self.tags] if self.tags else []
         command += ["-o", f"{unfinished}/", "tool"]
         log = unfinished / "build.log"
         with log.open("wb") as output:
