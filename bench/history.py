@@ -98,7 +98,7 @@ def fill_sqlite(url: str, rows: int) -> None:
 def fill_postgres(url: str, rows: int) -> None:
     """Fill the database."""
     with psycopg.connect(url, autocommit=True) as db:
-        db.execute((ROOT / "schema.sql").read_text())
+        db.execute((ROOT / "deploy" / "schema" / "schema.sql").read_text())
         db.execute("SET TimeZone = 'UTC'")
         for number in range(OTHERS + 1):
             count = rows if number == 0 else OTHERS_ROWS

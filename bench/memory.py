@@ -59,7 +59,7 @@ def measure(folder: Path, jpegs: list[bytes], count: int, *, outage: bool) -> No
     database.start()
     broker.start()
     with psycopg.connect(database.url, autocommit=True) as db:
-        db.execute((ROOT / "schema.sql").read_text())
+        db.execute((ROOT / "deploy" / "schema" / "schema.sql").read_text())
     watcher, camera = Watcher(broker.port), Camera(broker.port)
     analyzer = Analyzer(folder, broker.port, database=database.url)
     try:

@@ -85,7 +85,7 @@ def postgres(postgres_template: tuple[Path, str, int | None]) -> Iterator[Postgr
     """A running PostgreSQL with schema.sql applied; a test may stop, kill and start it."""
     with running_postgres(postgres_template) as server:
         with psycopg.connect(server.url, autocommit=True) as db:
-            db.execute((ROOT / "schema.sql").read_text())
+            db.execute((ROOT / "deploy" / "schema" / "schema.sql").read_text())
         yield server
 
 

@@ -99,7 +99,7 @@ the oldest first."""
 def says_what_lacks(columns: Sequence[str]) -> str:
     """Return the line about a table without these of LATER_COLUMNS."""
     follows = "; ".join(f"it has no column {name}, so {LATER_COLUMNS[name]}" for name in columns)
-    return f"{TABLE}: {follows}; run schema.sql there"
+    return f"{TABLE}: {follows}; run deploy/schema/schema.sql there"
 
 
 class Store(Protocol):

@@ -101,7 +101,7 @@ class PostgresStore(RemoteStore):
             return
         advice = (
             f"{URL_SETTING}: {self._connection.name} has no {TABLE} that we can use; "
-            "run schema.sql on it: psql -f schema.sql"
+            "apply the schema: psql -f deploy/schema/schema.sql"
         )
         if not present:
             raise StoreRefusedError(advice)

@@ -129,7 +129,8 @@ class PostgresConnection:
             return StoreRefusedError(f"{URL_SETTING}: {self.name} refuses us: {text}")
         if state[:2] in SCHEMA_CLASSES:
             return StoreRefusedError(
-                f"{URL_SETTING}: {self.name} can't take our rows: {text}; run schema.sql on it: psql -f schema.sql"
+                f"{URL_SETTING}: {self.name} can't take our rows: {text}; "
+                "apply the schema: psql -f deploy/schema/schema.sql"
             )
         return StoreUnavailableError(f"database {self.name}: {text}")
 

@@ -123,7 +123,9 @@ class SupabaseConnection:
             )
         if state not in SCHEMA_CLASSES and (status >= 500 or status in HEALING_STATUS):
             return StoreUnavailableError(f"database {self.name}: {text}")
-        return StoreRefusedError(f"{URL_SETTING}: {self.name} can't take our rows: {text}; run schema.sql there")
+        return StoreRefusedError(
+            f"{URL_SETTING}: {self.name} can't take our rows: {text}; run deploy/schema/schema.sql there"
+        )
 
     def close(self) -> None:
         """Close it."""

@@ -278,7 +278,7 @@ class RealFarm:
         )
         self.postgres = self._start(FarmPostgres(self.database_disk / "data"))
         with psycopg.connect(self.postgres.url, autocommit=True) as db:
-            db.execute((ROOT / "schema.sql").read_text())
+            db.execute((ROOT / "deploy" / "schema" / "schema.sql").read_text())
         self._start_nodes()
         self._closing.callback(remove_rules, services)
         self._start(KubeProxy(services, control_plane, self.cluster, next(iter(FACTORS))))

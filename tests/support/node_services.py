@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What K3s brings and a bare control plane lacks: Services, names, and a Prometheus that finds pods by itself.
+"""What K3s brings and a bare control plane lacks: Services, names, kubectl, and a Prometheus that finds pods.
 
     python3 tests/support/node_services.py     # builds what is missing (three minutes), says where it is
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from go_tools import BinariesMissingError, GoTools
 
-PROGRAMS = ("kube-proxy", "coredns", "prometheus")
+PROGRAMS = ("kube-proxy", "kubectl", "coredns", "prometheus")
 
 
 def _name_coredns(_: str, built: Path) -> None:
@@ -27,7 +27,7 @@ def _name_coredns(_: str, built: Path) -> None:
 NODE_SERVICES = GoTools(
     Path(__file__).resolve().parent / "node_services",
     "node-services",
-    "kube-proxy, CoreDNS and Prometheus: three minutes on two cores, once",
+    "kube-proxy, kubectl, CoreDNS and Prometheus: three minutes on two cores, once",
     PROGRAMS,
     tags="remove_all_sd,enable_kubernetes_sd",
     finish=_name_coredns,

@@ -354,7 +354,7 @@ def test_one_row_that_the_database_has_no_letters_for_does_not_keep_the_others_f
         db.execute("CREATE DATABASE narrow ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
     url = postgres.url.rsplit("/", 1)[0] + "/narrow"
     with psycopg.connect(url, autocommit=True) as db:
-        db.execute((ROOT / "schema.sql").read_text())
+        db.execute((ROOT / "deploy" / "schema" / "schema.sql").read_text())
     stage.store.close()
     stage.committer._store = store = PostgresStore(url, 5.0)
     poison = an_item(1)

@@ -32,7 +32,7 @@ from posture.store.base import Row, Store, StoreRefusedError, StoreUnavailableEr
 from posture.store.opening import open_store
 
 ROOT = Path(__file__).resolve().parents[3]
-SCHEMA = (ROOT / "schema.sql").read_text()
+SCHEMA = (ROOT / "deploy" / "schema" / "schema.sql").read_text()
 SECRET_KEY = "sb_secret_Zx81-the_farm"  # noqa: S105 - of a server of this test
 UTC = ZoneInfo("UTC")
 MIDNIGHT = datetime(2026, 11, 24, tzinfo=timezone.utc)

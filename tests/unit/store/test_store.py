@@ -31,7 +31,7 @@ from posture.store.base import Row, Store, StoreRefusedError, StoreUnavailableEr
 from posture.store.opening import open_store
 
 ROOT = Path(__file__).resolve().parents[3]
-SCHEMA = (ROOT / "schema.sql").read_text()
+SCHEMA = (ROOT / "deploy" / "schema" / "schema.sql").read_text()
 SECRET_KEY, PUBLIC_KEY = "sb_secret_Zx81-the_farm", "sb_publishable_everybody"
 NOON = datetime(2026, 11, 24, 12, 0, 0, 123400, tzinfo=timezone.utc)
 LEGACY = """

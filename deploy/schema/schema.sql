@@ -1,6 +1,6 @@
 -- The table of Posture Farm, for PostgreSQL 15+ and Supabase. May be applied again at any time: a table of the
 -- first deployments gets the columns that it lacks, and its rows stay as they are.
---   psql "$POSTURE_DATABASE_URL" -v ON_ERROR_STOP=1 -f schema.sql
+--   psql "$POSTURE_DATABASE_URL" -v ON_ERROR_STOP=1 -f deploy/schema/schema.sql
 -- or paste it into Supabase's SQL editor.
 
 BEGIN;
