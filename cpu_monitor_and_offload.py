@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = parse(argv)
     setup_logging(flags.debug)
     settings = read_settings(flags)
-    prometheus = Prometheus(settings.prometheus, settings.gpu_queries)
+    prometheus = Prometheus(settings.prometheus, settings.gpu_queries, context=settings.kubernetes.context)
     if flags.once:
         return show_once(settings, prometheus)
     prometheus.follow(edited_queries(flags, settings))

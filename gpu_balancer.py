@@ -101,7 +101,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with contextlib.ExitStack() as stack:
         cluster = stack.enter_context(client.connect(settings.kubernetes, wait=wait))
         # pods become Ready by the API server's clock
-        prometheus = Prometheus(settings.prometheus, settings.gpu_queries, cluster.now)
+        prometheus = Prometheus(
+            settings.prometheus, settings.gpu_queries, cluster.now, context=settings.kubernetes.context
+        )
         prometheus.follow(edited_queries(flags, settings))
         if stays:
             stack.enter_context(recorded_processes.recorded("balancer", folder))

@@ -143,7 +143,7 @@ def sample(settings: table.Settings) -> dict[str, Reading | UsageUnknownError]:
     """Return node -> its usage, or why it is unknown."""
     from posture.usage.prometheus import Prometheus  # noqa: PLC0415 - requests takes a quarter of the start-up
 
-    return Prometheus(settings.prometheus, settings.gpu_queries).sample()
+    return Prometheus(settings.prometheus, settings.gpu_queries, context=settings.kubernetes.context).sample()
 
 
 def patch(found: Sequence[Manifest], nodes: Mapping[str, str], settings: table.Settings, image: str) -> None:

@@ -45,7 +45,9 @@ class FarmReader:
 
     def __init__(self, settings: Settings, live: Live) -> None:
         self._settings, self._live = settings, live
-        self._prometheus = Prometheus(settings.prometheus, settings.gpu_queries)
+        self._prometheus = Prometheus(
+            settings.prometheus, settings.gpu_queries, context=settings.kubernetes.context
+        )
         self._cluster, self._usage, self._vetoes = Cluster(), dict[str, Usage](), list[Veto]()
         self._stops: list[Stop] = []
         self._threads: list[threading.Thread] = []

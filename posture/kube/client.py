@@ -104,7 +104,7 @@ def connect(settings: Cluster, *, dry_run: bool = False, wait: Callable[[float],
     target = find()
     cluster = target.cluster
     try:
-        tls = _tls(target)
+        tls = tls_of(target)
         http = httpx2.Client(
             base_url=cluster["server"],
             verify=tls,
@@ -120,7 +120,7 @@ def connect(settings: Cluster, *, dry_run: bool = False, wait: Callable[[float],
     return KubeClient(http, settings.namespace, dry_run=dry_run, wait=wait)
 
 
-def _tls(target: Target) -> ssl.SSLContext:
+def tls_of(target: Target) -> ssl.SSLContext:
     """Return how the server is known, and the certificate by which it knows us, if there is one."""
     return client_adapter.verify_cluster(
         msgspec.convert(target.cluster, models.Cluster), msgspec.convert(target.user, models.User), Path

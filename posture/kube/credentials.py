@@ -73,22 +73,31 @@ class Credentials(httpx2.Auth):
 
     def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
         """Send a request with the credentials; see httpx2.Auth."""
-        used = self._current()
+        used = self.headers()
         request.headers.update(used)
         response = yield request
         if response.status_code != 401:
             return
+        self.renew()
+        if self._headers != used:
+            request.headers.update(self._headers)
+            yield request
+
+    def renew(self) -> None:
+        """Read the credentials again, after a 401.
+
+        Raises:
+            CredentialsError: there are none.
+        """
         self._login = None
         try:
             self._target = self._find()
         except UserError as error:
             raise CredentialsError(str(error)) from None
         self._headers = self._read()
-        if self._headers != used:
-            request.headers.update(self._headers)
-            yield request
 
-    def _current(self) -> Mapping[str, str]:
+    def headers(self) -> Mapping[str, str]:
+        """Return the headers of a request that is sent now."""
         expired = self._login is not None and time.time() > self._login.expires_s - EARLY_S
         if expired:
             self._login = None

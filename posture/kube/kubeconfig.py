@@ -1,6 +1,8 @@
 """Which cluster, and as whom: kubeconfig files as kubectl reads them, or the account of the pod that we run in.
 
 KUBECONFIG may name several files: each name counts as the first file has it, and paths are relative to their file.
+Where there is neither KUBECONFIG nor ~/.kube/config, the one that K3s has written on its server counts, as with its
+kubectl.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import yaml
 from posture.errors import UserError
 
 DEFAULT = "~/.kube/config"
+K3S = Path("/etc/rancher/k3s/k3s.yaml")
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 ACCEPTED = "accepted: KUBECONFIG names a readable kubeconfig file, or the script runs in a pod"
 PATHS = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
@@ -47,7 +50,7 @@ def find(context: str = "") -> Target:
     """
     if not context and "KUBERNETES_SERVICE_HOST" in os.environ and (SERVICE_ACCOUNT / "token").is_file():
         return _in_cluster()
-    given = os.environ.get("KUBECONFIG") or DEFAULT
+    given = os.environ.get("KUBECONFIG") or (str(K3S) if _only_k3s() else DEFAULT)
     merged = _merge(given)
     name = context or str(merged["current-context"] or "")
     if not name:
@@ -61,6 +64,10 @@ def find(context: str = "") -> Target:
     return Target(
         f"kubeconfig {given}: context {name!r}", cluster, _entry(merged, "user", str(chosen["user"]), given)
     )
+
+
+def _only_k3s() -> bool:
+    return not Path(DEFAULT).expanduser().is_file() and os.access(K3S, os.R_OK)
 
 
 def _in_cluster() -> Target:
@@ -90,7 +97,8 @@ def _merge(given: str) -> dict[str, Any]:
             for name, entry in _entries(path, content, kind):
                 merged[kind].setdefault(name, entry)
     if not found:
-        raise UserError(f"no Kubernetes credentials: kubeconfig {given} not found; {ACCEPTED}")
+        hint = f"; K3s' own: sudo install -D -m 0600 -o $USER {K3S} {DEFAULT}" if K3S.is_file() else ""
+        raise UserError(f"no Kubernetes credentials: kubeconfig {given} not found; {ACCEPTED}{hint}")
     return merged
 
 

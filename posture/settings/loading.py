@@ -243,6 +243,13 @@ def _check_together(values: dict[str, dict[str, Any]], mistakes: list[str]) -> N
         mistakes.append("prometheus.username and prometheus.token are both set; accepted: one of them")
     if prometheus.get("password") and not prometheus.get("username"):
         mistakes.append("prometheus.password is set without prometheus.username; accepted: both or neither")
+    if prometheus.get("url", "").startswith("kubernetes://") and (
+        prometheus.get("username") or prometheus.get("token")
+    ):
+        mistakes.append(
+            "prometheus.url is a Service of the cluster, and the API server passes no user and no token on to it; "
+            "accepted beside prometheus.username or prometheus.token: http:// or https://"
+        )
     camera = values["camera"]
     if camera.get("password") and not camera.get("username"):
         mistakes.append("camera.password is set without camera.username; accepted: both or neither")

@@ -25,6 +25,10 @@ METRIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 REGISTRY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*")
 """A registry with its path: what precedes the name in an image reference."""
 
+_DNS_LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+SERVICE_ADDRESS = re.compile(rf"kubernetes://({_DNS_LABEL})/({_DNS_LABEL}):([1-9][0-9]{{0,4}})")
+"""A Service of the cluster: namespace, name and port."""
+
 Parser = Callable[[Any], Any]
 
 
@@ -193,6 +197,12 @@ def web_address(value: Any) -> str:
     if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#@]*)?", given):
         raise NotAcceptedError
     return given
+
+
+def prometheus_address(value: Any) -> str:
+    """Accept an http or https URL, or ``kubernetes://namespace/service:port`` for a Service of the cluster."""
+    given = text(value)
+    return given if SERVICE_ADDRESS.fullmatch(given) else web_address(given)
 
 
 def prefix(value: Any) -> str:

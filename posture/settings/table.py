@@ -342,9 +342,11 @@ class Prometheus:
 
     url: str = _address(
         "http://127.0.0.1:9090",
-        parsers.web_address,
-        "http://host:port or https://host:port, with a path where there is one",
-        "Prometheus, or what speaks its HTTP API (Thanos, VictoriaMetrics)",
+        parsers.prometheus_address,
+        "http://host:port or https://host:port, with a path where there is one, or "
+        "kubernetes://namespace/service:port",
+        "Prometheus, or what speaks its HTTP API (Thanos, VictoriaMetrics); kubernetes: a Service of the cluster, "
+        "which pods ask directly, and other machines through the API server",
     )
     username: str = _setting("", parsers.text, "text", "empty: no basic authentication")
     password: str = _setting("", parsers.text, "text", "the password for that user", secret=True)

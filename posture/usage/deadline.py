@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -17,10 +19,29 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 
-class DeadlineSession(requests.Session):
-    """A session whose connection can be cut while it is in use. For one thread at a time."""
+class _Adapter(HTTPAdapter):
+    """One connection; ``tls`` decides who is trusted and who we are, where it is given."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None) -> None:
+        self._tls = tls
+        super().__init__(pool_connections=1, pool_maxsize=1)
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        super().init_poolmanager(*arguments, ssl_context=self._tls, **options)
+
+    def cert_verify(self, *arguments: Any, **options: Any) -> None:
+        if self._tls is None:
+            super().cert_verify(*arguments, **options)  # type: ignore[no-untyped-call]
+
+
+class DeadlineSession(requests.Session):
+    """A session whose connection can be cut while it is in use. For one thread at a time.
+
+    Args:
+        tls: whom to trust, and our certificate; None: as requests does it.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         super().__init__()
         self._connected: socket.socket | None = None
         """A second handle of the connection: TLS takes the first one away from who opened it."""
@@ -40,7 +61,7 @@ class DeadlineSession(requests.Session):
         class TlsPool(HTTPSConnectionPool):
             ConnectionCls = WithTls
 
-        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=1)
+        adapter = _Adapter(tls)
         adapter.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": TlsPool}
         self.mount("http://", adapter)
         self.mount("https://", adapter)

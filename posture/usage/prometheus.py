@@ -23,6 +23,7 @@ from posture.usage.deadline import DeadlineSession
 from posture.usage.queries import batched_query, parse_answer, parse_signal, signal_query
 from posture.usage.readings import Answer, Reader, Reading, UsageUnknownError
 from posture.usage.series import SeriesByInstance
+from posture.usage.service_address import route_to
 
 LEAST_LOOKBACK_S = 30.0
 """A query covers at least this range, so that a series that ended within it is reported as stale, not as absent."""
@@ -78,9 +79,10 @@ class Prometheus:
         clock: returns seconds since the epoch; the times of scrapes are by this clock. Those of Prometheus' own
             clock are shifted where the two differ by more than a second.
         lookback_s: how far back the samples go, at least, in seconds.
+        context: the kubeconfig's, for a Prometheus that is a Service of the cluster.
 
     Raises:
-        UserError: ``ca_file`` names no file.
+        UserError: ``ca_file`` names no file, or the cluster's credentials can't be used.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Prometheus:
         clock: Callable[[], float] | None = None,
         *,
         lookback_s: float = LEAST_LOOKBACK_S,
+        context: str = "",
     ) -> None:
         self._settings = settings
         self._clock = clock or time.time
@@ -99,11 +102,15 @@ class Prometheus:
         self._reader = Reader(max_age_s, settings.freshness_metric)
         self._lookback_s = max(3 * max_age_s, lookback_s)
         self._ask_about(queries)
-        self._session = DeadlineSession()
+        route = route_to(settings.url, context)
+        self._url = route.url
+        self._session = DeadlineSession(route.tls)
+        if route.proxy:
+            self._session.proxies = {"http": route.proxy, "https": route.proxy}
         # what is compressed may be a thousand times as large as it looks
         self._session.headers["Accept-Encoding"] = "identity"
         # Always set: otherwise requests takes a user from ~/.netrc, and prefers a CA bundle from the environment.
-        self._session.auth = _credentials(settings)
+        self._session.auth = route.auth or _credentials(settings)
         self._verify: str | bool = True
         if settings.ca_file:
             path = path_of(settings.ca_file)
@@ -196,7 +203,7 @@ class Prometheus:
         with self._session.within(settings.timeout_s) as late:
             try:
                 with self._session.post(
-                    f"{settings.url}/api/v1/query",
+                    f"{self._url}/api/v1/query",
                     data={"query": query, "timeout": f"{round(settings.timeout_s * 1000)}ms"},
                     timeout=settings.timeout_s,
                     verify=self._verify,
@@ -212,7 +219,7 @@ class Prometheus:
                 why = "it did not answer in time" if late.is_set() else _root_cause(error)
                 raise PrometheusUnavailableError(f"Prometheus at {settings.url} can't be reached: {why}") from None
         if not answer.ok or answer.is_redirect:
-            raise QueryRefusedError(f"Prometheus at {settings.url} {_refusal(answer, body)}")
+            raise QueryRefusedError(f"Prometheus at {settings.url} {_refusal(settings.url, answer, body)}")
         try:
             return parse(json.loads(body), self._seconds_ahead(answer))
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError):
@@ -283,15 +290,27 @@ def _root_cause(error: Exception) -> str:
     return shown(getattr(cause, "strerror", None) or cause)
 
 
-def _refusal(answer: requests.Response, body: bytes) -> str:
+def _refusal(url: str, answer: requests.Response, body: bytes) -> str:
     """Return the error message of an answer that is not a result, with a hint for its status code."""
-    hints = {
-        401: "; accepted: prometheus.username with its password, or prometheus.token",
-        403: "; prometheus.username or prometheus.token may not ask there",
-        404: "; accepted in prometheus.url: the address without /api/v1",
+    by_api_server = {
+        401: "; accepted: a kubeconfig whose credentials the API server takes",
+        403: "; needed: the verb create on services/proxy there",
+        404: "; accepted in prometheus.url: kubernetes://namespace/service:port of a Service that is there",
+        503: "; its pod does not run, or the port is another one",
     }
+    hints = (
+        by_api_server
+        if url.startswith("kubernetes://")
+        else {
+            401: "; accepted: prometheus.username with its password, or prometheus.token",
+            403: "; prometheus.username or prometheus.token may not ask there",
+            404: "; accepted in prometheus.url: the address without /api/v1",
+        }
+    )
     try:
-        told = str(json.loads(body)["error"])
+        said = json.loads(body)
+        # the API server's own answers are Status objects
+        told = str(said["error"] if "error" in said else said["message"])
     except (KeyError, TypeError, ValueError, RecursionError):
         told = answer.reason
     return f"answers {answer.status_code}: {shown(told)}{hints.get(answer.status_code, '')}"

@@ -18,6 +18,7 @@ from posture.settings.table import Settings
 from posture.usage import ratios
 from posture.usage.prometheus import Prometheus
 from posture.usage.readings import UsageUnknownError
+from posture.usage.service_address import command
 
 OLDEST_KEDA = (2, 20)
 """What the farm is tested with."""
@@ -177,7 +178,12 @@ def check_metrics(intent: Intent, survey: Survey) -> Iterator[Finding]:
     if not settings.gpu_queries:
         return
     try:
-        prometheus = Prometheus(settings.prometheus, settings.gpu_queries, lookback_s=ratios.WHILE_S)
+        prometheus = Prometheus(
+            settings.prometheus,
+            settings.gpu_queries,
+            lookback_s=ratios.WHILE_S,
+            context=settings.kubernetes.context,
+        )
         survey.readings = prometheus.sample()
     except UserError as error:
         yield Finding(str(error), "correct cluster.yaml: prometheus")
@@ -188,8 +194,7 @@ def check_metrics(intent: Intent, survey: Survey) -> Iterator[Finding]:
         asked = " or ".join(signal.metric or f"({signal.query})" for signal in query.signals)
         yield Finding(
             f"no GPU usage of {reading}",
-            f"curl -G {settings.prometheus.url}/api/v1/query --data-urlencode "
-            f"{shlex.quote(f'query={asked}')}   (it must show instance {query.instance})",
+            f"{shlex.join(command(settings.prometheus.url, asked))}   (it must show instance {query.instance})",
             warning=len(unknown) < len(survey.readings),
         )
 

@@ -104,3 +104,26 @@ def test_of_several_files_the_first_one_that_has_a_name_counts_and_paths_are_rel
         "tokenFile": str(contexts.parent / "token"),
         "exec": {"command": str(contexts.parent / "login")},
     }
+
+
+def test_k3s_own_kubeconfig_counts_where_there_is_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(kubeconfig, "K3S", write_kubeconfig(tmp_path / "k3s.yaml", "127.0.0.1:6443"))
+    assert kubeconfig.find().cluster["server"] == "http://127.0.0.1:6443"
+    (tmp_path / ".kube").mkdir()
+    write_kubeconfig(tmp_path / ".kube" / "config", "192.0.2.1:6443")
+    assert kubeconfig.find().cluster["server"] == "http://192.0.2.1:6443"
+
+
+def test_k3s_own_kubeconfig_that_only_root_reads_is_named_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(kubeconfig, "K3S", write_kubeconfig(tmp_path / "k3s.yaml", "127.0.0.1:6443"))
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may read everything
+    with pytest.raises(UserError, match=r"sudo install -D -m 0600 .*k3s.yaml ~/.kube/config"):
+        kubeconfig.find()

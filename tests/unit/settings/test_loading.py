@@ -421,3 +421,18 @@ def test_a_file_without_an_end_or_without_keys_is_one_line(tmp_path: Path, text:
     with pytest.raises(UserError) as refused:
         loading.load(path, {})
     assert said in str(refused.value)
+
+
+def test_a_prometheus_behind_the_api_server_has_no_user_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.yaml"
+    path.write_text("prometheus: {url: 'kubernetes://monitoring/prometheus:9090', username: farm}\n")
+    with pytest.raises(UserError, match="the API server passes no user and no token on to it"):
+        loading.load(path)
+
+
+@pytest.mark.parametrize("url", ["kubernetes://prometheus:9090", "kubernetes://a/b", "kubernetes://A/b:1"])
+def test_the_address_of_a_service_is_namespace_name_and_port(tmp_path: Path, url: str) -> None:
+    path = tmp_path / "cluster.yaml"
+    path.write_text(f"prometheus: {{url: '{url}'}}\n")
+    with pytest.raises(UserError, match="kubernetes://namespace/service:port"):
+        loading.load(path)
