@@ -23,10 +23,11 @@ from posture import missing_packages
 if __name__ == "__main__":
     missing_packages.explain("scheduler")
 
+from posture.natural_order import some_of
 from posture.runtime import EXIT_OK, add_version_flag, run_script, setup_logging
 from posture.settings import streams
 from posture.settings.flags import add_config_flag, add_setting_flag, settings_with_flags
-from posture.wire.identities import provision
+from posture.wire.identities import provision, streams_in
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -48,6 +49,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     setup_logging()
     settings = settings_with_flags(flags)
     names = [streams.checked(name) for name in flags.streams] or streams.names(settings)
+    # its analyzer may still run
+    kept = [name for name in streams_in(flags.dir) if settings.streams and name not in settings.streams]
+    if kept and not flags.streams:
+        print(
+            f"kept: users of {some_of(kept)}, which streams of cluster.yaml does not have; build_and_push.py takes "
+            "them away with the stream, or delete their folders and run this again"
+        )
     users = provision(flags.dir, names, settings.mqtt.prefix, home_assistant=settings.dashboard.home_assistant)
     for one in users:
         print(f"{one.user}  {flags.dir / one.folder}")

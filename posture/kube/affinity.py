@@ -21,10 +21,18 @@ _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 
 def with_node(affinity: dict[str, Any] | None, node: str) -> dict[str, Any]:
     """Return a copy of a pod's affinity that requires this node, and keeps everything else that it asks for."""
+    return _requiring(affinity, {"key": NODE_LABEL, "operator": "In", "values": [node]})
+
+
+def with_any_node(affinity: dict[str, Any] | None) -> dict[str, Any]:
+    """Return a copy that takes any node that analyzers may run on, and keeps everything else that it asks for."""
+    return _requiring(affinity, {"key": NODE_LABEL, "operator": "Exists"})
+
+
+def _requiring(affinity: dict[str, Any] | None, requirement: dict[str, Any]) -> dict[str, Any]:
     result = copy.deepcopy(affinity) or {}
     required = result.setdefault("nodeAffinity", {}).setdefault(_REQUIRED, {})
     terms = required.get("nodeSelectorTerms") or [{}]
-    requirement = {"key": NODE_LABEL, "operator": "In", "values": [node]}
     required["nodeSelectorTerms"] = [_with_requirement(term, requirement) for term in terms]
     return result
 

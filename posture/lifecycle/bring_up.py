@@ -17,6 +17,7 @@ from posture.kube.objects import ScaledJob, name_of
 from posture.lifecycle import container_images, placement
 from posture.lifecycle.placement import Placement
 from posture.lifecycle.preflight.findings import Survey
+from posture.lifecycle.removal import Removal
 from posture.lifecycle.rollout import Rollout
 from posture.lifecycle.scaler_here import NAME as SCALER
 from posture.lifecycle.scaler_here import STOP_S, LocalScaler
@@ -25,6 +26,7 @@ from posture.lifecycle.steps import Step
 from posture.manifests import files as manifest_files
 from posture.manifests import patching
 from posture.manifests.scaled_job import Manifest
+from posture.natural_order import some_of
 from posture.runtime import ROOT, Stop
 from posture.settings.table import Settings
 from posture.system import recorded_processes
@@ -98,7 +100,14 @@ class Farm:
 
     def steps(self) -> list[Step]:
         """Return all there is to do, in its order."""
-        steps = [*self._build_steps(), *self._taint_steps(), self._place_step()]
+        steps = [*self._build_steps(), *self._taint_steps()]
+        removal = Removal(self.settings, self.cluster, self.survey.removed(self.settings), self.stop)
+        gone = some_of(removal.scaled_jobs)
+        if gone:
+            what = f"end the analyzers of {gone}, which the list no longer has"
+            back = "python3 build_and_push.py, with them in streams of cluster.yaml again"
+            steps.append(Step(what, removal.halt_commands(), removal.halt, back))
+        steps.append(self._place_step())
         # before the ScaledJobs: KEDA asks at once, and then not again for a whole polling interval
         steps += self._scaler_steps()
         live = {stream: ScaledJob.read(item) for stream, item in self.survey.scaled_jobs.items()}
@@ -109,6 +118,9 @@ class Farm:
             streams = [one.stream for one in self.sources]
             what = f"wait until {', '.join(streams)} run"
             steps.append(Step(what, [], lambda: self.rollout.wait_for(streams)))
+        if gone:
+            what = f"take down {gone}: retained topics, users at the broker, scaledjobs"
+            steps.append(Step(what, removal.finish_commands(), removal.finish))
         return steps
 
     def _build_steps(self) -> list[Step]:
@@ -164,12 +176,14 @@ class Farm:
             FailedError: there is a stream to place, and no node qualifies.
         """
         fixed = {one.stream: str(one.node) for one in self.sources if one.pinned}
-        for stream, item in self.survey.scaled_jobs.items():
+        removed = self.survey.removed(self.settings)
+        live = {stream: item for stream, item in self.survey.scaled_jobs.items() if stream not in removed}
+        for stream, item in live.items():
             node = ScaledJob.read(item).node
             if node is not None:
                 fixed[stream] = node
         before: dict[str, str | None] = {one.stream: one.node for one in self.sources}
-        before.update({stream: fixed.get(stream) for stream in self.survey.scaled_jobs})
+        before.update({stream: fixed.get(stream) for stream in live})
         return placement.place(before, fixed, self.survey.qualifying(self.settings), self.options.seed)
 
     def patched(self, places: Mapping[str, str]) -> dict[str, Manifest]:

@@ -6,7 +6,7 @@ Only what carries the farm's labels, in its namespace, is touched, and of the no
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,10 @@ from posture.runtime import Stop
 from posture.settings.table import Settings
 from posture.system import recorded_processes
 
+Selector = Mapping[str, str | Collection[str] | None]
+
 POLL_S = 1.0
+HELD_BY_KEDA = "KEDA doesn't let {} go; is its operator running? kubectl -n keda get pods"
 SCALER_STOP_S = 10.0
 """A scaler stops its balancer first, which may be in the middle of a request."""
 
@@ -83,13 +86,26 @@ class TearDown:
         for deployment in cluster.list(kinds.DEPLOYMENT, labels.of_farm(farm)):
             self._scale_to_zero(cluster, deployment)
         scaled_jobs = self.scaled_jobs(cluster)
+        self._halt(cluster, scaled_jobs, labels.of_streams(farm))
+        return [name_of(item) for item in scaled_jobs]
+
+    def some_streams(self, cluster: KubeClient, streams: Collection[str]) -> None:
+        """Do the same with some streams alone; the rest of the farm goes on.
+
+        Raises:
+            KubeError: the API server did not do what was asked.
+            FailedError: something does not end in time.
+        """
+        selector = {**labels.of_farm(self.settings.kubernetes.farm), labels.STREAM: streams}
+        self._halt(cluster, cluster.list(kinds.SCALED_JOB, selector), selector)
+
+    def _halt(self, cluster: KubeClient, scaled_jobs: Sequence[Object], selector: Selector) -> None:
         running = [item for item in scaled_jobs if not is_paused(item)]
         for scaled_job in running:
             self._pause(cluster, scaled_job)
         # a poll that had begun before may still make a Job
         quiet_s = max((objects.ScaledJob.read(item).polling_interval_s for item in running), default=0.0)
-        self._drain(cluster, quiet_s)
-        return [name_of(item) for item in scaled_jobs]
+        self._drain(cluster, quiet_s, selector)
 
     def scaled_jobs(self, cluster: KubeClient) -> list[Object]:
         """Return the farm's ScaledJobs; none where KEDA is gone.
@@ -116,9 +132,8 @@ class TearDown:
     def _pause(self, cluster: KubeClient, scaled_job: Object) -> None:
         self._do(f"pause scaledjob {name_of(scaled_job)}", lambda: set_paused(cluster, scaled_job, True))
 
-    def _drain(self, cluster: KubeClient, quiet_s: float) -> None:
+    def _drain(self, cluster: KubeClient, quiet_s: float, selector: Selector) -> None:
         """Delete the Jobs until none has appeared for so long, then the pods that are left."""
-        selector = labels.of_streams(self.settings.kubernetes.farm)
         asked: set[str] = set()
         held: set[str] = set()
         if self.dry_run:
@@ -169,7 +184,7 @@ class TearDown:
             names = ", ".join(name_of(item) for item in hanging or jobs)
             raise FailedError(
                 f"still there after {self.settings.kubernetes.stop_timeout_s:g} s: {names}; "
-                f"see kubectl -n {cluster.namespace} describe, and run python3 stop.py again"
+                f"see kubectl -n {cluster.namespace} describe, and run the same command again"
             )
         for job in jobs:
             # on a dead node the pods can't end, and a Foreground deletion would wait for them for ever
@@ -205,10 +220,19 @@ class TearDown:
         for item in cluster.list(kinds.LEASE, labels.of_farm(farm)):
             self._delete(cluster, kinds.LEASE, item)
         if not self.dry_run:
-            self._until_gone(
-                lambda: self.scaled_jobs(cluster),
-                "KEDA doesn't let {} go; is its operator running? kubectl -n keda get pods",
-            )
+            self._until_gone(lambda: self.scaled_jobs(cluster), HELD_BY_KEDA)
+
+    def remove_scaled_jobs(self, cluster: KubeClient, streams: Collection[str]) -> None:
+        """Delete the ScaledJobs of some streams.
+
+        Raises:
+            KubeError: the API server did not do what was asked.
+            FailedError: KEDA does not let one go.
+        """
+        selector = {**labels.of_farm(self.settings.kubernetes.farm), labels.STREAM: streams}
+        for item in cluster.list(kinds.SCALED_JOB, selector):
+            self._delete(cluster, kinds.SCALED_JOB, item)
+        self._until_gone(lambda: cluster.list(kinds.SCALED_JOB, selector), HELD_BY_KEDA)
 
     def _until_gone(self, look: Callable[[], list[Object]], complaint: str) -> None:
         deadline = time.monotonic() + self.settings.kubernetes.stop_timeout_s
@@ -256,4 +280,4 @@ class TearDown:
     def _pause_between_looks(self) -> None:
         self.stop.wait(POLL_S)
         if self.stop.requested:
-            raise FailedError("interrupted while Jobs and pods were ending; run python3 stop.py again")
+            raise FailedError("interrupted while Jobs and pods were ending; run the same command again")

@@ -12,11 +12,13 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+import shutil
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from posture.errors import UserError
+from posture.natural_order import natural
 from posture.settings.parsers import PI_ID
 from posture.system import files
 from posture.wire.topics import Topics
@@ -120,7 +122,7 @@ def provision(
         UserError: a file can't be read or written, a password can't be used, or there is no stream.
     """
     try:
-        names = sorted({*streams, *_streams_in(folder)})
+        names = sorted({*streams, *streams_in(folder)}, key=natural)
         if not names:
             raise UserError(f"{folder}: holds no stream yet; accepted: the name of at least one, such as pi1")
         users = [one for name in names for one in identities_of(Topics(name, prefix))]
@@ -138,6 +140,58 @@ def provision(
         where = getattr(error, "filename", None) or folder
         raise UserError(f"{where}: {getattr(error, 'strerror', None) or error}") from None
     return users
+
+
+def withdraw(folder: Path, streams: Iterable[str], prefix: str = "") -> list[Path]:
+    """Take the users of streams that are gone away, with their passwords; a second time nothing changes.
+
+    Args:
+        folder: of the identities; there may be none.
+        streams: the streams that are gone.
+        prefix: the farm's topic prefix.
+
+    Returns:
+        The files that were changed and the folders that were removed.
+
+    Raises:
+        UserError: a file can't be read, written or removed.
+    """
+    gone = [one for name in streams for one in identities_of(Topics(name, prefix))]
+    broker = folder / "mosquitto"
+    try:
+        content = {
+            path: path.read_text(encoding="utf-8")
+            for path in (broker / "passwords", broker / "acl")
+            if path.exists()
+        }
+        names = [one.user for one in gone]
+        wanted = {path: without_users(text, names) for path, text in content.items()}
+        changed = {path: text for path, text in wanted.items() if text != content[path]}
+        files.replace_all({path: text.encode() for path, text in changed.items()}, mode=OWNER_ONLY)
+        folders = sorted({folder / one.folder for one in gone if (folder / one.folder).is_dir()})
+        for one in folders:
+            shutil.rmtree(one)
+    except (OSError, UnicodeDecodeError) as error:
+        where = getattr(error, "filename", None) or folder
+        raise UserError(f"{where}: {getattr(error, 'strerror', None) or error}") from None
+    return [*changed, *folders]
+
+
+def without_users(text: str, users: Collection[str]) -> str:
+    """Return Mosquitto's password_file or acl_file without these users: their lines, or what their lines begin.
+
+    Args:
+        text: of the one file or the other.
+        users: their names.
+    """
+    kept: list[str] = []
+    ours = False
+    for line in text.splitlines(keepends=True):
+        if line.startswith("user "):
+            ours = line.removeprefix("user ").strip() in users
+        if not ours and line.partition(":")[0] not in users:
+            kept.append(line)
+    return "".join(kept)
 
 
 def acl(users: Iterable[Identity]) -> str:
@@ -195,11 +249,14 @@ def _password(path: Path) -> str:
     return password
 
 
-def _streams_in(folder: Path) -> Iterator[str]:
+def streams_in(folder: Path) -> set[str]:
+    """Return the streams that have users in a folder of identities."""
+    found = set()
     for path in folder.glob("*-*"):
         match = re.fullmatch(rf"(?:{'|'.join(STREAM_ROLES)})-(.+)", path.name)
         if match and path.is_dir() and PI_ID.fullmatch(match[1]) and (path / USERNAME).exists():
-            yield match[1]
+            found.add(match[1])
+    return found
 
 
 def _write(folder: Path, content: Mapping[Path, str]) -> None:

@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ROOT / "tests"
 LIFE = "cluster/life_of_a_farm/test_life_of_a_farm.py"
+GONE = "cluster/life_of_a_farm/test_streams_that_are_gone.py"
 IN_CLUSTER = "cluster/life_of_a_farm/test_farm_in_cluster.py"
 UP, DOWN, PATCH = "scripts/test_build_and_push.py", "scripts/test_stop.py", "scripts/test_patch_scaledjob.py"
 SCALER, LOCAL = "scripts/test_cpu_monitor_and_offload.py", "scripts/test_run_local.py"
@@ -74,6 +75,9 @@ COVERED_BY = {
     "kube/resources": "unit/balancer/test_snapshot.py",
     "kube/taints": "unit/balancer/test_snapshot.py",
     "lifecycle/bring_up": LIFE,
+    "lifecycle/broker_access": GONE,
+    "lifecycle/clearing_pods": GONE,
+    "lifecycle/removal": GONE,
     "lifecycle/container_images": UP,
     "lifecycle/docker_compose": DOWN,
     "lifecycle/preflight/findings": UP,

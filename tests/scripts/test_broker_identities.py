@@ -50,6 +50,17 @@ def test_without_names_it_makes_the_users_of_all_streams_here_and_prints_no_pass
     assert not any(password in done.stdout + done.stderr for password in passwords)
 
 
+def test_the_users_follow_the_list_and_those_of_a_stream_that_it_no_longer_has_are_told_of(tmp_path: Path) -> None:
+    settings = tmp_path / "farm.yaml"
+    for names in ("[hall-1, hall-2]", "[hall-1, hall-3]"):
+        settings.write_text(f"streams: {names}\n")
+        done = run("--config", str(settings), "--dir", str(tmp_path / "broker"))
+        assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("kept: users of hall-2, which streams of cluster.yaml does not have;")
+    folders = {path.name for path in (tmp_path / "broker").glob("camera-*")}
+    assert folders == {"camera-hall-1", "camera-hall-2", "camera-hall-3"}
+
+
 def test_a_prefix_of_the_environment_is_in_users_and_topics(tmp_path: Path) -> None:
     assert run("--dir", str(tmp_path), "pi1", POSTURE_MQTT_PREFIX="lab/a").returncode == 0
     assert (tmp_path / "camera-pi1" / USERNAME).read_text() == "lab.a.camera.pi1"

@@ -14,6 +14,7 @@ from posture.kube.objects import Node
 from posture.kube.ownership import ForeignError
 from posture.lifecycle.preflight.findings import Finding, Intent, Survey
 from posture.lifecycle.preflight.pods import check_needs
+from posture.natural_order import some_of
 from posture.settings.table import Settings
 from posture.usage import ratios
 from posture.usage.prometheus import Prometheus
@@ -50,7 +51,7 @@ def check_cluster(intent: Intent, cluster: KubeClient, survey: Survey) -> list[F
     read = [objects.Node.read(item) for item in nodes]
     survey.nodes = [node for node in read if node.name or node.host == settings.kubernetes.master]
     findings: list[Finding] = []
-    for look in (_check_namespace, _check_keda, _check_rights, check_needs):
+    for look in (_check_namespace, _check_keda, _check_removed, _check_rights, check_needs):
         try:
             findings += look(intent, cluster, survey)
         except errors.KubeError as error:
@@ -93,6 +94,20 @@ def _check_keda(intent: Intent, cluster: KubeClient, survey: Survey) -> Iterator
     elif numbers < OLDEST_KEDA:
         yield Finding(
             f"KEDA {version} is older than {wanted}, which the farm is tested with", upgrade, warning=True
+        )
+
+
+def _check_removed(intent: Intent, cluster: KubeClient, survey: Survey) -> Iterator[Finding]:
+    """No stream is taken down unnoticed."""
+    del cluster
+    removed = survey.removed(intent.settings)
+    if removed:
+        them = "it is" if len(removed) == 1 else "they are"
+        yield Finding(
+            f"{some_of(removed)}: no longer in streams of cluster.yaml, so {them} taken down, with retained topics "
+            "and users at the broker",
+            f"in cluster.yaml, under streams: - {next(iter(removed))}   (if that is not meant)",
+            warning=True,
         )
 
 

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from posture.kube import labels
 from posture.kube.client import Object
 from posture.kube.objects import Node
 from posture.lifecycle import placement
 from posture.lifecycle.scaler_in_cluster import InCluster
+from posture.natural_order import natural
+from posture.settings import streams
 from posture.settings.table import Settings
 from posture.usage.readings import Reading, UsageUnknownError
 
@@ -72,6 +75,18 @@ class Survey:
     scaled_jobs: dict[str, Object] = field(default_factory=dict)
     readings: dict[str, Reading | UsageUnknownError] = field(default_factory=dict)
     pods: list[Object] = field(default_factory=list)
+
+    def removed(self, settings: Settings) -> dict[str, Object]:
+        """Return stream -> ScaledJob of those that ``streams`` of cluster.yaml no longer has, in natural order.
+
+        Without a list none is: another operator may have files that are not here.
+        """
+        if not settings.streams:
+            return {}
+        listed = streams.names(settings)
+        gone = [name for name in sorted(self.scaled_jobs, key=natural) if name not in listed]
+        found = {name: self.scaled_jobs[name] for name in gone}
+        return {name: item for name, item in found.items() if labels.STREAM in item["metadata"]["labels"]}
 
     def images(self) -> dict[str, str]:
         """Return stream -> its analyzer's image, of the ScaledJobs that exist."""

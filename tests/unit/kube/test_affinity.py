@@ -54,6 +54,14 @@ def test_a_node_is_required_in_every_term_and_nothing_else_is_lost(before: dict[
     assert {**after, "nodeAffinity": None} == {**before, "nodeAffinity": None}
 
 
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(before=AFFINITIES)
+def test_any_node_of_the_farm_will_do_and_nothing_else_is_lost(before: dict[str, Any]) -> None:
+    after = affinity.with_any_node(affinity.with_node(before, "nano"))
+    assert affinity.nodes_named(after) == []
+    assert affinity.with_node(after, "nano") == affinity.with_node(before, "nano")
+
+
 def terms(of: dict[str, Any]) -> list[dict[str, Any]]:
     required = of.get("nodeAffinity", {}).get("requiredDuringSchedulingIgnoredDuringExecution", {})
     return list(required.get("nodeSelectorTerms", []))

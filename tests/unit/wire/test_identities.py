@@ -24,6 +24,7 @@ from posture.wire.identities import (
     identities_of,
     provision,
     viewer,
+    withdraw,
 )
 from posture.wire.topics import Topics
 
@@ -167,6 +168,29 @@ def test_a_second_time_changes_nothing_and_a_further_stream_changes_no_other(tmp
     }
     assert {name for name in first if third[name] != first[name]} == {"mosquitto/passwords", "mosquitto/acl"}
     assert set(first["mosquitto/passwords"].splitlines()) < set(third["mosquitto/passwords"].splitlines())
+
+
+def test_the_users_of_a_stream_that_is_gone_are_withdrawn_and_no_others(tmp_path: Path) -> None:
+    provision(tmp_path, ["pi1"], "lab")
+    first = contents(tmp_path)
+    provision(tmp_path, ["pi1", "pi1-b", "pi11"], "lab")
+    changed = withdraw(tmp_path, ["pi1-b", "pi11"], "lab")
+    assert contents(tmp_path) == first
+    assert {path.name for path in changed} == {
+        "passwords", "acl", "analyzer-pi1-b", "camera-pi1-b", "analyzer-pi11", "camera-pi11",
+    }  # fmt: skip
+    assert withdraw(tmp_path, ["pi11"], "lab") == []
+    assert withdraw(tmp_path / "nowhere", ["pi11"]) == []
+
+
+def test_the_users_of_others_in_the_same_files_stay_as_they_are(tmp_path: Path) -> None:
+    provision(tmp_path, ["pi1", "pi2"])
+    path = tmp_path / "mosquitto" / "acl"
+    mine = "# of another farm\nuser lab.camera.pi2\ntopic write lab/images/pi2\n"
+    path.write_text(f"{path.read_text()}\n{mine}")
+    withdraw(tmp_path, ["pi2"])
+    assert path.read_text().endswith(mine)
+    assert "user camera.pi2" not in path.read_text()
 
 
 def test_a_password_that_was_deleted_is_replaced_and_the_others_stay(tmp_path: Path) -> None:
