@@ -26,7 +26,7 @@ from posture.dashboard import passwords
 from posture.dashboard.serving import serve
 from posture.errors import UserError
 from posture.runtime import EXIT_OK, add_version_flag, run_script, setup_logging
-from posture.settings.flags import add_config_flag, add_setting_flag, settings_with_flags
+from posture.settings.flags import add_config_flag, add_setting_flag, edited_streams, settings_with_flags
 from posture.settings.paths import path_of
 
 
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     setup_logging(flags.debug)
     settings = settings_with_flags(flags)
     if flags.add_user is None:
-        serve(settings)
+        serve(settings, edited_streams(flags, settings))
         return EXIT_OK
     if not settings.dashboard.users_file:
         raise UserError(

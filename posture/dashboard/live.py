@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from posture.dashboard.sources import Sources, State
 from posture.dashboard.streams import Streams
@@ -38,6 +38,13 @@ class Live:
         with self._lock:
             self.streams.take(topic, payload, at=time.time(), retained=retained)
         self._tell()
+
+    def expect(self, names: Collection[str]) -> None:
+        """Have these streams also before any topic tells of them; from any thread."""
+        with self._lock:
+            news = self.streams.expect(names)
+        if news:
+            self._tell()
 
     def count_malformed(self, topic: str, why: str, *, retained: bool) -> None:
         """Count a message that the MQTT library could not read; from any thread."""

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import random
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 
 import uvicorn
@@ -33,11 +33,16 @@ log = logging.getLogger(__name__)
 LAST_WORDS_S = 2
 """How long answers may take that are under way when the process is to end."""
 BACKLOG = 256
+LIST_READ_EACH_S = 2.0
 OWN_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, listed: Callable[[], Collection[str]]) -> None:
     """Serve the page until SIGTERM or SIGINT. Prints its address first.
+
+    Args:
+        settings: with the flags applied.
+        listed: returns the streams that the settings list now.
 
     Raises:
         UserError: the address can't be had, or other machines reach it and nobody would have to log in.
@@ -68,11 +73,12 @@ def serve(settings: Settings) -> None:
             live.serve(asyncio.get_running_loop())
             broker.start()
             farm.start()
-            looking = asyncio.create_task(past.look_after())
+            looking = [asyncio.create_task(past.look_after()), asyncio.create_task(_follow(live, listed))]
             try:
                 yield
             finally:
-                looking.cancel()
+                for one in looking:
+                    one.cancel()
                 await asyncio.to_thread(broker.close)
                 await asyncio.to_thread(farm.close)
                 past.close()
@@ -91,6 +97,13 @@ def serve(settings: Settings) -> None:
             lifespan="on",
         )
         _Server(config, feed).run(sockets=[listener])
+
+
+async def _follow(live: Live, listed: Callable[[], Collection[str]]) -> None:
+    """Expect the streams that are listed, also when the list is edited."""
+    while True:
+        live.expect(await asyncio.to_thread(listed))
+        await asyncio.sleep(LIST_READ_EACH_S)
 
 
 class _Server(uvicorn.Server):

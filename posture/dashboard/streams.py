@@ -10,11 +10,12 @@ import json
 import math
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, NoReturn, TypeVar
 
+from posture.natural_order import natural
 from posture.settings.parsers import PI_ID
 from posture.system.untrusted import shown
 from posture.wire.calibration import BrokenCalibrationError, Calibration
@@ -211,7 +212,7 @@ class Stream:
 
 
 class Streams(Mapping[str, Stream]):
-    """All streams of a farm, by name, as far as messages have told of them.
+    """All streams of a farm, by name: those that messages have told of, and those that are expected.
 
     Args:
         prefix: the farm's topic prefix, ``mqtt.prefix``.
@@ -229,6 +230,7 @@ class Streams(Mapping[str, Stream]):
         self.malformed_last: deque[Malformed] = deque(maxlen=MALFORMED_KEPT)
         self.alerts: deque[Alert] = deque(maxlen=ALERTS_KEPT)
         self._streams: dict[str, Stream] = {}
+        self._expected: frozenset[str] = frozenset()
         self._changed: dict[str, int] = {}
         self._gone: deque[tuple[int, str]] = deque(maxlen=MOST_STREAMS)
         every = Topics("+", prefix)
@@ -285,8 +287,29 @@ class Streams(Mapping[str, Stream]):
         except MalformedMessageError as error:
             self.count_malformed(topic, str(error), at=at, retained=retained)
             return
+        self._keep(stream)
+
+    def expect(self, names: Collection[str]) -> bool:
+        """Have these streams also before any topic tells of them, and those before no longer for that reason.
+
+        Args:
+            names: those of the farm, as its settings list them.
+
+        Returns:
+            Whether that changes anything.
+        """
+        expected = frozenset(names)
+        news = expected ^ self._expected
+        self._expected = expected
+        for pi_id in sorted(news, key=natural):
+            self._keep(self._streams.get(pi_id) or Stream(pi_id))
+        return bool(news)
+
+    def _keep(self, stream: Stream) -> None:
+        """Take a stream up as it is now, or let it go."""
         self.version += 1
-        if stream.is_empty:
+        pi_id = stream.pi_id
+        if stream.is_empty and pi_id not in self._expected:
             self._changed.pop(pi_id, None)
             if self._streams.pop(pi_id, None) is not None:
                 self._gone.append((self.version, pi_id))

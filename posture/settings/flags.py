@@ -15,6 +15,7 @@ from typing import Any
 
 from posture.runtime import ROOT
 from posture.settings import loading, parsers
+from posture.settings.edited import Edited
 from posture.settings.edited_queries import EditedQueries
 from posture.settings.loading import Override
 from posture.settings.table import Settings, all_settings
@@ -90,6 +91,19 @@ def edited_queries(flags: argparse.Namespace, settings: Settings) -> EditedQueri
     """
     path = flags.config or ROOT / "cluster.yaml"
     return EditedQueries(path, lambda: settings_with_flags(flags).gpu_queries, settings.gpu_queries)
+
+
+def edited_streams(flags: argparse.Namespace, settings: Settings) -> Edited[frozenset[str]]:
+    """Return what reads the list of streams anew when the settings' file has changed.
+
+    Args:
+        flags: as in :func:`settings_with_flags`.
+        settings: what that returned at the program's start.
+    """
+    path = flags.config or ROOT / "cluster.yaml"
+    return Edited(
+        "streams", path, lambda: frozenset(settings_with_flags(flags).streams), frozenset(settings.streams)
+    )
 
 
 def text_given(flags: argparse.Namespace, setting: str) -> str:

@@ -59,6 +59,7 @@ COVERED_BY = {
     "exporter/source": "unit/exporter/test_jetson.py",
     "health": "scripts/test_health.py",
     "errors": "unit/test_runtime.py",
+    "settings/edited": "unit/settings/test_edited_queries.py",
     "history/as_csv": HISTORY,
     "history/days": HISTORY,
     "history/deletion": HISTORY,

@@ -47,6 +47,28 @@ def test_its_first_line_is_its_address_and_sigterm_ends_it_though_a_page_is_open
         process.stop()
 
 
+def test_the_streams_of_the_list_are_shown_before_they_say_anything_and_the_list_may_be_edited(
+    tmp_path: Path,
+) -> None:
+    process = DashboardProcess(tmp_path, {"mqtt": {"url": NOWHERE}, "streams": ["hall-10", "hall-2"]})
+    process.start()
+    config = tmp_path / "cluster.yaml"
+    try:
+        process.until_known("hall-2")
+        shown = process.json("/api/streams")["streams"]
+        assert {name: one["condition"] for name, one in shown.items()} == {
+            "hall-2": "offline",
+            "hall-10": "offline",
+        }
+        config.write_text(config.read_text().replace("hall-2", "hall-3").replace("hall-10", "hall 10"))
+        process.until_logged("streams stay as they were: ")
+        config.write_text(config.read_text().replace("hall 10", "hall-10"))
+        process.until_known("hall-3")
+        assert process.ask("/api/streams/hall-2")[0] == 404
+    finally:
+        process.stop()
+
+
 def test_a_port_that_is_taken_is_one_line_and_status_2(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = started("--listen", f"127.0.0.1:{taken.getsockname()[1]}", folder=tmp_path)

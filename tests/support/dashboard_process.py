@@ -73,6 +73,13 @@ class DashboardProcess(Server):
         """Wait until the page has heard of a stream."""
         self.until_answers(f"/api/streams/{pi_id}")
 
+    def until_logged(self, words: str) -> None:
+        """Wait until it has said something."""
+        deadline = time.monotonic() + 10
+        while words not in self.log.read_text():
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.05)
+
     def until_answers(self, path: str) -> None:
         """Wait until a page is there."""
         deadline = time.monotonic() + 10

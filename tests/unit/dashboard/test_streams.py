@@ -48,6 +48,29 @@ def taking(*messages: tuple[str, Any], retained: bool = True, prefix: str = "") 
 ALL = (("status/pi1", STATUS), ("camera/pi1", CAMERA), ("posture/pi1/state", POSTURE), ("account/pi1", ACCOUNT))
 
 
+def test_a_stream_that_is_expected_is_there_before_its_topics_and_after_they_are_cleared() -> None:
+    streams = Streams()
+    assert streams.expect(["hall-2", "hall-10"])
+    assert [stream.condition for stream in streams.values()] == ["offline", "offline"]
+    version = streams.version
+    for payload in (json.dumps(STATUS).encode(), b""):
+        streams.take("status/hall-2", payload, at=NOW, retained=True)
+        assert "hall-2" in streams
+    assert streams.changed_since(version) == ["hall-2"]
+    assert not streams.expect(["hall-10", "hall-2"])
+    version = streams.version
+    assert streams.expect(["hall-10"])
+    assert list(streams) == ["hall-10"]
+    assert streams.changed_since(version) == ["hall-2"], "so that the page takes it away"
+
+
+def test_a_stream_that_is_no_longer_expected_stays_as_long_as_it_speaks() -> None:
+    streams = taking(("status/pi1", STATUS))
+    streams.expect(["pi1"])
+    streams.expect([])
+    assert list(streams) == ["pi1"]
+
+
 def test_a_stream_is_what_its_topics_say() -> None:
     [stream] = taking(*ALL).values()
     assert (stream.pi_id, stream.condition) == ("pi1", "bad")
