@@ -29,6 +29,9 @@ GPU = "posture-farm/gpu"
 ENVIRONMENT = "posture-farm/environment"
 """patch_scaledjob.py's: the variables that it has written for the settings, names with spaces between them."""
 
+CLEARED = "posture-farm/cleared"
+"""build_and_push.py's, on a paused ScaledJob whose stream is being taken down: its retained topics are cleared."""
+
 ALL_PATH = "/metadata/annotations"
 """JSON Pointer to all annotations of an object."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from posture.kube import kinds
-from posture.kube.annotations import ALL_PATH, PAUSED, path_of, remove_operation, same_object
+from posture.kube.annotations import ALL_PATH, CLEARED, PAUSED, path_of, remove_operation, same_object
 from posture.kube.client import KubeClient, Object
 from posture.kube.objects import ScaledJob, name_of
 
@@ -30,7 +30,8 @@ def set_paused(cluster: KubeClient, scaled_job: Object, paused: bool) -> None:
         operations += [] if present else [{"op": "add", "path": ALL_PATH, "value": {}}]
         operations.append({"op": "add", "path": path_of(PAUSED), "value": "true"})
     elif PAUSED in present:
-        operations.append(remove_operation(PAUSED))
+        # what was cleared is there again when it runs
+        operations += [remove_operation(name) for name in (PAUSED, CLEARED) if name in present]
     else:
         return
     cluster.patch(kinds.SCALED_JOB, name_of(scaled_job), operations)

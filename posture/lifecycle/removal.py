@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 from posture.errors import FailedError
 from posture.kube import errors, kinds, labels, ownership
-from posture.kube.annotations import PAUSED
+from posture.kube.annotations import CLEARED, PAUSED, same_object, set_operations
 from posture.kube.client import KubeClient, Object
 from posture.kube.objects import name_of
 from posture.lifecycle import broker_access, clearing_pods
 from posture.lifecycle.tear_down import TearDown
 from posture.manifests.scaled_job import IDENTITY_SECRET
+from posture.natural_order import some_of
 from posture.runtime import ROOT, Stop
 from posture.settings.streams import COMMON_SCRIPT, VARIABLE
 from posture.settings.table import Settings
@@ -81,11 +82,9 @@ class Removal:
             FailedError: topics can't be cleared; such a stream is left halted, and the next run tries again.
             UserError: the users' files can't be changed.
         """
-        timeout_s = self.settings.kubernetes.start_timeout_s
-        failures = clearing_pods.clear(self.cluster, self.scaled_jobs, timeout_s, self.stop)
+        failures = self._clear()
         cleared = [stream for stream in self.scaled_jobs if stream not in failures]
         if cleared:
-            self._say(f"cleared the topics of {', '.join(cleared)}")
             self._remove_users(cleared)
             for stream in cleared:
                 self._remove_secret(stream)
@@ -100,6 +99,29 @@ class Removal:
             ]
             raise FailedError("retained topics are not cleared:\n" + "\n".join(told))
 
+    def _clear(self) -> dict[str, str]:
+        """Clear the retained topics, and remember of which streams: without its user none could a second time.
+
+        Returns:
+            Stream -> why its topics could not be cleared.
+        """
+        left = {
+            stream: item
+            for stream, item in self.scaled_jobs.items()
+            if CLEARED not in (item["metadata"].get("annotations") or {})
+        }
+        timeout_s = self.settings.kubernetes.start_timeout_s
+        failures = clearing_pods.clear(self.cluster, left, timeout_s, self.stop) if left else {}
+        cleared = {stream: item for stream, item in left.items() if stream not in failures}
+        for item in cleared.values():
+            live = self.cluster.get(kinds.SCALED_JOB, name_of(item))
+            edits = set_operations(live["metadata"].get("annotations"), {CLEARED: "true"})
+            same = same_object(item["metadata"]["uid"])
+            self.cluster.patch(kinds.SCALED_JOB, name_of(item), [same, *edits])
+        if cleared:
+            self._say(f"cleared the topics of {some_of(cleared)}")
+        return failures
+
     def _remove_users(self, streams: list[str]) -> None:
         prefix, farm = self.settings.mqtt.prefix, self.settings.kubernetes.farm
         users = [one.user for stream in streams for one in identities.identities_of(Topics(stream, prefix))]
@@ -111,9 +133,13 @@ class Removal:
         except errors.RefusedError as error:
             self._say(f"the broker in the cluster still has the users {', '.join(users)}: {error}")
             return
-        if not in_cluster and changed:
+        if changed and not in_cluster:
             self._say(
-                "give the broker its new passwords and acl, and restart it or send it SIGHUP (docs/broker.md)"
+                "give the broker its new passwords and acl, then restart it or send it SIGHUP (docs/broker.md)"
+            )
+        elif not in_cluster:
+            self._say(
+                f"no users of {some_of(streams)} in {IDENTITIES.name}/ here; if the broker has some: docs/broker.md"
             )
 
     def _remove_secret(self, stream: str) -> None:

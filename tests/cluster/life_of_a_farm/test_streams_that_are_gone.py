@@ -154,6 +154,23 @@ def test_while_the_broker_is_away_a_stream_stays_halted_and_the_next_run_takes_i
     assert not any("hall-2" in topic for topic in retained(guarded))
 
 
+def test_a_run_that_was_interrupted_is_taken_up_where_it_ended_though_the_streams_user_is_gone_by_then(
+    farm: Checkout, cluster: Cluster, namespace: str, guarded: Mosquitto
+) -> None:
+    take_out(farm, "hall-2")
+    acl = farm.folder / "broker" / "mosquitto" / "acl"
+    aside = acl.rename(acl.with_name("aside"))
+    acl.mkdir()
+    assert "cleared the topics of hall-2" in farm.run(*UP, status=1)
+    acl.rmdir()
+    aside.rename(acl)
+    guarded.stop()
+    said = farm.run(*UP)
+    assert "cleared the topics" not in said
+    assert names_of(cluster, namespace, ScaledJob) == {"posture-analyzer-scaledjob-hall-1"}
+    assert "hall-2" not in acl.read_text()
+
+
 def test_stop_ends_streams_that_the_list_no_longer_has(farm: Checkout, cluster: Cluster, namespace: str) -> None:
     take_out(farm, "hall-2")
     said = farm.run("stop.py")

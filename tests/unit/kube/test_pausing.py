@@ -33,6 +33,15 @@ def scaled_job(annotations: dict[str, str] | None) -> dict[str, Any]:
             id="pause one without annotations",
         ),
         pytest.param({"autoscaling.keda.sh/paused": "true"}, False, [{"op": "remove", "path": PATH}], id="resume"),
+        pytest.param(
+            {"autoscaling.keda.sh/paused": "true", "posture-farm/cleared": "true"},
+            False,
+            [
+                {"op": "remove", "path": PATH},
+                {"op": "remove", "path": "/metadata/annotations/posture-farm~1cleared"},
+            ],
+            id="resume one that was to be taken down",
+        ),
     ],
 )
 def test_the_annotation_is_set_and_removed_and_nothing_else(
