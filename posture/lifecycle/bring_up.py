@@ -190,7 +190,7 @@ class Farm:
         """Return stream -> ScaledJob as it goes to the cluster."""
         patched = {}
         for source in self.sources:
-            manifest = Manifest(source.path, source.text())
+            manifest = source.copy()
             patching.write_settings(manifest, self.settings)
             if source.stream in self.survey.scaled_jobs:
                 # of before names carried the farm: under another one the stream would run twice

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -56,7 +57,7 @@ class Manifest:
 
     def __init__(self, path: Path, text: str) -> None:
         self.path = path
-        self._root = yaml_nodes.compose(path, text)
+        self._root: Node = yaml_nodes.compose(path, text)
         given = self.data()
         mistakes = find_mistakes(given)
         if mistakes:
@@ -65,6 +66,12 @@ class Manifest:
         for where, value in SET_WHERE_ABSENT.items():
             if self.get(*where) is None:
                 self.set(value, *where)
+
+    def copy(self) -> Manifest:
+        """Return one that can be changed without changing this one."""
+        result = copy.copy(self)
+        result._root = yaml_nodes.copied(self._root)
+        return result
 
     def data(self) -> dict[str, Any]:
         """Return it as plain data."""

@@ -98,8 +98,24 @@ def serialize(root: Node) -> str:
     writer.indent(mapping=2, sequence=4, offset=2)
     written = io.StringIO()
     # the emitter marks comments as written: a second call would leave them out
-    writer.serialize(copy.deepcopy(root), written)
+    writer.serialize(copied(root), written)
     return written.getvalue()
+
+
+def copied(node: Node) -> Node:
+    """Return a copy of a tree that shares nothing that is changed; copy.deepcopy takes ten times as long."""
+    result = copy.copy(node)
+    result.comment = _copied_comment(node.comment)
+    if isinstance(node, SequenceNode):
+        result.value = [copied(item) for item in node.value]
+    elif isinstance(node, MappingNode):
+        result.value = [(copied(key), copied(value)) for key, value in node.value]
+    return result
+
+
+def _copied_comment(comment: Any) -> Any:
+    """Return a copy of what hangs on a node: comments, or lists of them."""
+    return [_copied_comment(one) for one in comment] if isinstance(comment, list) else copy.copy(comment)
 
 
 def data_of(node: Node) -> Any:

@@ -503,6 +503,16 @@ def test_files_are_written_all_or_none(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.yaml", "b.yaml"], "nothing half-written is left"
 
 
+def test_a_copy_is_changed_by_itself_and_has_all_comments() -> None:
+    one = files.load([ROOT / "posture-job-pi1.yaml"])[0]
+    before = one.text()
+    other = one.copy()
+    assert other.text() == before
+    other.set("elsewhere", *POD, "containers", 0, "env", 0, "name")
+    other.set_image("elsewhere")
+    assert one.text() == before
+
+
 def test_a_file_that_is_as_it_should_be_is_not_written_again(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     assert files.write({path: "x"}) == [path]
