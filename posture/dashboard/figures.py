@@ -96,10 +96,11 @@ class _Families:
         name = [stream.pi_id]
         self.condition.add_metric([*name, stream.condition], 1)
         self.alerts.add_metric(name, stream.alerts)
-        if stream.analyzer is not None:
-            self.online.add_metric(name, float(stream.analyzer.online))
-            if stream.analyzer.online:
-                self.analyzer.add_metric([*name, stream.analyzer.node, stream.analyzer.delegate], 1)
+        # of a stream that is in the list and has never had an analyzer, too
+        online = stream.analyzer is not None and stream.analyzer.online
+        self.online.add_metric(name, float(online))
+        if stream.analyzer is not None and online:
+            self.analyzer.add_metric([*name, stream.analyzer.node, stream.analyzer.delegate], 1)
         if stream.last_frame_at is not None:
             self.last.add_metric(name, stream.last_frame_at)
         if stream.posture is not None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from posture.errors import FailedError
 from posture.kube import affinity, kinds, labels, ownership
 from posture.kube.client import KubeClient, Object
-from posture.kube.objects import Pod, ScaledJob, name_of
+from posture.kube.objects import Pod, name_of
 from posture.runtime import Stop
 
 FLAG = "--clear-topics"
@@ -81,12 +81,9 @@ def pod_of(scaled_job: Object) -> Object:
     container["terminationMessagePolicy"] = "FallbackToLogsOnError"
     for probe in _PROBES:
         container.pop(probe, None)
-    metadata = {
-        "name": ownership.named_for(
-            f"posture-clear-{ScaledJob.read(scaled_job).stream}", owner["labels"][labels.FARM]
-        ),
-        "labels": {name: owner["labels"][name] for name in (labels.PART_OF, labels.FARM, labels.STREAM)},
-    }
+    farm, stream = (owner["labels"][name] for name in (labels.FARM, labels.STREAM))
+    # with the same labels and annotations: network policies and service meshes go by them
+    metadata = {**(template.get("metadata") or {}), "name": ownership.named_for(f"posture-clear-{stream}", farm)}
     return {"apiVersion": kinds.POD.api, "kind": kinds.POD.name, "metadata": metadata, "spec": spec}
 
 

@@ -102,6 +102,21 @@ def test_an_image_has_no_compiler_no_pip_and_no_cache(images: Engine, image: str
     assert found.split() == []
 
 
+def test_the_common_image_asks_for_the_stream_that_it_is_to_analyse(images: Engine) -> None:
+    said = images.run(
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--entrypoint",
+        "sh",
+        "posture-analyzer",
+        "-c",
+        'python3 "$APP" 2>&1; true',
+    )
+    assert "POSTURE_STREAM: must be given" in said
+
+
 def test_the_analyzers_image_leads_egl_to_nvidias_driver_where_that_is_mounted(images: Engine) -> None:
     found = json.loads(inside(images, "posture-pi1", "cat /usr/share/glvnd/egl_vendor.d/10_nvidia.json"))
     assert found["ICD"]["library_path"] == "libEGL_nvidia.so.0"

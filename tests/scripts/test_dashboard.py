@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from dashboard_process import ROOT, DashboardProcess
@@ -50,7 +51,12 @@ def test_its_first_line_is_its_address_and_sigterm_ends_it_though_a_page_is_open
 def test_the_streams_of_the_list_are_shown_before_they_say_anything_and_the_list_may_be_edited(
     tmp_path: Path,
 ) -> None:
-    process = DashboardProcess(tmp_path, {"mqtt": {"url": NOWHERE}, "streams": ["hall-10", "hall-2"]})
+    settings = {
+        "mqtt": {"url": NOWHERE},
+        "streams": ["hall-10", "hall-2"],
+        "dashboard": {"metrics_port": (metrics := free_port())},
+    }
+    process = DashboardProcess(tmp_path, settings)
     process.start()
     config = tmp_path / "cluster.yaml"
     try:
@@ -60,6 +66,8 @@ def test_the_streams_of_the_list_are_shown_before_they_say_anything_and_the_list
             "hall-2": "offline",
             "hall-10": "offline",
         }
+        figures = urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=10).read().decode()
+        assert 'posture_stream_online{stream="hall-2"} 0.0' in figures, "so that the alert comes"
         config.write_text(config.read_text().replace("hall-2", "hall-3").replace("hall-10", "hall 10"))
         process.until_logged("streams stay as they were: ")
         config.write_text(config.read_text().replace("hall 10", "hall-10"))
