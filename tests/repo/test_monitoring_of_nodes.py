@@ -106,7 +106,11 @@ def test_every_node_has_one_usage_whichever_exporter_it_has(nodes: Nodes) -> Non
 
 
 def test_the_operators_way_gives_the_same_label() -> None:
-    (endpoint,) = yaml.safe_load((MONITORING / "podmonitor.yaml").read_text())["spec"]["podMetricsEndpoints"]
+    path = MONITORING.parent / "overlays" / "kube-prometheus-stack" / "pod-monitors.yaml"
+    monitor = next(
+        one for one in yaml.safe_load_all(path.read_text()) if one["metadata"]["name"] == "posture-exporter"
+    )
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
     (relabelling,) = endpoint["relabelings"]
     ours = scrape_configs()["posture-exporter"]
     (rule,) = (one for one in ours["relabel_configs"] if one.get("target_label") == "instance")

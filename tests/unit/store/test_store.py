@@ -651,7 +651,7 @@ def test_an_older_schema_sql_on_supabase_is_refused_and_the_advice_is_to_run_it_
     with remote("supabase", database, schema=SCHEMA) as backend:
         apply(database, "DROP FUNCTION posture_log_sequences")
         store = backend.open()
-        with pytest.raises(StoreRefusedError, match=r"posture_log_sequences.*run schema\.sql"):
+        with pytest.raises(StoreRefusedError, match=r"posture_log_sequences.*run deploy/schema/schema\.sql"):
             store.sequences("pi1", "boot-1")
         store.close()
 
