@@ -19,15 +19,15 @@ E2E_MINUTES ?= 15
 FUZZ_MESSAGES ?= 100000
 ARM ?= all
 
-.PHONY: run test test-fast fuzz e2e bare arm lint libraries servers containers nodes machines go cluster kustomize rtsp services clean
+.PHONY: run test test-fast fuzz e2e bare arm lint libraries servers containers nodes machines go cluster kustomize rtsp s3 services clean
 
 run: $(VENV)/local.done $(VENV)/mediapipe.done libraries
 	$(VENV)/bin/python run_local.py --duration 30
 
-test: $(VENV)/dev.done $(VENV)/mediapipe.done libraries servers cluster kustomize rtsp
+test: $(VENV)/dev.done $(VENV)/mediapipe.done libraries servers cluster kustomize rtsp s3
 	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup
 
-test-fast: $(VENV)/dev.done $(VENV)/mediapipe.done libraries servers kustomize rtsp
+test-fast: $(VENV)/dev.done $(VENV)/mediapipe.done libraries servers kustomize rtsp s3
 	@echo "leaving out tests/cluster, the real control plane with KEDA: make test has it"
 	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup --ignore=tests/cluster
 
@@ -80,6 +80,9 @@ kustomize: go
 
 rtsp: go
 	-@$(VENV)/bin/python tests/support/rtsp_server.py
+
+s3: go
+	-@$(VENV)/bin/python tests/support/s3_server.py
 
 services: go
 	-@$(VENV)/bin/python tests/support/node_services.py

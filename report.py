@@ -28,6 +28,7 @@ from posture.history.as_csv import lines
 from posture.history.days import bounds, parse_day, zone_of
 from posture.history.opening import open_history
 from posture.history.questions import History
+from posture.pictures.base import PicturesRefusedError, PicturesUnavailableError
 from posture.report.content import Report, gather
 from posture.report.local_zone import local_zone
 from posture.report.page import as_html
@@ -53,7 +54,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
                         help=".html or .png; without either it is both (default: report-DAY here)")  # fmt: skip
     parser.add_argument("--csv", action="store_true", help="write the rows beside it, too, as .csv")
     parser.add_argument("--pictures", type=Path, metavar="DIR",
-                        help="where the pictures are (default: analyzer.pictures_dir)")  # fmt: skip
+                        help="a folder with the pictures (default: as the settings say)")  # fmt: skip
     add_setting_flag(parser, "--database", "database.url", "where the rows are", metavar="URL")
     add_config_flag(parser)
     return parser.parse_args(argv)
@@ -103,10 +104,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             written = write(report, history, output, with_csv=flags.csv)
         finally:
             history.close()
-    except StoreUnavailableError as error:
-        raise FailedError(str(error)) from None
-    except StoreRefusedError as error:
+    except (StoreRefusedError, PicturesRefusedError) as error:
         raise UserError(str(error)) from None
+    except (StoreUnavailableError, PicturesUnavailableError) as error:
+        raise FailedError(str(error)) from None
     for path in written:
         print(path)
     return EXIT_OK

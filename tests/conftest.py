@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from docker_engine import Engine, EngineMissingError
 from driven_exporter import GpuExporter
 from hypothesis import HealthCheck, settings
 from psycopg import sql
+from s3_server import S3Server
 from servers import Mosquitto, Postgres, PrometheusServer, make_cluster, postgres_binaries, server_user
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,6 +37,29 @@ def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
         yield broker
     finally:
         broker.stop()
+
+
+@pytest.fixture
+def s3(tmp_path: Path) -> Iterator[S3Server]:
+    """A running S3 server with a bucket; a test may stop, kill and start it."""
+    server = S3Server(tmp_path)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("a file system of its own needs root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,9 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
+from typing import TypeVar
 
 from posture.analyzer.calibration import calibrate
 from posture.analyzer.clearing import clear_topics
@@ -20,11 +21,13 @@ from posture.analyzer.pose import PoseEstimator
 from posture.analyzer.progress import Progress
 from posture.analyzer.subscriber import Stream
 from posture.errors import UserError
+from posture.pictures.base import Pictures, PicturesRefusedError, PicturesUnavailableError
+from posture.pictures.opening import open_pictures
 from posture.runtime import EXIT_OK, Stop, add_version_flag, keep_files_private, setup_logging
 from posture.settings import streams
 from posture.settings.flags import add_config_flag, settings_with_flags
 from posture.settings.paths import database_url, path_of
-from posture.settings.table import Database, Settings
+from posture.settings.table import Analyzer, Database, Settings
 from posture.store.base import Store, StoreRefusedError, StoreUnavailableError
 from posture.store.opening import open_store
 from posture.system.backoff import Backoff
@@ -32,6 +35,8 @@ from posture.system.files import check_writable
 from posture.wire.topics import Topics
 
 log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
 
 FIRST_RETRY_S, LAST_RETRY_S = 0.5, 10.0
 SWITCH_S = 0.0005
@@ -89,11 +94,11 @@ def analyse(settings: Settings, pi_id: str, stop: Stop, *, fail_fast: bool) -> i
     started = datetime.now(timezone.utc)
     options = settings.for_stream(pi_id)
     progress = Progress(path_of(options.progress_file) if options.progress_file else None)
-    if options.pictures != "none" and options.keep != "none":
-        check_writable(path_of(options.pictures_dir), "analyzer.pictures_dir")
     if options.quarantine:
         check_writable(path_of(options.quarantine_dir), "analyzer.quarantine_dir")
-    store = _open_store(settings.database, stop, progress, fail_fast)
+    if _answered(lambda: _open_pictures(options, pi_id), stop, progress, fail_fast) is None:
+        return EXIT_OK
+    store = _answered(lambda: _open_store(settings.database), stop, progress, fail_fast)
     if store is None:
         return EXIT_OK
     topics = Topics(pi_id, settings.mqtt.prefix)
@@ -134,22 +139,34 @@ def analyse(settings: Settings, pi_id: str, stop: Stop, *, fail_fast: bool) -> i
     return EXIT_OK
 
 
-def _open_store(database: Database, stop: Stop, progress: Progress, fail_fast: bool) -> Store | None:
-    """Return a store that has answered once; None if the stop came first."""
+def _open_pictures(options: Analyzer, pi_id: str) -> Pictures:
+    """Return the pictures' store; if the settings keep pictures, it has taken one."""
+    pictures = open_pictures(options, pi_id)
+    if options.pictures != "none" and options.keep != "none":
+        pictures.check()
+    return pictures
+
+
+def _open_store(database: Database) -> Store:
+    """Return a store that has answered once."""
     if database.url.startswith("sqlite:") and "KUBERNETES_SERVICE_HOST" in os.environ and not database.shared:
         raise UserError(
             "database.url: SQLite on a node's own disk stays behind when the stream moves; accepted in a cluster: "
             "postgresql://..., https://... (Supabase), or database.shared: true for storage that all nodes share"
         )
-    url = database_url(database)
+    return open_store(database_url(database), key=database.supabase_key or None, timeout_s=database.timeout_s)
+
+
+def _answered(ask: Callable[[], Answer], stop: Stop, progress: Progress, fail_fast: bool) -> Answer | None:
+    """Return what a store answers, asking until it does; None if the stop came first."""
     backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
     while not stop.requested:
         progress.getting_on()
         try:
-            return open_store(url, key=database.supabase_key or None, timeout_s=database.timeout_s)
-        except StoreRefusedError as error:
+            return ask()
+        except (StoreRefusedError, PicturesRefusedError) as error:
             raise UserError(str(error)) from None
-        except StoreUnavailableError as error:
+        except (StoreUnavailableError, PicturesUnavailableError) as error:
             if fail_fast:
                 raise UserError(str(error)) from None
             pause_s = backoff.next_s()

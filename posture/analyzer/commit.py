@@ -14,9 +14,11 @@ from datetime import datetime, timedelta, timezone
 from posture.analyzer.counts import Account
 from posture.analyzer.delivery import Acknowledger
 from posture.analyzer.item import Item
-from posture.analyzer.pictures import PictureFolder, PicturesUnavailableError, Quarantine
 from posture.analyzer.reused_ids import tell_apart, with_another_name
-from posture.settings.paths import pictures_of, quarantine_of
+from posture.pictures.base import PicturesUnavailableError
+from posture.pictures.opening import open_pictures
+from posture.pictures.quarantine import Quarantine
+from posture.settings.paths import quarantine_of
 from posture.settings.table import Analyzer, Database
 from posture.store.base import Row, Store, StoreRefusedError, StoreUnavailableError
 from posture.system.backoff import Backoff
@@ -76,7 +78,7 @@ class Committer:
         self._account = account
         self._delegate = delegate
         self._draining = draining
-        self._pictures = picture_folder(options, topics.pi_id)
+        self._pictures = open_pictures(options, topics.pi_id)
         self._quarantine = quarantine_folder(options, topics.pi_id)
         self._boots: set[str] = set()
         self._questions = float(BOOTS_AT_ONCE)
@@ -272,17 +274,6 @@ def _make_plain(item: Item) -> bool:
         return False
     item.row = dataclasses.replace(row, frame_id=digest, captured_time=None, seq=None, boot_id=None)
     return True
-
-
-def picture_folder(options: Analyzer, pi_id: str) -> PictureFolder:
-    """Return the folder of a stream's annotated pictures."""
-    days = options.pictures_keep_days
-    return PictureFolder(
-        pictures_of(options, pi_id),
-        options.pictures_bound,
-        days * 86_400 if days else None,
-        spares_earlier=options.pictures_max_bytes == "auto",
-    )
 
 
 def quarantine_folder(options: Analyzer, pi_id: str) -> Quarantine:

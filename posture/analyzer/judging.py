@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from posture.analyzer import drawing
 from posture.analyzer.item import Item
-from posture.analyzer.pictures import marked
 from posture.analyzer.recording import Recording
 from posture.errors import UserError
+from posture.pictures.base import marked
 from posture.settings.table import Analyzer
 from posture.store.base import Row
 from posture.verdict.backlog import Lateness

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from posture.analyzer.counts import Account
 from posture.settings.paths import path_of, pictures_of, quarantine_of
+from posture.settings.picture_store import bucket_address
 from posture.settings.table import Analyzer, Settings
 from posture.wire.topics import Topics
 
@@ -31,7 +32,7 @@ def destinations(settings: Settings, topics: Topics) -> list[str]:
     if options.pictures == "none" or options.keep == "none":
         lines.append("no pictures are kept")
     else:
-        lines.append(f"pictures go to {pictures_of(options, topics.pi_id)}: {_kept(options)}")
+        lines.append(f"pictures go to {_pictures(options, topics.pi_id)}: {_kept(options)}")
     if options.preview and options.pictures != "none":
         lines.append(f"small pictures ({KINDS[options.pictures]}) go to {topics.picture} at the broker")
     if options.quarantine and options.pictures == "photo":
@@ -48,6 +49,11 @@ def _store(url: str) -> str:
     if parts.scheme.startswith("http"):
         return f"Supabase at {address}"
     return f"PostgreSQL at {address}, database {parts.path.strip('/') or 'of the user'}"
+
+
+def _pictures(options: Analyzer, pi_id: str) -> str:
+    folder = pictures_of(options, pi_id)
+    return f"{bucket_address(options.pictures_url)}/{folder.name}" if options.pictures_url else str(folder)
 
 
 def _kept(options: Analyzer) -> str:

@@ -31,6 +31,7 @@ from posture.dashboard.logging_in import LoggingIn
 from posture.dashboard.past import Past
 from posture.dashboard.protection import Protection
 from posture.dashboard.streams import Stream
+from posture.pictures.base import Pictures
 from posture.settings.parsers import PI_ID
 from posture.settings.table import Dashboard as Settings
 from posture.wire.commands import Command, RefusedCommandError
@@ -80,7 +81,7 @@ class Dashboard:
         gate: Gate,
         past: Past,
         farm: FarmReader,
-        pictures_of: Callable[[str], Path],
+        pictures_of: Callable[[str], Pictures],
     ) -> None:
         self._live, self._feed, self._broker, self._gate, self._past = live, feed, broker, gate, past
         self._farm = farm

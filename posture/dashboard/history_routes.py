@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import date, datetime, timedelta, timezone
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from posture.dashboard import summaries
@@ -21,6 +21,7 @@ from posture.errors import UserError
 from posture.history.days import bounds, parse_day, zone_of
 from posture.history.questions import UnknownStreamError
 from posture.history.reader import StoredRow
+from posture.pictures.base import Pictures, PicturesUnavailableError
 from posture.settings.parsers import PI_ID
 from posture.store.base import StoreRefusedError, StoreUnavailableError
 
@@ -28,7 +29,6 @@ log = logging.getLogger(__name__)
 
 WEEK_DAYS = 7
 LATEST_S = 253_000_000_000
-PICTURE_NAME = re.compile(r"[A-Za-z0-9._~-]{1,200}\.jpg")
 
 Answer = Callable[[Request], Awaitable[Response]]
 
@@ -38,11 +38,11 @@ class HistoryRoutes:
 
     Args:
         past: the database.
-        pictures_of: stream -> the folder of its pictures, where this machine may have it.
+        pictures_of: stream -> the store of its pictures; a folder has those that this machine made.
         is_live: whether the broker speaks of a stream. One that has no rows is not unknown then.
     """
 
-    def __init__(self, past: Past, pictures_of: Callable[[str], Path], is_live: Callable[[str], bool]) -> None:
+    def __init__(self, past: Past, pictures_of: Callable[[str], Pictures], is_live: Callable[[str], bool]) -> None:
         self._past, self._pictures_of, self._is_live = past, pictures_of, is_live
 
     def routes(self) -> list[BaseRoute]:
@@ -93,19 +93,18 @@ class HistoryRoutes:
         row = await self._past.ask(lambda history: history.nearest(pi_id, moment))
         if row is None:
             raise HTTPException(404, "no frame was captured within a minute of that")
-        path = self._picture(pi_id, row)
-        return JSONResponse(
-            summaries.of_row(row, None if path is None else f"/api/streams/{pi_id}/frames/{row['frame_id']}")
-        )
+        picture = f"/api/streams/{pi_id}/frames/{row['frame_id']}" if await self._has_picture(pi_id, row) else None
+        return JSONResponse(summaries.of_row(row, picture))
 
     async def stored_picture(self, request: Request) -> Response:
-        """The annotated picture of a frame, where this machine has it."""
+        """The annotated picture of a frame, where it can be had."""
         pi_id, frame_id = _stream(request), request.path_params["frame_id"]
         row = await self._past.ask(lambda history: history.frame(pi_id, frame_id))
-        path = None if row is None else self._picture(pi_id, row)
-        if path is None:
+        name = "" if row is None else str(row.get("filename") or "")
+        picture = await asyncio.to_thread(lambda: self._pictures_of(pi_id).read(name)) if name else None
+        if picture is None:
             raise HTTPException(404, "there is no picture of that frame here")
-        return FileResponse(path, media_type="image/jpeg")
+        return Response(picture, media_type="image/jpeg")
 
     async def rows(self, request: Request) -> Response:
         """The rows of some days as CSV."""
@@ -128,15 +127,16 @@ class HistoryRoutes:
         return StreamingResponse(text(), media_type="text/csv; charset=utf-8", headers=disposition)
 
     async def delete(self, request: Request) -> Response:
-        """Delete what is known of a stream: its rows, and its pictures on this machine."""
+        """Delete what is known of a stream: its pictures, as far as they can be had here, and its rows."""
         pi_id = _stream(request)
         who: Who = request.state.who
+        # first, since the rows say what there was if this fails
+        pictures = await asyncio.to_thread(lambda: self._pictures_of(pi_id).delete_all())
         rows = 0
         # it goes in small steps, so that analyzers can write meanwhile
         while deleted := await self._past.ask(lambda history: history.delete(pi_id)):
             rows += deleted
         self._past.forget()
-        pictures = _delete_pictures(self._pictures_of(pi_id))
         log.warning(
             "%s has deleted stream %s: %d rows, %d pictures", who.name or "somebody here", pi_id, rows, pictures
         )
@@ -157,19 +157,13 @@ class HistoryRoutes:
 
         return answered
 
-    def _picture(self, pi_id: str, row: StoredRow) -> Path | None:
-        """Return the file of a row's picture; None where there is none, or its name is none of ours."""
+    async def _has_picture(self, pi_id: str, row: StoredRow) -> bool:
+        """Return whether a row's picture can be had; one in a store that is away is asked for, and says so then."""
         name = str(row.get("filename") or "")
-        path = self._pictures_of(pi_id) / name
-        return path if PICTURE_NAME.fullmatch(name) and path.is_file() and not path.is_symlink() else None
-
-
-def _delete_pictures(folder: Path) -> int:
-    """Delete a stream's pictures; return how many."""
-    found = [path for path in folder.glob("*.jpg") if not path.is_symlink()]
-    for path in found:
-        path.unlink(missing_ok=True)
-    return len(found)
+        try:
+            return bool(name) and await asyncio.to_thread(lambda: self._pictures_of(pi_id).has(name))
+        except PicturesUnavailableError:
+            return True
 
 
 def _answering(answer: Answer) -> Answer:
@@ -182,7 +176,7 @@ def _answering(answer: Answer) -> Answer:
             raise HTTPException(404, str(error)) from None
         except UserError as error:
             raise HTTPException(400, str(error)) from None
-        except (StoreUnavailableError, StoreRefusedError) as error:
+        except (StoreUnavailableError, StoreRefusedError, PicturesUnavailableError) as error:
             raise HTTPException(503, str(error)) from None
 
     return answered

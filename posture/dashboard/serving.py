@@ -8,7 +8,6 @@ import logging
 import random
 import socket
 from collections.abc import AsyncIterator, Callable, Collection
-from pathlib import Path
 
 import uvicorn
 from prometheus_client.registry import CollectorRegistry
@@ -23,7 +22,8 @@ from posture.dashboard.home_assistant import Discovery
 from posture.dashboard.live import Live
 from posture.dashboard.past import Past
 from posture.errors import UserError
-from posture.settings.paths import path_of
+from posture.pictures.base import Pictures
+from posture.pictures.opening import open_pictures
 from posture.settings.table import Settings
 from posture.system.addresses import is_loopback, split_listen
 from posture.system.probes import Exposition
@@ -83,8 +83,8 @@ def serve(settings: Settings, listed: Callable[[], Collection[str]]) -> None:
                 await asyncio.to_thread(farm.close)
                 past.close()
 
-        def pictures_of(pi_id: str) -> Path:
-            return path_of(settings.for_stream(pi_id).pictures_dir) / f"analyzed_images_from_{pi_id}"
+        def pictures_of(pi_id: str) -> Pictures:
+            return open_pictures(settings.for_stream(pi_id), pi_id)
 
         hosts = OWN_NAMES if isinstance(gate, ThisMachine) else frozenset[str]()
         config = uvicorn.Config(

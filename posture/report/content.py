@@ -121,13 +121,14 @@ def gather(
         last: the last day.
         zone: the viewer's.
         options: where pictures are, and what of them may be shown.
-        pictures: a folder of the streams' folders that is looked at instead; None is ``analyzer.pictures_dir``.
+        pictures: a folder of the streams' folders that is looked at instead; None is where the settings say.
         now: what is later has not been yet.
 
     Raises:
         UserError: a stream is unknown, or has no frames then; or none has.
         StoreUnavailableError: the database does not answer.
         StoreRefusedError: it does not let us.
+        PicturesUnavailableError: the store of the pictures does not answer, or refuses us.
     """
     known = {stream.pi_id: stream for stream in history.streams()}
     for pi_id in pi_ids:

@@ -21,6 +21,9 @@ from PIL import Image, ImageDraw, UnidentifiedImageError
 from posture.history.questions import Day, History, captured
 from posture.history.reader import StoredRow
 from posture.history.stretches import Stretch
+from posture.pictures.base import Pictures
+from posture.pictures.folder import PictureFolder
+from posture.pictures.opening import open_pictures
 from posture.settings.paths import pictures_of
 from posture.settings.table import Analyzer
 
@@ -74,14 +77,20 @@ def worst_of(
         pi_id: the stream.
         days: whose stretches.
         options: what may be shown, and where it is.
-        folder: of the stream's pictures, instead of the one in the settings.
+        folder: of all streams' pictures, instead of the store in the settings.
+
+    Raises:
+        PicturesUnavailableError: the store of the pictures does not answer, or refuses us.
     """
     stretches = sorted((stretch for day in days for stretch in day.bad), key=lambda stretch: -stretch.duration_s)
-    place = pictures_of(options, pi_id) if folder is None else folder / pictures_of(options, pi_id).name
+    if folder is None:
+        pictures = open_pictures(options, pi_id)
+    else:
+        pictures = PictureFolder(folder / pictures_of(options, pi_id).name)
     found: list[Worst] = []
     for stretch in stretches[:LOOKED_AT]:
         rows = itertools.islice(history.rows(pi_id, stretch.start, stretch.end, late=LATE), ROWS)
-        worst = _worst_frame(history, pi_id, stretch, rows, options.pictures, place)
+        worst = _worst_frame(history, pi_id, stretch, rows, options.pictures, pictures)
         if worst is not None:
             found.append(worst)
         if len([worst for worst in found if worst.picture or options.pictures == "none"]) == MOST:
@@ -90,12 +99,12 @@ def worst_of(
 
 
 def _worst_frame(
-    history: History, pi_id: str, stretch: Stretch, rows: Iterable[StoredRow], mode: str, place: Path
+    history: History, pi_id: str, stretch: Stretch, rows: Iterable[StoredRow], mode: str, pictures: Pictures
 ) -> Worst | None:
     bad = sorted((row for row in rows if row["posture_status"] == "Bad"), key=_badness, reverse=True)
     if mode != "none":
         for row in bad[:LOOKED_AT] if mode == "skeleton" else [row for row in bad if row["filename"]][:LOOKED_AT]:
-            picture = _drawn(history.frame(pi_id, row["frame_id"])) if mode == "skeleton" else _kept(place, row)
+            picture = _drawn(history.frame(pi_id, row["frame_id"])) if mode == "skeleton" else _kept(pictures, row)
             if picture is not None:
                 return _shown(stretch, row, picture)
     return _shown(stretch, bad[0], None) if bad else None
@@ -109,14 +118,13 @@ def _shown(stretch: Stretch, row: StoredRow, picture: bytes | None) -> Worst:
     return Worst(stretch, captured(row), row["neck_angle"], row["body_angle"], picture)
 
 
-def _kept(place: Path, row: StoredRow) -> bytes | None:
+def _kept(pictures: Pictures, row: StoredRow) -> bytes | None:
     """Return the picture that a row names, made small; None if there is none that can be read."""
-    name = str(row["filename"])
-    # a name in a database is anybody's text
-    if Path(name).name != name or "\x00" in name:
+    kept = pictures.read(str(row["filename"]))
+    if kept is None:
         return None
     try:
-        with Image.open(place / name, formats=("JPEG",)) as picture:
+        with Image.open(io.BytesIO(kept), formats=("JPEG",)) as picture:
             if picture.width * picture.height > MOST_PIXELS:
                 return None
             picture.draft("RGB", (2 * SIZE[0], 2 * SIZE[1]))

@@ -12,6 +12,7 @@ from typing import Any
 
 from posture.settings import parsers
 from posture.settings.limits import Limits, limits
+from posture.settings.picture_store import pictures_url
 from posture.settings.signals import Signal
 
 
@@ -272,6 +273,20 @@ class Analyzer:
         "small pictures for the page over MQTT, one a second, by pictures; nothing of them is stored",
     )
     pictures_dir: str = _file("analyzed_images", "annotated pictures, one folder a stream")
+    pictures_url: str = _setting(
+        "",
+        pictures_url,
+        "s3+http://host:port/bucket or s3+https://..., with /prefix and ?region=... where needed; or empty",
+        "pictures go to this bucket of an S3 server, from whichever node, instead of to pictures_dir",
+        env="POSTURE_PICTURES_URL",
+    )
+    pictures_key_id: str = _setting(
+        "", parsers.text, "text", "of the bucket's key", env="POSTURE_PICTURES_KEY_ID", secret=True
+    )
+    pictures_secret_key: str = _setting(
+        "", parsers.text, "text", "of the bucket's key", env="POSTURE_PICTURES_SECRET_KEY", secret=True
+    )
+    pictures_ca_file: str = _optional_file("the authority that signed that server's certificate")
     pictures_max_bytes: int | str = _setting(
         "auto",
         parsers.number_or("auto", 0),

@@ -97,6 +97,8 @@ COVERED_BY = {
     "manifests/yaml_nodes": MANIFESTS,
     "planning/draft": "unit/planning/test_offloads.py",
     "planning/model": "unit/planning/test_offloads.py",
+    "pictures/base": "unit/pictures/test_bucket.py",
+    "pictures/opening": "unit/pictures/test_bucket.py",
     "report/charts": REPORT,
     "report/content": REPORT,
     "report/local_zone": REPORT,

@@ -21,7 +21,7 @@ import numpy as np
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from posture.analyzer.pictures import SPARES
+from posture.pictures.folder import SPARES
 from posture.wire import frame
 
 ROOT = Path(__file__).resolve().parents[2]

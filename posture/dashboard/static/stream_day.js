@@ -112,7 +112,7 @@ export class StreamDay {
         element("div", { class: "panel-head" }, element("h2", {}, clock(Date.parse(taken) / 1000)), element("span", { class: `pill is-${state}` }, row.posture_status), close),
         element("p", { class: "lead" }, row.why),
         element("p", { class: "muted" }, `Neck ${degrees(row.neck_angle)}, trunk ${degrees(row.body_angle)}, rule set ${row.rule_set || "unknown"}, on ${row.processed_by || "unknown"}`),
-        row.picture ? null : element("p", { class: "muted" }, row.filename ? "Its picture is on the node that made it." : "No picture of it is kept."),
+        row.picture ? null : element("p", { class: "muted" }, row.filename ? "Its picture is not here any more, or on the node that made it." : "No picture of it is kept."),
       );
       const picture = row.picture ? element("img", { src: row.picture, alt: `Frame of ${this.name}: ${row.posture_status}. ${row.why}` }) : null;
       this.framePanel.replaceChildren(text, ...(picture ? [picture] : []));

@@ -21,7 +21,7 @@ from posture.analyzer.commit import BOOTS_AT_ONCE, Committer
 from posture.analyzer.counts import Account
 from posture.analyzer.delivery import Delivery
 from posture.analyzer.item import Item
-from posture.analyzer.pictures import marked
+from posture.pictures.base import marked
 from posture.settings.table import Analyzer, Database
 from posture.store.base import Row, StoreRefusedError
 from posture.store.postgres import PostgresStore

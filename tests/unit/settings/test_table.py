@@ -12,7 +12,10 @@ from posture.settings.table import Analyzer, Database, Mqtt, Settings, all_setti
 STAYS = {
     "mqtt": {"url", "password", "ca_file", "cert_file", "key_file"},
     "database": {"url", "supabase_key"},
-    "analyzer": {"pictures_dir", "quarantine_dir", "model", "progress_file"},
+    "analyzer": {
+        *("pictures_dir", "pictures_key_id", "pictures_secret_key", "pictures_ca_file"),
+        *("quarantine_dir", "model", "progress_file"),
+    },
 }
 
 

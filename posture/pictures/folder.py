@@ -1,4 +1,4 @@
-"""Files that must be on disk before a frame is acknowledged, and the bounds of what is kept."""
+"""Pictures in a folder of this machine: on disk, folder included, when a write returns."""
 
 from __future__ import annotations
 
@@ -8,41 +8,30 @@ import logging
 import math
 import os
 import secrets
-import struct
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from posture.system.files import sync_folder, write
+from posture.pictures.base import (
+    MARK_BYTES,
+    MOST_BYTES,
+    NAME,
+    PICTURE,
+    PicturesUnavailableError,
+    beyond_bounds,
+    is_marked,
+)
+from posture.system.files import check_writable, sync_folder, write
 
 log = logging.getLogger(__name__)
 
 TEMPORARY = ".writing-"
-PICTURE, UNREADABLE = ".jpg", ".bin"
 SPARES = "pictures-from-before-this-file-stay.txt"
 EXPLANATION = b"""analyzer.pictures_max_bytes: auto deletes the oldest pictures beyond 2 GB, but none that is older
 than this file. A number there deletes those, too.
 """
-MARK = b"made from sha256 "
-MARK_BYTES = 6 + len(MARK) + 64
-"""A JPEG's start, the comment's header, the comment."""
 FOLDER_MODE, FILE_MODE = 0o750, 0o640
 """These are pictures of people: for the owner and the group, not for everybody on the host."""
-
-
-class PicturesUnavailableError(Exception):
-    """The disk is full or away: try again later, nothing was acknowledged. Names the folder and the cause."""
-
-
-def marked(jpeg: bytes, digest: str) -> bytes:
-    """Return an annotated picture with a comment that says of which frame it is.
-
-    Args:
-        jpeg: a JPEG file.
-        digest: SHA-256 of the camera's picture without its stamp, in hex.
-    """
-    comment = MARK + digest.encode()
-    return jpeg[:2] + struct.pack(">HH", 0xFFFE, len(comment) + 2) + comment + jpeg[2:]
 
 
 class PictureFolder:
@@ -66,26 +55,23 @@ class PictureFolder:
     ) -> None:
         self._root, self._max_bytes, self._max_age_s = root, max_bytes, max_age_s
         self._spares_earlier = spares_earlier and max_bytes is not None
-        _remove_leftovers(root)
+        self.place = str(root)
+        remove_leftovers(root)
+
+    def check(self) -> None:
+        """See ``Pictures.check``."""
+        check_writable(self._root.parent, "analyzer.pictures_dir")
 
     def write_many(self, files: Iterable[tuple[str, bytes]]) -> None:
-        """Write pictures so that they survive a power cut: each under a temporary name, synced, renamed.
-
-        Args:
-            files: names without folders, and what goes in.
-
-        Raises:
-            PicturesUnavailableError: none of a file is left under its name unless all of it is.
-            ValueError: a name is not that of a file in this folder.
-        """
+        """Write pictures so that they survive a power cut: each under a temporary name, synced, renamed."""
         files = list(files)
         if not files:
             return
         try:
-            _make_folder(self._root)
+            make_folder(self._root)
             self._earlier()
             for name, data in files:
-                _write_durably(self._root, name, data)
+                write_durably(self._root, name, data)
             sync_folder(self._root)
         except OSError as error:
             raise PicturesUnavailableError(
@@ -93,34 +79,22 @@ class PictureFolder:
             ) from error
 
     def has_another(self, name: str, digest: str) -> bool:
-        """Return whether the picture of another frame has this name.
-
-        Args:
-            name: without folder.
-            digest: SHA-256 of the camera's picture; see ``marked``.
-
-        Raises:
-            PicturesUnavailableError: the folder can't be read.
-        """
+        """See ``Pictures.has_another``."""
         try:
             with (self._root / name).open("rb") as file:
-                return not file.read(MARK_BYTES).endswith(MARK + digest.encode())
+                return not is_marked(file.read(MARK_BYTES), digest)
         except FileNotFoundError:
             return False
         except OSError as error:
             raise PicturesUnavailableError(f"{self._root / name} can't be read: {error.strerror}") from error
 
     def prune(self) -> None:
-        """Delete pictures that are older, or more bytes, than is kept. Nothing else in the folder is touched.
-
-        Raises:
-            PicturesUnavailableError: the folder can't be read or changed.
-        """
+        """See ``Pictures.prune``; nothing else in the folder is touched."""
         if (self._max_bytes is None and self._max_age_s is None) or not self._root.is_dir():
             return
         oldest_kept = time.time() - self._max_age_s if self._max_age_s is not None else None
         try:
-            _delete_oldest(
+            delete_oldest(
                 self._root,
                 PICTURE,
                 oldest_kept=oldest_kept,
@@ -129,6 +103,39 @@ class PictureFolder:
             )
         except OSError as error:
             raise PicturesUnavailableError(f"pictures in {self._root} can't be pruned: {error.strerror}") from error
+
+    def has(self, name: str) -> bool:
+        """See ``Pictures.has``; a link is no picture of ours."""
+        path = self._root / name
+        return NAME.fullmatch(name) is not None and path.is_file() and not path.is_symlink()
+
+    def read(self, name: str) -> bytes | None:
+        """See ``Pictures.read``."""
+        if not self.has(name):
+            return None
+        try:
+            if (self._root / name).stat().st_size > MOST_BYTES:
+                return None
+            return (self._root / name).read_bytes()
+        except FileNotFoundError:  # deleted meanwhile
+            return None
+        except OSError as error:
+            raise PicturesUnavailableError(f"{self._root / name} can't be read: {error.strerror}") from error
+
+    def delete_all(self) -> int:
+        """See ``Pictures.delete_all``; the folder goes, too, unless something else is in it."""
+        deleted = 0
+        try:
+            for _, _, path in _files(self._root, PICTURE):
+                path.unlink(missing_ok=True)
+                deleted += 1
+            (self._root / SPARES).unlink(missing_ok=True)
+            remove_leftovers(self._root)
+        except OSError as error:
+            raise PicturesUnavailableError(f"{self._root}: can't be deleted: {error.strerror}") from error
+        with contextlib.suppress(OSError):
+            self._root.rmdir()
+        return deleted
 
     def _earlier(self) -> float | None:
         """Return when the oldest picture was written that the bound may delete; None: it may delete any.
@@ -143,7 +150,7 @@ class PictureFolder:
         there = _files(self._root, PICTURE)
         # a node's clock may be years behind until the network has set it
         since = max([time.time(), *(math.nextafter(changed, math.inf) for changed, _, _ in there)])
-        _write_durably(self._root, SPARES, EXPLANATION, changed=since)
+        write_durably(self._root, SPARES, EXPLANATION, changed=since)
         sync_folder(self._root)
         if there:
             log.warning(
@@ -154,45 +161,8 @@ class PictureFolder:
         return since
 
 
-class Quarantine:
-    """The bytes of frames that can't be decoded, bounded in count and bytes: the oldest go first.
-
-    Args:
-        folder: made at the first write, for its owner alone.
-        max_count: files at most.
-        max_bytes: bytes at most; a larger payload is not kept at all.
-        enabled: False keeps nothing.
-    """
-
-    def __init__(self, folder: Path, max_count: int, max_bytes: int, enabled: bool) -> None:
-        self._folder, self._max_count, self._max_bytes = folder, max_count, max_bytes
-        self._enabled = enabled and max_count > 0
-        _remove_leftovers(folder)
-
-    def keep(self, name: str, payload: bytes) -> None:
-        """Keep a payload, after making room for it.
-
-        Args:
-            name: that of the file, without its ending.
-            payload: as it came.
-
-        Raises:
-            PicturesUnavailableError: the disk is full or away.
-            ValueError: the name is not that of a file in this folder.
-        """
-        if not self._enabled or len(payload) > self._max_bytes:
-            return
-        room = self._max_bytes - len(payload)
-        try:
-            _make_folder(self._folder, 0o700)
-            _delete_oldest(self._folder, UNREADABLE, max_bytes=room, max_count=self._max_count - 1)
-            _write_durably(self._folder, name + UNREADABLE, payload, 0o600)
-            sync_folder(self._folder)
-        except OSError as error:
-            raise PicturesUnavailableError(f"quarantine {self._folder}: {error.strerror}") from error
-
-
-def _remove_leftovers(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left half written; what a live one is writing stays."""
     with contextlib.suppress(OSError):  # if the folder is away, the first write will say so
         for leftover in list(folder.glob(f"{TEMPORARY}*")):
             _remove_leftover(leftover)
@@ -204,19 +174,32 @@ def _remove_leftover(leftover: Path) -> None:
         leftover.unlink()
 
 
-def _make_folder(folder: Path, mode: int = FOLDER_MODE) -> None:
+def make_folder(folder: Path, mode: int = FOLDER_MODE) -> None:
     """Make a folder that is still there after a power cut: its name is synced, too."""
     if folder.is_dir():
         return
-    _make_folder(folder.parent)
+    make_folder(folder.parent)
     with contextlib.suppress(FileExistsError):  # another process was faster
         folder.mkdir(mode=mode)
     sync_folder(folder.parent)
 
 
-def _write_durably(
+def write_durably(
     folder: Path, name: str, data: bytes, mode: int = FILE_MODE, *, changed: float | None = None
 ) -> None:
+    """Write a file under a temporary name, sync it, rename it; the folder is not synced yet.
+
+    Args:
+        folder: where.
+        name: without folder.
+        data: what goes in.
+        mode: permissions, less the umask.
+        changed: its time, in seconds since the epoch; None: now.
+
+    Raises:
+        OSError: nothing is left of it.
+        ValueError: the name is not that of a file in this folder.
+    """
     if not name or name != os.path.basename(name) or name.startswith("."):
         raise ValueError(f"{name!r} is no name for a file in {folder}")
     descriptor, temporary = _begin_file(folder, mode)
@@ -250,7 +233,7 @@ def _begin_file(folder: Path, mode: int) -> tuple[int, Path]:
         os.close(descriptor)  # whoever started beside us took it before it was locked
 
 
-def _delete_oldest(
+def delete_oldest(
     folder: Path,
     suffix: str,
     *,
@@ -263,15 +246,14 @@ def _delete_oldest(
 
     Those from before ``spared_before`` are deleted for their age alone.
     """
-    total = 0
-    for index, (changed, size, path) in enumerate(sorted(_files(folder, suffix), reverse=True)):
-        spared = spared_before is not None and changed < spared_before
-        total += 0 if spared else size
-        too_old = oldest_kept is not None and changed < oldest_kept
-        too_many = max_count is not None and index >= max_count
-        too_large = max_bytes is not None and total > max_bytes and not spared
-        if too_old or too_many or too_large:
-            path.unlink(missing_ok=True)
+    for path in beyond_bounds(
+        _files(folder, suffix),
+        oldest_kept=oldest_kept,
+        max_bytes=max_bytes,
+        max_count=max_count,
+        spared_before=spared_before,
+    ):
+        path.unlink(missing_ok=True)
 
 
 def _files(folder: Path, suffix: str) -> list[tuple[float, int, Path]]:

@@ -10,12 +10,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from posture.analyzer.pictures import PictureFolder, PicturesUnavailableError, Quarantine
+from posture.pictures.base import PicturesUnavailableError
+from posture.pictures.folder import PictureFolder
+from posture.pictures.quarantine import Quarantine
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -86,31 +87,19 @@ def test_file_and_folder_are_synced_before_the_write_returns(
     ]
 
 
-@pytest.fixture
-def full_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one megabyte."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("a file system of its own needs root")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
-def test_a_full_disk_is_said_leaves_no_part_of_a_file_and_is_over_when_there_is_room(full_disk: Path) -> None:
-    filler = full_disk / "filler"
+def test_a_full_disk_is_said_leaves_no_part_of_a_file_and_is_over_when_there_is_room(small_disk: Path) -> None:
+    filler = small_disk / "filler"
     filler.write_bytes(bytes(900_000))
-    folder = PictureFolder(full_disk / "pictures")
-    with pytest.raises(PicturesUnavailableError, match=f"{full_disk}/pictures: No space left"):
+    folder = PictureFolder(small_disk / "pictures")
+    with pytest.raises(PicturesUnavailableError, match=f"{small_disk}/pictures: No space left"):
         folder.write_many([("a.jpg", bytes(30_000)), ("b.jpg", bytes(500_000))])
-    assert names(full_disk / "pictures") == ["a.jpg"]
+    assert names(small_disk / "pictures") == ["a.jpg"]
     with pytest.raises(PicturesUnavailableError, match=r"quarantine .*: No space left"):
-        Quarantine(full_disk / "quarantine", 10, 1_000_000, enabled=True).keep("c", bytes(500_000))
-    assert names(full_disk / "quarantine") == []
+        Quarantine(small_disk / "quarantine", 10, 1_000_000, enabled=True).keep("c", bytes(500_000))
+    assert names(small_disk / "quarantine") == []
     filler.unlink()
     folder.write_many([("a.jpg", bytes(30_000)), ("b.jpg", bytes(500_000))])
-    assert names(full_disk / "pictures") == ["a.jpg", "b.jpg"]
+    assert names(small_disk / "pictures") == ["a.jpg", "b.jpg"]
 
 
 def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
@@ -131,7 +120,8 @@ def test_no_name_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
 def test_what_a_killed_process_left_half_written_goes_at_the_next_start(tmp_path: Path) -> None:
     script = (
         "import os, signal, sys; sys.path.insert(0, sys.argv[2])\n"
-        "from pathlib import Path; from posture.analyzer.pictures import PictureFolder, Quarantine\n"
+        "from pathlib import Path; from posture.pictures.folder import PictureFolder\n"
+        "from posture.pictures.quarantine import Quarantine\n"
         "os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)\n"
         "root = Path(sys.argv[1])\n"
         "if sys.argv[3] == 'pictures': PictureFolder(root / 'pictures').write_many([('a.jpg', b'x')])\n"
@@ -179,7 +169,7 @@ def test_a_folder_where_nothing_can_be_locked_is_told_and_nothing_is_left_in_it(
 def test_two_processes_that_write_the_same_picture_leave_a_whole_one(tmp_path: Path) -> None:
     script = (
         "import sys; sys.path.insert(0, sys.argv[2])\n"
-        "from pathlib import Path; from posture.analyzer.pictures import PictureFolder\n"
+        "from pathlib import Path; from posture.pictures.folder import PictureFolder\n"
         "folder = PictureFolder(Path(sys.argv[1])); input()\n"
         "for _ in range(50): folder.write_many([('a.jpg', sys.argv[3].encode() * 100_000)])\n"
     )
@@ -258,31 +248,3 @@ def test_ten_thousand_pictures_are_looked_through_within_seconds(tmp_path: Path)
     PictureFolder(tmp_path, max_bytes=10, max_age_s=3600).prune()
     assert time.monotonic() - started < 5
     assert len(names(tmp_path)) == 10_000
-
-
-def test_quarantine_keeps_the_bytes_as_they_came(tmp_path: Path) -> None:
-    Quarantine(tmp_path / "quarantine", 9, 999, enabled=True).keep("frame-1", b"\x00no picture")
-    assert (tmp_path / "quarantine" / "frame-1.bin").read_bytes() == b"\x00no picture"
-
-
-@pytest.mark.parametrize(("max_count", "max_bytes"), [(3, 1_000), (1_000, 30)], ids=["count", "bytes"])
-def test_quarantine_is_bounded_and_the_oldest_goes_first(tmp_path: Path, max_count: int, max_bytes: int) -> None:
-    quarantine = Quarantine(tmp_path, max_count, max_bytes, enabled=True)
-    for number in range(6):
-        quarantine.keep(f"{number}", bytes(10))
-        os.utime(tmp_path / f"{number}.bin", (number, number))
-        assert len(names(tmp_path)) <= 3
-    assert names(tmp_path) == ["3.bin", "4.bin", "5.bin"]
-
-
-def test_quarantine_keeps_no_payload_that_is_larger_than_all_of_it_may_be(tmp_path: Path) -> None:
-    quarantine = Quarantine(tmp_path, 10, 30, enabled=True)
-    quarantine.keep("small", bytes(10))
-    quarantine.keep("large", bytes(31))
-    assert names(tmp_path) == ["small.bin"]
-
-
-@pytest.mark.parametrize(("max_count", "enabled"), [(10, False), (0, True)], ids=["off", "no room"])
-def test_quarantine_that_is_off_writes_nothing(tmp_path: Path, max_count: int, enabled: bool) -> None:
-    Quarantine(tmp_path / "quarantine", max_count, 1_000, enabled).keep("frame-1", b"a face")
-    assert names(tmp_path) == []
