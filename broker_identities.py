@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = parse(argv)
     setup_logging()
     settings = settings_with_flags(flags)
-    names = [streams.checked(name) for name in flags.streams] or streams.names(settings)
+    names = [streams.checked(name) for name in flags.streams or streams.names(settings)]
     # its analyzer may still run
     kept = [name for name in streams_in(flags.dir) if settings.streams and name not in settings.streams]
     if kept and not flags.streams:

@@ -61,9 +61,15 @@ def _collect(
         return
     seen: set[str] = set()
     for name_node, value_node in node.value:
+        line = name_node.start_mark.line + 1
+        if not isinstance(name_node, yaml.ScalarNode):
+            around_it = ".".join(key) or "the file"
+            mistakes.append(
+                f"{source}:{line}: {around_it}: a list or map stands where a key must; accepted: a name"
+            )
+            continue
         name = str(name_node.value)
         if name in seen:
-            line = name_node.start_mark.line + 1
             mistakes.append(f"{source}:{line}: {'.'.join((*key, name))} stands there twice")
         seen.add(name)
         _collect(value_node, (*key, name), source, leaves, mistakes, around)

@@ -427,6 +427,14 @@ def test_no_stream_is_placed_on_a_node_that_its_pod_rules_out(demand: dict[str, 
     assert "ruled out by the nodeSelector or affinity" in str(survey.qualifying(SETTINGS)["b"])
 
 
+def test_a_stream_is_taken_down_when_a_list_does_not_have_it_and_never_for_want_of_a_file() -> None:
+    labels = {"posture-farm/stream": "hall-2"}
+    survey = Survey(True, [], {"hall-2": {"metadata": {"labels": labels}}, "odd": {"metadata": {"labels": {}}}})
+    assert list(survey.removed(Settings(streams={"hall-1": {}}))) == ["hall-2"], "not what is no stream's"
+    assert survey.removed(Settings(streams={"hall-2": {}})) == {}
+    assert survey.removed(Settings()) == {}, "another operator may have files that are not here"
+
+
 def test_a_node_without_a_metric_gets_no_stream() -> None:
     readings = {"b": UsageUnknownError("b", None, "down"), "c": READING}
     survey = Survey(True, [node("b"), node("c")], {}, readings)

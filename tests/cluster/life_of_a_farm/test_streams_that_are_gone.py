@@ -154,10 +154,12 @@ def test_while_the_broker_is_away_a_stream_stays_halted_and_the_next_run_takes_i
     assert not any("hall-2" in topic for topic in retained(guarded))
 
 
-def test_a_run_that_was_interrupted_is_taken_up_where_it_ended_though_the_streams_user_is_gone_by_then(
+def test_stop_ends_it_too_and_a_run_that_was_interrupted_is_taken_up_though_the_streams_user_is_gone_by_then(
     farm: Checkout, cluster: Cluster, namespace: str, guarded: Mosquitto
 ) -> None:
     take_out(farm, "hall-2")
+    assert "pause scaledjob posture-analyzer-scaledjob-hall-2" in farm.run("stop.py")
+    assert names_of(cluster, namespace, Job) == set()
     acl = farm.folder / "broker" / "mosquitto" / "acl"
     aside = acl.rename(acl.with_name("aside"))
     acl.mkdir()
@@ -169,21 +171,3 @@ def test_a_run_that_was_interrupted_is_taken_up_where_it_ended_though_the_stream
     assert "cleared the topics" not in said
     assert names_of(cluster, namespace, ScaledJob) == {"posture-analyzer-scaledjob-hall-1"}
     assert "hall-2" not in acl.read_text()
-
-
-def test_stop_ends_streams_that_the_list_no_longer_has(farm: Checkout, cluster: Cluster, namespace: str) -> None:
-    take_out(farm, "hall-2")
-    said = farm.run("stop.py")
-    assert "pause scaledjob posture-analyzer-scaledjob-hall-2" in said
-    assert names_of(cluster, namespace, Job) == set()
-
-
-def test_without_a_list_a_stream_that_has_no_file_here_runs_on(
-    farm: Checkout, cluster: Cluster, namespace: str
-) -> None:
-    farm.settings["streams"] = []
-    farm.write_settings()
-    farm.run(*UP, "--no-wait")
-    assert {"posture-analyzer-scaledjob-hall-1", "posture-analyzer-scaledjob-pi1"} <= names_of(
-        cluster, namespace, ScaledJob
-    )

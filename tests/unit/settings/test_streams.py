@@ -72,6 +72,7 @@ def test_a_list_and_a_map_name_the_same_streams_which_come_in_natural_order(tmp_
         pytest.param(
             "hall-1, hall-2", "1: streams: 'hall-1, hall-2' is not accepted; accepted: a list of names", id="a text"
         ),
+        pytest.param("{? [a, b] : {}}", "1: streams: a list or map stands where a key must", id="a list for a key"),
         pytest.param("&a [*a]", "1: streams: this item is no name", id="in itself"),
         pytest.param("&a [hall-1: *a]", "1: streams.hall-1: is an alias of what it stands in", id="below itself"),
     ],
