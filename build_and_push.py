@@ -6,7 +6,7 @@
     python3 build_and_push.py --skip-build             # with the images of the last build, such as after stop.py
     python3 build_and_push.py --in-cluster --no-wait   # the scaler runs in the cluster, too; don't stay
 
-On a farm that runs it is an upgrade: streams stay where they are, and are replaced one at a time. Whatever fails,
+On a farm that runs it is an upgrade: streams stay where they are, and few at a time are replaced. Whatever fails,
 it says what was done and what undoes it; started again, it goes on from there.
 """
 

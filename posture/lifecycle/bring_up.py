@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,15 +19,16 @@ from posture.lifecycle import container_images, placement
 from posture.lifecycle.placement import Placement
 from posture.lifecycle.preflight.findings import Survey
 from posture.lifecycle.removal import Removal
-from posture.lifecycle.rollout import Rollout
+from posture.lifecycle.rollout import MOST_ROWS, Rollout
 from posture.lifecycle.scaler_here import NAME as SCALER
 from posture.lifecycle.scaler_here import STOP_S, LocalScaler
 from posture.lifecycle.scaler_in_cluster import InCluster
 from posture.lifecycle.steps import Step
+from posture.lifecycle.upgrade import Upgrade
 from posture.manifests import files as manifest_files
 from posture.manifests import patching
 from posture.manifests.scaled_job import Manifest
-from posture.natural_order import some_of
+from posture.natural_order import natural, some_of
 from posture.runtime import ROOT, Stop
 from posture.settings.table import Settings
 from posture.system import recorded_processes
@@ -113,10 +115,10 @@ class Farm:
         live = {stream: ScaledJob.read(item) for stream, item in self.survey.scaled_jobs.items()}
         running = [one for one in self.sources if one.stream in live and not live[one.stream].paused]
         steps += [self._apply_step(one, one.stream in live) for one in self.sources if one not in running]
-        steps += [self._upgrade_step(one) for one in running]
+        steps += [self._upgrade_step([one.stream for one in running])] if running else []
         if self.options.wait:
             streams = [one.stream for one in self.sources]
-            what = f"wait until {', '.join(streams)} run"
+            what = f"wait until {some_of(streams)} run"
             steps.append(Step(what, [], lambda: self.rollout.wait_for(streams)))
         if gone:
             what = f"take down {gone}: retained topics, users at the broker, scaledjobs"
@@ -188,19 +190,19 @@ class Farm:
 
     def patched(self, places: Mapping[str, str]) -> dict[str, Manifest]:
         """Return stream -> ScaledJob as it goes to the cluster."""
-        patched = {}
-        for source in self.sources:
-            manifest = source.copy()
-            patching.write_settings(manifest, self.settings)
-            if source.stream in self.survey.scaled_jobs:
-                # of before names carried the farm: under another one the stream would run twice
-                manifest.set(name_of(self.survey.scaled_jobs[source.stream]), "metadata", "name")
-            manifest.set_scaler_address(self.scaler_address)
-            manifest.set_image(self.image_of(source.stream))
-            if source.stream in places:
-                manifest.place(places[source.stream])
-            patched[source.stream] = manifest
-        return patched
+        return {source.stream: self._patched(source, places) for source in self.sources}
+
+    def _patched(self, source: Manifest, places: Mapping[str, str]) -> Manifest:
+        manifest = source.copy()
+        patching.write_settings(manifest, self.settings)
+        if source.stream in self.survey.scaled_jobs:
+            # of before names carried the farm: under another one the stream would run twice
+            manifest.set(name_of(self.survey.scaled_jobs[source.stream]), "metadata", "name")
+        manifest.set_scaler_address(self.scaler_address)
+        manifest.set_image(self.image_of(source.stream))
+        if source.stream in places:
+            manifest.place(places[source.stream])
+        return manifest
 
     def image_of(self, stream: str) -> str:
         """Return a stream's image: just built, pushed from here before, the one in the cluster, or by its tag."""
@@ -218,11 +220,7 @@ class Farm:
         return {one.stream: ROOT / f"patched-job-{one.stream}.yaml" for one in self.sources}
 
     def _place_step(self) -> Step:
-        live = self.survey.scaled_jobs
-        told = ", ".join(
-            f"{one.stream} {'stays' if one.stream in live else 'goes'} on {self.placement.nodes[one.stream]}"
-            for one in self.sources
-        )
+        told = self._told_places()
         names = [path.name for path in self.files().values()]
         seed = [] if self.options.seed is None else ["--seed", str(self.options.seed)]
         return Step(
@@ -231,6 +229,19 @@ class Farm:
             self._place,
             shlex.join(["rm", *names]),
         )
+
+    def _told_places(self) -> str:
+        """Say where streams go, one by one if there are few, else how many go where."""
+        nodes, live = self.placement.nodes, self.survey.scaled_jobs
+        if len(self.sources) <= MOST_ROWS:
+            return ", ".join(
+                f"{one.stream} {'stays' if one.stream in live else 'goes'} on {nodes[one.stream]}"
+                for one in self.sources
+            )
+        stay = sum(one.stream in live for one in self.sources)
+        new = Counter(nodes[one.stream] for one in self.sources if one.stream not in live)
+        goes = [f"{new[node]} go on {node}" for node in sorted(new, key=natural)]
+        return ", ".join([*([f"{stay} stay where they are"] if stay else []), *goes])
 
     def _place(self) -> None:
         patched = self.patched(self.placement.nodes)
@@ -252,7 +263,7 @@ class Farm:
         return body
 
     def _apply_step(self, source: Manifest, exists: bool) -> Step:
-        name = str(self.patched({})[source.stream].get("metadata", "name"))
+        name = str(self._patched(source, {}).get("metadata", "name"))
         path = self.files()[source.stream]
         namespace = self.settings.kubernetes.namespace
         return Step(
@@ -269,17 +280,15 @@ class Farm:
         )
         self.in_cluster.wait(self.settings.kubernetes.start_timeout_s, self.stop)
 
-    def _upgrade_step(self, source: Manifest) -> Step:
-        path = self.files()[source.stream]
-
-        def upgrade() -> None:
-            self.rollout.apply(self._written(path))
-            self.rollout.replace_outdated(source.stream)
-
+    def _upgrade_step(self, streams: Sequence[str]) -> Step:
+        files = self.files()
+        most_away = self.settings.kubernetes.most_away(len(self.sources))
+        upgrade = Upgrade(self.rollout, most_away, lambda stream: self._written(files[stream]))
         return Step(
-            f"upgrade stream {source.stream} where it is: its Job is replaced if it is outdated",
-            [self._apply_command(path)],
-            upgrade,
+            f"upgrade {some_of(streams)} where they are: outdated Jobs are replaced, "
+            f"{'one stream' if most_away == 1 else f'{most_away} streams'} at a time",
+            [self._apply_command(files[stream]) for stream in streams],
+            lambda: upgrade.run(streams),
             "python3 build_and_push.py in the version from before",
         )
 

@@ -1,4 +1,4 @@
-"""ScaledJobs into the cluster: new ones where the plan says, those that exist as an upgrade, one stream at a time.
+"""ScaledJobs into the cluster, and how far their streams are.
 
 What exists keeps the node that the cluster has it on: placing is done once, after that it is the balancer's.
 """
@@ -9,6 +9,7 @@ import copy
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,12 +19,16 @@ from posture.kube.client import KubeClient, Object
 from posture.kube.objects import Job, Pod, ScaledJob, name_of
 from posture.kube.pausing import is_paused, set_paused
 from posture.kube.troubles import trouble_of
+from posture.natural_order import natural, some_of
 from posture.runtime import Stop
 
 REVISION = "posture-farm/revision"
 """Annotation of a pod template: what it was made from, its node apart."""
 ATTEMPTS = 5
 LOOK_EVERY_S = 1.0
+MOST_ROWS = 20
+"""A table of more streams than a screen holds says nothing to anybody."""
+MOST_TROUBLES = 5
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class StreamState:
         current: whether an unfinished Job of the present revision is there.
         ready: whether that Job's pod is Ready on that node.
         words: the same for people.
+        troubled: whether what keeps it from running does not pass by itself.
     """
 
     stream: str
@@ -45,6 +51,7 @@ class StreamState:
     current: bool = False
     ready: bool = False
     words: str = "no ScaledJob yet"
+    troubled: bool = False
 
     @property
     def runs(self) -> bool:
@@ -96,26 +103,6 @@ class Rollout:
             return applied
         raise AssertionError("unreachable")
 
-    def replace_outdated(self, stream: str) -> bool:
-        """Delete a stream's Job that was made from an older revision, and wait until its successor is Ready.
-
-        Returns:
-            Whether there was one.
-
-        Raises:
-            KubeError: the API server did not do it.
-            FailedError: the successor does not become Ready.
-        """
-        seen = self._look()[stream]
-        outdated = [job for job in seen.jobs if is_unfinished(job) and not is_current(job, seen.scaled_job)]
-        # one that is already being deleted is a move's, and its successor will be of the present revision
-        for job in outdated:
-            if "deletionTimestamp" not in job["metadata"]:
-                self.cluster.delete(kinds.JOB, name_of(job), uid=job["metadata"]["uid"], propagation="Foreground")
-        if outdated:
-            self.wait_for([stream])
-        return bool(outdated)
-
     def wait_for(self, streams: Sequence[str]) -> None:
         """Wait until these streams run, showing how far they are.
 
@@ -125,27 +112,34 @@ class Rollout:
         """
         deadline = time.monotonic() + self.timeout_s
         while True:
-            found = self._look()
-            states = [state_of(stream, found[stream]) if stream in found else StreamState(stream, "-")
-                      for stream in streams]  # fmt: skip
-            self.show(table(states))
+            states = states_of(streams, self.look())
+            self.show(overview(states))
             late = [state for state in states if not state.runs]
             if not late:
                 return
             if self.stop.requested:
-                raise FailedError("interrupted while waiting for " + ", ".join(state.stream for state in late))
+                raise FailedError("interrupted while waiting for " + some_of(state.stream for state in late))
             if time.monotonic() > deadline:
-                told = "\n".join(f"  {state.stream}: {state.words}" for state in late)
-                if not any(state.active for state in states):
-                    told += f"\n  does KEDA reach the scaler at {self.scaler_address}? (firewall, --scaler-address)"
-                raise FailedError(
-                    f"not running after {self.timeout_s:g} s:\n{told}\n"
-                    f"  see kubectl -n {self.cluster.namespace} describe scaledjob,pod -l {labels.STREAM}"
-                )
+                raise FailedError(f"not running after {self.timeout_s:g} s:\n{self.told(states)}")
             self.stop.wait(LOOK_EVERY_S)
 
-    def _look(self) -> dict[str, Seen]:
-        """Return what there is of each stream: what its ScaledJob owns, by exact name and uid."""
+    def told(self, states: Sequence[StreamState]) -> str:
+        """Return the lines that say of streams what keeps them from running, and where to look."""
+        late = [state for state in states if not state.runs]
+        lines = [f"  {state.stream}: {state.words}" for state in late[:MOST_ROWS]]
+        if len(late) > MOST_ROWS:
+            lines.append(f"  and {len(late) - MOST_ROWS} more")
+        if not any(state.active for state in states):
+            lines.append(f"  does KEDA reach the scaler at {self.scaler_address}? (firewall, --scaler-address)")
+        lines.append(f"  see kubectl -n {self.cluster.namespace} describe scaledjob,pod -l {labels.STREAM}")
+        return "\n".join(lines)
+
+    def look(self) -> dict[str, Seen]:
+        """Return what there is of each stream: what its ScaledJob owns, by exact name and uid.
+
+        Raises:
+            KubeError: the API server does not answer.
+        """
         selector = labels.of_streams(self.farm)
         scaled_jobs = self.cluster.list(kinds.SCALED_JOB, labels.of_farm(self.farm))
         jobs, pods = self.cluster.list(kinds.JOB, selector), self.cluster.list(kinds.POD, selector)
@@ -178,6 +172,21 @@ class Seen:
     complaints: Mapping[str, tuple[str, str]]
     now_s: float
 
+    @property
+    def served(self) -> bool:
+        """Whether an analyzer takes the stream's frames, of whatever revision."""
+        return any(pod.ready_since_s is not None and not pod.deleting for pod in map(Pod.read, self.pods))
+
+    @property
+    def outdated(self) -> list[Object]:
+        """Its unfinished Jobs that were made from an older revision."""
+        return [job for job in self.jobs if is_unfinished(job) and not is_current(job, self.scaled_job)]
+
+
+def states_of(streams: Sequence[str], found: Mapping[str, Seen]) -> list[StreamState]:
+    """Say how far streams are, in their order."""
+    return [state_of(one, found[one]) if one in found else StreamState(one, "-") for one in streams]
+
 
 def state_of(stream: str, seen: Seen) -> StreamState:
     """Say how far a stream is. Pure."""
@@ -196,7 +205,7 @@ def state_of(stream: str, seen: Seen) -> StreamState:
     if max(unfinished, key=lambda job: job.created_s).node != read.node:
         return StreamState(stream, node, read.active, True, words=f"being moved to {node}")
     if trouble is not None:
-        return StreamState(stream, node, read.active, True, words=str(trouble))
+        return StreamState(stream, node, read.active, True, words=str(trouble), troubled=not trouble.passing)
     (host,) = (pod.host for pod in pods if pod.ready_since_s is not None)
     return StreamState(stream, node, read.active, True, True, f"Ready on {host}")
 
@@ -211,6 +220,25 @@ def _words_without_job(read: ScaledJob, seen: Seen) -> str:
     if read.active:
         return "waiting for KEDA's Job"
     return "KEDA does not call it active" + (f": {read.complaint}" if read.complaint else "")
+
+
+def overview(states: Sequence[StreamState]) -> list[str]:
+    """Return what a person wants to know of streams that are waited for.
+
+    Of few streams each one has its row; of many it is told how many are how far, and what some of those need that
+    will not run by themselves.
+    """
+    if len(states) <= MOST_ROWS:
+        return table(states)
+    late = Counter(state.words.partition(":")[0] for state in states if not state.runs)
+    runs = len(states) - late.total()
+    told = ", ".join(f"{count} {words}" for words, count in sorted(late.items(), key=lambda one: (-one[1], one[0])))
+    troubled = sorted((state for state in states if state.troubled), key=lambda state: natural(state.stream))
+    lines = [f"{runs} of {len(states)} streams run{told and f'; {told}'}"]
+    lines += [f"  {state.stream} on {state.node}: {state.words}" for state in troubled[:MOST_TROUBLES]]
+    if len(troubled) > MOST_TROUBLES:
+        lines.append(f"  and {len(troubled) - MOST_TROUBLES} more like these")
+    return lines
 
 
 def table(states: Sequence[StreamState]) -> list[str]:

@@ -25,6 +25,9 @@ METRIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 REGISTRY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*")
 """A registry with its path: what precedes the name in an image reference."""
 
+COUNT_OR_PERCENT = re.compile(r"[1-9][0-9]{0,5}|([1-9][0-9]?|100)%")
+"""How many of them: a number from 1, or from 1% to 100%."""
+
 _DNS_LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 SERVICE_ADDRESS = re.compile(rf"kubernetes://({_DNS_LABEL})/({_DNS_LABEL}):([1-9][0-9]{{0,4}})")
 """A Service of the cluster: namespace, name and port."""
@@ -101,6 +104,14 @@ def choice(*names: str) -> Parser:
         return str(value)
 
     return parse
+
+
+def count_or_percent(value: Any) -> str:
+    """Accept a whole number from 1, or a share from 1% to 100%."""
+    given = str(value).replace(" ", "")
+    if isinstance(value, bool) or not COUNT_OR_PERCENT.fullmatch(given):
+        raise NotAcceptedError
+    return given
 
 
 def number(low: float, high: float = math.inf, *, whole: bool = False) -> Parser:

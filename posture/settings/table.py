@@ -414,6 +414,17 @@ class Kubernetes:
     timeout_s: float = _seconds(10.0, "how long one request may take", 0.1)
     start_timeout_s: float = _seconds(900.0, "how long a stream may take to run, with the pull of its image", 1)
     stop_timeout_s: float = _seconds(180.0, "how long analyzers may take to finish their frames and end", 1)
+    max_unavailable: str = _setting(
+        "10%",
+        parsers.count_or_percent,
+        "a whole number of at least 1, or 1% to 100%",
+        "so many streams may be away at once in an upgrade; a share is rounded down, but to 1 at least",
+    )
+
+    def most_away(self, streams: int) -> int:
+        """Return how many of so many streams may be away at once."""
+        number, percent = self.max_unavailable.rstrip("%"), self.max_unavailable.endswith("%")
+        return max(1, int(number) * streams // 100) if percent else int(number)
 
 
 @dataclass(frozen=True)

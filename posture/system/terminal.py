@@ -31,7 +31,7 @@ class Screen:
         if list(lines) == self.shown if self.changes else time.monotonic() - self.shown_at < every:
             return
         self.shown_at = time.monotonic()
-        up = f"\x1b[{len(self.shown)}A" if self.terminal and self.shown else ""
-        clear = "\x1b[K" if self.terminal else ""
-        print(up + "\n".join(line + clear for line in lines), flush=True)
+        # what was below goes, too: there may be fewer lines than before
+        up = f"\x1b[{len(self.shown)}A\x1b[J" if self.terminal and self.shown else ""
+        print(up + "\n".join(lines), flush=True)
         self.shown = list(lines)
