@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from posture.errors import FailedError
 from posture.kube import kinds
 from posture.kube.client import Object
-from posture.kube.errors import KubeError, UnreachableError
+from posture.kube.errors import KubeError, NoConnectionError
 from posture.kube.objects import name_of
 from posture.lifecycle.rollout import LOOK_EVERY_S, Rollout, Seen, overview, states_of
 from posture.natural_order import natural, some_of
@@ -97,7 +97,7 @@ class Upgrade:
         self._left.remove(stream)
         try:
             self.rollout.apply(self.written(stream))
-        except UnreachableError:
+        except NoConnectionError:
             raise
         except KubeError as error:
             self._refused[stream] = str(error)

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 from lightkube import AsyncClient
 from lightkube.config.kubeconfig import SingleConfig
+from lightkube.resources.core_v1 import Pod
+from scaled_jobs import is_ready
+
+if TYPE_CHECKING:
+    from control_plane import Cluster
 
 RETRY_S = 0.1
 LOOK_S = 0.05
@@ -46,6 +53,28 @@ def wait_for(condition: Callable[[], bool], timeout_s: float = 60.0, look_s: flo
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout_s:g} s"
         time.sleep(look_s)
+
+
+@contextlib.contextmanager
+def unready_streams(cluster: Cluster, namespace: str) -> Iterator[list[set[str]]]:
+    """Note, at each change of a pod, which of the streams that ran at first have no Ready pod."""
+    client = cluster.client_for(cluster.kubeconfig)
+    pods = client.list(Pod, namespace=namespace)
+    ready = {pod.metadata.uid: pod.metadata.labels["posture-farm/stream"] for pod in pods if is_ready(pod)}
+    streams, noted, ended = set(ready.values()), [], threading.Event()
+
+    def follow() -> None:
+        for event, pod in client.watch(Pod, namespace=namespace, resource_version=pods.resourceVersion):
+            if ended.is_set():
+                return
+            ready.pop(pod.metadata.uid, None)
+            if event != "DELETED" and is_ready(pod):
+                ready[pod.metadata.uid] = pod.metadata.labels["posture-farm/stream"]
+            noted.append(streams - set(ready.values()))
+
+    threading.Thread(target=follow, daemon=True).start()
+    yield noted
+    ended.set()
 
 
 async def _until(

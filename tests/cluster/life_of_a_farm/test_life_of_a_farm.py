@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +27,7 @@ from lightkube.types import CascadeType, PatchType
 from nodes import Kubelets
 from pods import Fault
 from scaled_jobs import affinity, is_ready, name_of, scaled_job
+from watching import unready_streams
 
 from posture.kube.client import connect
 from posture.lifecycle.rollout import Rollout
@@ -401,8 +400,7 @@ def test_a_second_run_on_a_running_farm_is_an_upgrade_one_stream_at_a_time_where
     cluster.client.delete(Job, moved.metadata.name, namespace=namespace, cascade=CascadeType.FOREGROUND)
     cluster.until(Pod, namespace, lambda pods: [pod.spec.nodeName for pod in pods if is_ready(pod)] == ["agx"] * 2)
 
-    unready: list[set[str]] = []
-    with watching_pods(cluster, namespace, unready):
+    with unready_streams(cluster, namespace) as unready:
         second = checkout.start(*UP, "--tag", "v2")
         second.until_it_says("press ENTER")
     assert places(cluster, namespace) == {"pi1": "agx", "pi2": "agx"}
@@ -428,30 +426,6 @@ def test_a_stream_that_the_balancer_moves_between_plan_and_upgrade_stays_where_i
         applied = rollout.apply(planned)["spec"]
     assert applied["pollingInterval"] == 7
     assert applied["jobTargetRef"]["template"]["spec"]["affinity"] == affinity("nano")
-
-
-@contextlib.contextmanager
-def watching_pods(cluster: Cluster, namespace: str, unready: list[set[str]]) -> Iterator[None]:
-    """Note at every change which streams have no Ready pod."""
-    ready: dict[str, str] = {}
-    ended = threading.Event()
-    client = cluster.client_for(cluster.kubeconfig)
-    pods = client.list(Pod, namespace=namespace)
-    ready.update({pod.metadata.uid: pod.metadata.labels["posture-farm/stream"] for pod in pods if is_ready(pod)})
-
-    def follow() -> None:
-        for event, pod in client.watch(Pod, namespace=namespace, resource_version=pods.resourceVersion):
-            if ended.is_set():
-                return
-            ready.pop(pod.metadata.uid, None)
-            if event != "DELETED" and is_ready(pod):
-                ready[pod.metadata.uid] = pod.metadata.labels["posture-farm/stream"]
-            unready.append({"pi1", "pi2"} - set(ready.values()))
-
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
-    yield
-    ended.set()
 
 
 # what is looked at first
