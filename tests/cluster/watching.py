@@ -64,13 +64,15 @@ def unready_streams(cluster: Cluster, namespace: str) -> Iterator[list[set[str]]
     streams, noted, ended = set(ready.values()), [], threading.Event()
 
     def follow() -> None:
-        for event, pod in client.watch(Pod, namespace=namespace, resource_version=pods.resourceVersion):
-            if ended.is_set():
-                return
-            ready.pop(pod.metadata.uid, None)
-            if event != "DELETED" and is_ready(pod):
-                ready[pod.metadata.uid] = pod.metadata.labels["posture-farm/stream"]
-            noted.append(streams - set(ready.values()))
+        # the API server may end before the watch does
+        with contextlib.suppress(httpx2.HTTPError):
+            for event, pod in client.watch(Pod, namespace=namespace, resource_version=pods.resourceVersion):
+                if ended.is_set():
+                    return
+                ready.pop(pod.metadata.uid, None)
+                if event != "DELETED" and is_ready(pod):
+                    ready[pod.metadata.uid] = pod.metadata.labels["posture-farm/stream"]
+                noted.append(streams - set(ready.values()))
 
     threading.Thread(target=follow, daemon=True).start()
     yield noted
