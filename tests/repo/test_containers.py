@@ -39,7 +39,7 @@ ANALYZERS = {
     "posture-pi2": "Images_From_Pi2.py",
 }
 APPS = {**ANALYZERS, "posture-camera-pi1": "publish_images.py"}
-SECOND_NAMES = {"posture-folders": "Images_From_Pi1.py", "posture-camera-pi2": "publish_images.py"}
+SECOND_NAMES = {"posture-folders": "Images_From_Pi.py", "posture-camera-pi2": "publish_images.py"}
 IDENTITIES = {"posture-identities": "broker_identities.py"}
 """The same images, as docker-compose.yml names them for other services."""
 SCHEDULER = "posture-scheduler"

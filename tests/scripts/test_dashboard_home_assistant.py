@@ -35,6 +35,27 @@ def test_a_stream_becomes_a_device_and_is_taken_back_where_that_is_switched_off(
     home.close()
 
 
+def test_a_stream_is_a_device_as_long_as_the_list_has_it(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    home = Client(mosquitto.port)
+    home.subscribe("homeassistant/device/+/config")
+    settings = {
+        "mqtt": {"url": f"mqtt://127.0.0.1:{mosquitto.port}"},
+        "dashboard": {"home_assistant": True},
+        "streams": ["pi1", "pi2"],
+    }
+    dashboard = DashboardProcess(tmp_path, settings)
+    dashboard.start()
+    try:
+        assert json.loads(home.wait_for_one(DEVICE))["avty_t"] == "status/pi1", "before it says anything"
+        config = tmp_path / "cluster.yaml"
+        config.write_text(config.read_text().replace("- pi1\n", ""))
+        home.wait_for(DEVICE, b"")
+        assert (DEVICE.replace("pi1", "pi2"), b"") not in home.got
+    finally:
+        dashboard.stop()
+        home.close()
+
+
 def test_the_dashboards_user_may_announce_where_the_setting_is_on(tmp_path: Path) -> None:
     identities = tmp_path / "identities"
     provision(identities, ["pi1"], home_assistant=True)
