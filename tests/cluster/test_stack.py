@@ -1,0 +1,125 @@
+"""deploy/stack on the real API server, by kubectl: all in one go, and without a warning."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import node_services
+import pytest
+import yaml
+from control_plane import Cluster
+from go_module import folder_of
+from kustomize_tool import render
+from lightkube.codecs import from_dict
+from lightkube.resources.apiextensions_v1 import CustomResourceDefinition
+from lightkube.resources.apps_v1 import DaemonSet, Deployment, StatefulSet
+from lightkube.resources.core_v1 import Namespace
+from stack_objects import DEPLOY, WHOLE, rendered, with_kedas_manifests
+
+KINDS_OF_OTHERS = {
+    "helm.cattle.io_helmcharts.yaml": ("github.com/k3s-io/helm-controller", "v0.17.9", "pkg/crds/yaml/generated"),
+    **{
+        f"monitoring.coreos.com_{name}.yaml": (
+            *("github.com/prometheus-operator/prometheus-operator", "v0.85.0"),
+            "example/prometheus-operator-crd",
+        )
+        for name in ("podmonitors", "prometheusrules")
+    },
+}
+"""What K3s' Helm controller and Prometheus' operator bring: file -> module, version, folder."""
+OVER_IT = [name for name in WHOLE if name not in {"stack", "overlays/any-kubernetes"}]
+OVER_IT += ["stack/registry", "stack/restore"]
+
+
+class Kubectl:
+    """kubectl with the administrator's rights."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._begin = [str(node_services.folder() / "kubectl"), f"--kubeconfig={cluster.kubeconfig}"]
+
+    def run(self, *arguments: str) -> str:
+        """Return what it prints; a warning is a failure, too."""
+        done = subprocess.run([*self._begin, *arguments], capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+        # the namespace keda is there before, and any-kubernetes is another kind of apply
+        warned = [line for line in done.stderr.splitlines() if "last-applied-configuration" not in line]
+        assert warned == []
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def kubectl(running_cluster: Cluster) -> Iterator[Kubectl]:
+    """On a cluster that has the kinds of K3s' Helm controller and Prometheus' operator; KEDA's are there, too."""
+    running_cluster.start()
+    found = []
+    for file, (module, version, folder) in KINDS_OF_OTHERS.items():
+        crd = from_dict(yaml.safe_load((folder_of(module, version) / folder / file).read_text()))
+        running_cluster.client.create(crd)
+        found.append(crd.metadata.name)
+    yield Kubectl(running_cluster)
+    for name in found:
+        running_cluster.client.delete(CustomResourceDefinition, name)
+
+
+@pytest.fixture(scope="module")
+def stack(running_cluster: Cluster, kubectl: Kubectl) -> Iterator[str]:
+    """What kubectl has said to deploy/stack; afterwards it is gone."""
+    yield kubectl.run("apply", "-k", str(DEPLOY / "stack"))
+    kubectl.run("delete", "--wait=false", "-k", str(DEPLOY / "stack"))
+    gone = {"posture-farm", "monitoring", "keda"}
+    running_cluster.until(Namespace, None, lambda left: not gone & {one.metadata.name for one in left})
+    running_cluster.create(None, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "keda"}})
+
+
+def test_a_bare_cluster_takes_all_of_it_in_one_go(stack: str) -> None:
+    assert len(stack.splitlines()) == len(rendered("stack"))
+
+
+def test_applied_again_no_pod_is_replaced(running_cluster: Cluster, kubectl: Kubectl, stack: str) -> None:
+    def generations() -> dict[str, int]:
+        return {
+            f"{kind.__name__} {one.metadata.name}": one.metadata.generation
+            for kind in (Deployment, StatefulSet, DaemonSet)
+            for one in running_cluster.client.list(kind, namespace="*")
+        }
+
+    before = generations()
+    assert len(before) == 7
+    kubectl.run("apply", "-k", str(DEPLOY / "stack"))
+    assert generations() == before
+
+
+@pytest.mark.parametrize("name", OVER_IT)
+def test_an_overlay_is_taken_without_a_warning(kubectl: Kubectl, stack: str, name: str) -> None:
+    said = kubectl.run("apply", "--dry-run=server", "-k", str(DEPLOY / name))
+    assert len(said.splitlines()) == len(rendered(name))
+
+
+def test_elsewhere_than_on_k3s_keda_comes_by_its_own_manifests(
+    kubectl: Kubectl, stack: str, tmp_path: Path
+) -> None:
+    folder = with_kedas_manifests(tmp_path / "deploy") / "overlays" / "any-kubernetes"
+    objects = render(folder)
+    assert "HelmChart" not in {item["kind"] for item in objects}
+    (operator,) = (
+        item for item in objects if (item["kind"], item["metadata"]["name"]) == ("Deployment", "keda-operator")
+    )
+    (container,) = operator["spec"]["template"]["spec"]["containers"]
+    assert "--kube-api-qps=100" in container["args"]
+    said = kubectl.run("apply", "--server-side", "--force-conflicts", "--dry-run=server", "-k", str(folder))
+    assert len(said.splitlines()) == len(objects)
+
+
+def test_a_pod_that_wants_more_than_the_strictest_level_is_warned_of(
+    kubectl: Kubectl, stack: str, tmp_path: Path
+) -> None:
+    """So that no warning, above, says that every pod of the stack is content with it."""
+    (cron_job,) = (item for item in rendered("stack") if item["kind"] == "CronJob")
+    broken = copy.deepcopy(cron_job)
+    del broken["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["securityContext"]
+    (tmp_path / "broken.yaml").write_text(yaml.safe_dump(broken))
+    with pytest.raises(AssertionError, match="would violate PodSecurity"):
+        kubectl.run("apply", "--dry-run=server", "-f", str(tmp_path / "broken.yaml"))
