@@ -144,7 +144,10 @@ class ApiServer(Component):
             f"--audit-policy-file={policy}", f"--audit-log-path={self.audit}",
         ]  # fmt: skip
         if for_pods:
-            self.command += ["--bind-address=0.0.0.0", f"--advertise-address={for_pods}"]
+            self.command += [
+                "--bind-address=0.0.0.0", f"--advertise-address={for_pods}",
+                "--kubelet-preferred-address-types=InternalIP",
+            ]  # fmt: skip
         else:
             # pods need no token, and so no default service account
             self.command += [

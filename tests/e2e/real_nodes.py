@@ -283,6 +283,7 @@ class RealNode:
                     "type": "bridge",
                     "bridge": self.bridge,
                     "isGateway": True,
+                    "hairpinMode": True,
                     "ipam": {
                         "type": "host-local",
                         "dataDir": str(self.folder / "ipam"),
@@ -326,7 +327,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
         settings: dict[str, Any] = {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
-            "address": "127.0.0.1",
+            "address": f"{self.subnet}.1",
             "port": port,
             "healthzPort": free_port(),
             "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},

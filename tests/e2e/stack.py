@@ -1,4 +1,4 @@
-"""What an operator applies to a bare cluster, deploy/stack, on the real nodes: public images stood in for by local ones."""
+"""deploy/stack on the real nodes, as an operator applies it: public images stood in for by local ones."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Stack:
         return done.stdout
 
     def give_storage(self) -> None:
-        """Make the default storage class, and volumes on the nodes' own disks; K3s' local-path makes them when asked."""
+        """Make the default storage class, and volumes on the nodes' disks, as K3s' local-path does when asked."""
         self.farm.cluster.create(
             None,
             {
