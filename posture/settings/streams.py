@@ -89,7 +89,10 @@ def from_environment(environ: Mapping[str, str], settings: Settings, *, gone: bo
         raise UserError(f"environment: {VARIABLE}: must be given: which camera's pictures? accepted: {accepted}")
     stream = checked(given, f"environment: {VARIABLE}: ")
     if known and stream not in known and not gone:
-        raise UserError(f"environment: {VARIABLE}: {stream!r} is no stream of this farm; accepted: {accepted}")
+        raise UserError(
+            f"environment: {VARIABLE}: {stream!r} is no stream of this farm, which has them under streams in "
+            f"cluster.yaml; accepted: {accepted}"
+        )
     return stream
 
 
