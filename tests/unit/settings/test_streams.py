@@ -127,8 +127,8 @@ def run(settings: Path, *flags: str, **environ: str) -> subprocess.CompletedProc
         pytest.param({"POSTURE_STREAM": ""}, "POSTURE_STREAM: must be given", id="empty"),
         pytest.param(
             {"POSTURE_STREAM": "hall-3"},
-            "'hall-3' is no stream of this farm, which has them under streams in cluster.yaml; accepted: the name of "
-            "a stream, such as hall-1, hall-2",
+            "'hall-3' is no stream of this farm, which has them under streams in cluster.yaml; accepted: the "
+            "name of a stream, such as hall-1, hall-2",
             id="unknown",
         ),
         pytest.param(
