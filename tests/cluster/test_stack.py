@@ -8,6 +8,7 @@ from pathlib import Path
 
 import node_services
 import pytest
+import requests
 import yaml
 from control_plane import Cluster
 from go_module import folder_of
@@ -15,8 +16,10 @@ from kustomize_tool import render
 from lightkube.codecs import from_dict
 from lightkube.resources.apiextensions_v1 import CustomResourceDefinition
 from lightkube.resources.apps_v1 import DaemonSet, Deployment, StatefulSet
-from lightkube.resources.core_v1 import Namespace
-from stack_objects import DEPLOY, WHOLE, rendered, with_kedas_manifests
+from lightkube.resources.core_v1 import Namespace, Pod
+from servers import Server, free_port
+from stack_objects import DEPLOY, objects, rendered, with_kedas_manifests
+from watching import wait_for
 
 KINDS_OF_OTHERS = {
     "helm.cattle.io_helmcharts.yaml": ("github.com/k3s-io/helm-controller", "v0.17.9", "pkg/crds/yaml/generated"),
@@ -29,8 +32,8 @@ KINDS_OF_OTHERS = {
     },
 }
 """What K3s' Helm controller and Prometheus' operator bring: file -> module, version, folder."""
-OVER_IT = [name for name in WHOLE if name not in {"stack", "overlays/any-kubernetes"}]
-OVER_IT += ["stack/registry", "stack/restore"]
+OVER_IT = ["overlays/kube-prometheus-stack", "overlays/host-path", "stack/registry", "stack/restore"]
+"""What has more than the stack; the overlays own-... have less."""
 
 
 class Kubectl:
@@ -47,6 +50,27 @@ class Kubectl:
         warned = [line for line in done.stderr.splitlines() if "last-applied-configuration" not in line]
         assert warned == []
         return done.stdout
+
+
+class Prometheus(Server):
+    """The stack's, with its configuration in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.port, self.log = free_port(), folder / "prometheus.log"
+        self.command = [
+            str(node_services.folder() / "prometheus"), f"--config.file={folder / 'prometheus.yml'}",
+            f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address=127.0.0.1:{self.port}",
+        ]  # fmt: skip
+
+    def targets(self) -> set[tuple[str, str]]:
+        """Job and instance of all that it would scrape."""
+        with requests.Session() as session:
+            session.trust_env = False
+            answer = session.get(f"http://127.0.0.1:{self.port}/api/v1/targets", timeout=10)
+        # 503 until it is ready
+        found = [target["labels"] for target in answer.json()["data"]["activeTargets"]] if answer.ok else []
+        return {(labels["job"], labels["instance"]) for labels in found}
 
 
 @pytest.fixture(scope="module")
@@ -101,12 +125,52 @@ def test_elsewhere_than_on_k3s_keda_comes_by_its_own_manifests(
     kubectl: Kubectl, stack: str, tmp_path: Path
 ) -> None:
     folder = with_kedas_manifests(tmp_path / "deploy") / "overlays" / "any-kubernetes"
-    objects = render(folder)
-    assert "HelmChart" not in {item["kind"] for item in objects}
+    made = render(folder)
+    assert "HelmChart" not in {item["kind"] for item in made}
     (operator,) = (
-        item for item in objects if (item["kind"], item["metadata"]["name"]) == ("Deployment", "keda-operator")
+        item for item in made if (item["kind"], item["metadata"]["name"]) == ("Deployment", "keda-operator")
     )
     (container,) = operator["spec"]["template"]["spec"]["containers"]
     assert "--kube-api-qps=100" in container["args"]
     said = kubectl.run("apply", "--server-side", "--force-conflicts", "--dry-run=server", "-k", str(folder))
-    assert len(said.splitlines()) == len(objects)
+    assert len(said.splitlines()) == len(made)
+
+
+def test_prometheus_finds_the_exporters_with_the_rights_that_it_has_and_no_others(
+    running_cluster: Cluster, stack: str, tmp_path: Path
+) -> None:
+    """The real one, with the stack's configuration and its account's token; of the pods' addresses none answers."""
+    (config_map,) = (one for one in objects("stack", "ConfigMap") if one["metadata"]["namespace"] == "monitoring")
+    for name, text in config_map["data"].items():
+        (tmp_path / name).write_text(text)
+    config = yaml.safe_load((tmp_path / "prometheus.yml").read_text())
+    kubeconfig = running_cluster.kubeconfig_of("monitoring", "prometheus")
+    for job in config["scrape_configs"]:
+        for discovery in job.get("kubernetes_sd_configs", []):
+            discovery["kubeconfig_file"] = str(kubeconfig)
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
+    (daemon_set,) = objects("stack", "DaemonSet")
+    template = daemon_set["spec"]["template"]
+    metadata = {**template["metadata"], "name": "exporter-of-orin"}
+    spec = {**template["spec"], "nodeName": "orin"}
+    running_cluster.create("posture-farm", {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    runs = {"status": {"phase": "Running", "podIP": "127.0.0.1"}}
+    running_cluster.client.patch(Pod.Status, "exporter-of-orin", runs, namespace="posture-farm")
+    server = Prometheus(tmp_path)
+    server.start()
+    try:
+        wait_for(lambda: ("posture-exporter", "orin:9101") in server.targets(), 30)
+    finally:
+        server.stop()
+        running_cluster.client.delete(Pod, "exporter-of-orin", namespace="posture-farm", grace_period=0)
+    granted = {
+        (verb, group, resource)
+        for item in objects("stack", "ClusterRole")
+        if item["metadata"]["name"] == "posture-prometheus"
+        for rule in item["rules"]
+        for verb in rule["verbs"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+    # a list, where a server can't begin a watch with what there is
+    assert running_cluster.asked_by("monitoring", "prometheus") | {("list", "", "pods")} == granted
