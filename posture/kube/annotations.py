@@ -26,6 +26,9 @@ PINNED = "posture-farm/pinned"
 GPU = "posture-farm/gpu"
 """patch_scaledjob.py's: what it has written into the pod for ``kubernetes.gpu``, names with spaces between them."""
 
+HOST_FOLDERS = "posture-farm/host-folders"
+"""patch_scaledjob.py's: the volumes that it has laid on the node for ``kubernetes.pictures_host_path``."""
+
 ENVIRONMENT = "posture-farm/environment"
 """patch_scaledjob.py's: the variables that it has written for the settings, names with spaces between them."""
 

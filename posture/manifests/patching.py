@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from posture.manifests import gpu_pod
+from posture.manifests import gpu_pod, host_folders
 from posture.manifests.scaled_job import Manifest
 from posture.settings import streams
 from posture.settings.table import Settings
 
 
 def write_settings(manifest: Manifest, settings: Settings) -> None:
-    """Write namespace, farm, GPU and variables into a stream's ScaledJob.
+    """Write namespace, farm, GPU, host folders and variables into a stream's ScaledJob.
 
     Args:
         manifest: the ScaledJob; it is changed. It may be one that this has been done to before.
@@ -22,6 +22,7 @@ def write_settings(manifest: Manifest, settings: Settings) -> None:
     # first: what an earlier run has written must not look like the file's own
     manifest.forget_environment()
     gpu_pod.set_gpu(manifest, settings)
+    host_folders.set_host_folders(manifest, settings)
     variables = settings.pod_environment(manifest.stream)
     if streams.own_script(manifest.stream) is None:
         variables[streams.VARIABLE] = manifest.stream

@@ -95,6 +95,14 @@ def path(value: Any) -> str:
     return str(value)
 
 
+def host_folder(value: Any) -> str:
+    """Accept the absolute path of a folder other than the root, without a way out of it, or nothing."""
+    given = text(value).rstrip("/")
+    if value and not re.fullmatch(r"(/(?!\.\.?(/|$))[A-Za-z0-9._-]+)+", given):
+        raise NotAcceptedError
+    return given
+
+
 def choice(*names: str) -> Parser:
     """Return a parser that accepts one of the names."""
 

@@ -411,6 +411,12 @@ class Kubernetes:
         "none or nvidia",
         "nvidia gives analyzers' pods the GPU; each node then needs NVIDIA's container runtime (docs/boards.md)",
     )
+    pictures_host_path: str = _setting(
+        "",
+        parsers.host_folder,
+        "an absolute path below /, or empty",
+        "each node keeps the pictures that it made in this folder; needs a privileged namespace (docs/pictures.md)",
+    )
     timeout_s: float = _seconds(10.0, "how long one request may take", 0.1)
     start_timeout_s: float = _seconds(900.0, "how long a stream may take to run, with the pull of its image", 1)
     stop_timeout_s: float = _seconds(180.0, "how long analyzers may take to finish their frames and end", 1)

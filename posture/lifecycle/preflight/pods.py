@@ -6,6 +6,7 @@ import base64
 import functools
 import itertools
 from collections.abc import Callable, Iterator
+from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 from posture.kube import errors, kinds, labels, ownership
@@ -20,6 +21,11 @@ NO_RUNTIME = (
     "kubectl get runtimeclass nvidia; it comes with NVIDIA's container runtime on the nodes (docs/boards.md), "
     "or set kubernetes.gpu: none"
 )
+PICTURES_KEYS = ("POSTURE_PICTURES_KEY_ID", "POSTURE_PICTURES_SECRET_KEY")
+PICTURES_DIR = "/app/analyzed_images"
+"""In an analyzer's image."""
+NAMED = 5
+"""So many streams are named in one finding."""
 CLAIM = Kind("PersistentVolumeClaim", "v1", "persistentvolumeclaims")
 
 
@@ -35,6 +41,7 @@ def check_needs(intent: Intent, cluster: KubeClient, survey: Survey) -> Iterator
             return None
 
     yield from check_topics(intent, cluster, read)
+    yield from check_pictures(intent, read)
     told: set[str] = set()
     for stream, manifest in intent.manifests.items():
         needs = (
@@ -89,12 +96,12 @@ def check_claims(manifest: Object, read: Read) -> Iterator[Finding]:
         elif "ReadWriteMany" not in modes:
             yield Finding(
                 f"claim {name} is {', '.join(modes)}: it would hold its streams on one node",
-                "in posture-job-*.yaml: a claim with accessModes: [ReadWriteMany], or the hostPath",
+                "in posture-job-*.yaml: a claim with accessModes: [ReadWriteMany], or analyzer.pictures_url",
             )
 
 
 def check_addresses(stream: str, manifest: Object, read: Read) -> Iterator[Finding]:
-    """The broker's and the database's addresses mean something in a pod: its loopback is its own.
+    """The addresses of broker, database and pictures mean something in a pod: its loopback is its own.
 
     Args:
         stream: whose pod it is.
@@ -103,12 +110,12 @@ def check_addresses(stream: str, manifest: Object, read: Read) -> Iterator[Findi
     """
     if pod_spec(manifest).get("hostNetwork"):
         return
-    for name in ("POSTURE_MQTT_URL", "POSTURE_DATABASE_URL"):
+    for name in ("POSTURE_MQTT_URL", "POSTURE_DATABASE_URL", "POSTURE_PICTURES_URL"):
         host = _host_of(_value_of(name, manifest, read))
         if is_loopback(host):
             yield Finding(
                 f"stream {stream} would look for {name} at {host}, which in a pod is the pod itself",
-                f"set {name} in the Secret to an address that all nodes reach",
+                f"set {name} to an address that all nodes reach",
                 warning=True,  # there may be a sidecar
             )
 
@@ -147,6 +154,49 @@ def _check_database(stream: str, manifest: Object, read: Read) -> Iterator[Findi
             "set POSTURE_DATABASE_URL to postgresql://... or Supabase's https://... in the Secret "
             "(or POSTURE_DATABASE_SHARED=true where the path is on storage that all nodes share)",
         )
+
+
+def check_pictures(intent: Intent, read: Read) -> Iterator[Finding]:
+    """Pictures that are kept go where they outlive their pod, with a key where one is needed.
+
+    Args:
+        intent: what is about to be done.
+        read: gets an object of the cluster.
+    """
+    namespace = intent.settings.kubernetes.namespace
+    lost, lacking = [], set()
+    for stream, manifest in intent.manifests.items():
+        value_of = functools.partial(_value_of, manifest=manifest, read=read)
+        if "none" in (value_of("POSTURE_ANALYZER_PICTURES"), value_of("POSTURE_ANALYZER_KEEP")):
+            continue
+        if value_of("POSTURE_PICTURES_URL"):
+            lacking |= {name for name in PICTURES_KEYS if not value_of(name)}
+        elif _ends_with_pod(manifest, value_of("POSTURE_ANALYZER_PICTURES_DIR") or PICTURES_DIR):
+            lost.append(stream)
+    for name in sorted(lacking):
+        yield Finding(
+            f"secret posture-farm has no key {name}, and analyzer.pictures_url needs it",
+            f"kubectl -n {namespace} edit secret posture-farm",
+        )
+    if lost:
+        names = ", ".join(lost[:NAMED]) + (f" and {len(lost) - NAMED} more" if len(lost) > NAMED else "")
+        yield Finding(
+            f"pictures of {names} end with the pods that made them",
+            "analyzer.pictures_url in cluster.yaml, or kubernetes.pictures_host_path (docs/pictures.md)",
+            warning=True,
+        )
+
+
+def _ends_with_pod(manifest: Object, folder: str) -> bool:
+    """Return whether a folder of the analyzer is in no volume that outlives the pod."""
+    pod = pod_spec(manifest)
+    short_lived = {volume["name"] for volume in pod.get("volumes") or [] if "emptyDir" in volume}
+    mounts = [
+        mount["name"]
+        for mount in pod["containers"][0].get("volumeMounts") or []
+        if PurePosixPath(folder).is_relative_to(mount["mountPath"])
+    ]
+    return not mounts or set(mounts) <= short_lived
 
 
 def _value_of(name: str, manifest: Object, read: Read) -> str:
@@ -221,7 +271,6 @@ def check_admission(intent: Intent, trial: KubeClient, survey: Survey) -> Iterat
     """
     told: set[str] = set()
     namespace = intent.settings.kubernetes.namespace
-    mend = f"kubectl -n {namespace} describe quota,limits; kubectl get namespace {namespace} --show-labels"
     for stream, manifest in intent.manifests.items():
         try:
             trial.create(kinds.POD, _pod_of(manifest))
@@ -236,9 +285,20 @@ def check_admission(intent: Intent, trial: KubeClient, survey: Survey) -> Iterat
             untried = "does not support dry run" in said
             yield Finding(
                 f"the cluster admits no pod of stream {stream}: {said}",
-                NO_RUNTIME if "RuntimeClass" in said else mend,
+                _mend_of(said, namespace),
                 warning=by_itself or untried,
             )
+
+
+def _mend_of(refusal: str, namespace: str) -> str:
+    if "RuntimeClass" in refusal:
+        return NO_RUNTIME
+    if "hostPath" in refusal:
+        return (
+            f"kubectl label --overwrite namespace {namespace} pod-security.kubernetes.io/enforce=privileged, "
+            "or analyzer.pictures_url in place of the hostPath (docs/pictures.md)"
+        )
+    return f"kubectl -n {namespace} describe quota,limits; kubectl get namespace {namespace} --show-labels"
 
 
 def _pod_of(manifest: Object) -> Object:

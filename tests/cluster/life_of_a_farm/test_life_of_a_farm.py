@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import time
 from collections.abc import Callable
@@ -445,7 +444,7 @@ def test_every_finding_about_the_cluster_comes_at_once_and_nothing_is_touched(
     path = checkout.folder / "posture-job-pi2.yaml"
     text = path.read_text().replace("pollingInterval: 1", "pollingInterval: 1\n  pollingIntervall: 1")
     claim = "persistentVolumeClaim: {claimName: pictures}"
-    path.write_text(re.sub(r"hostPath: \{path: \S+analyzed_images, type: \w+\}", claim, text))
+    path.write_text(text.replace("emptyDir: {}", claim, 1))
     spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
     pictures = {"metadata": {"name": "pictures", "namespace": namespace}, "spec": spec}
     cluster.client.create(PersistentVolumeClaim.from_dict(pictures))

@@ -36,7 +36,7 @@ LIMITS: dict[str, Any] = {
     [
         pytest.param(quota(0), "exceeded quota: small", id="quota"),
         pytest.param(LIMITS, "maximum memory usage per Container is 1Mi", id="LimitRange"),
-        pytest.param("restricted", 'violates PodSecurity "restricted:latest"', id="PodSecurity"),
+        pytest.param("restricted", 'volume type "hostPath"', id="PodSecurity"),
     ],
 )
 def test_what_admits_no_pod_is_found_before_anything_is_changed(
@@ -45,6 +45,8 @@ def test_what_admits_no_pod_is_found_before_anything_is_changed(
     if isinstance(obstacle, str):
         labels = {"pod-security.kubernetes.io/enforce": obstacle}
         cluster.client.patch(Namespace, namespace, {"metadata": {"labels": labels}})
+        checkout.settings["kubernetes"]["pictures_host_path"] = "/var/lib/posture-farm"
+        checkout.write_settings()
     else:
         cluster.client.create(from_dict({"apiVersion": "v1", **obstacle}), namespace=namespace)
     before = everything(cluster)

@@ -200,13 +200,15 @@ def test_owner_image_and_address_are_set_and_quotes_stay() -> None:
             "posture-farm/stream": "pi1",
         }
     pod = data["spec"]["jobTargetRef"]["template"]["spec"]
-    images = [container["image"] for container in (*pod["initContainers"], *pod["containers"])]
-    assert images == ["registry:5000/posture-pi1:v2"] * 2
+    assert [container["image"] for container in pod["containers"]] == ["registry:5000/posture-pi1:v2"]
     assert 'scalerAddress: "192.0.2.1:50051"' in one.text()
 
 
 def test_name_and_folders_carry_the_farm_once_unless_it_is_the_default_one() -> None:
     text = (ROOT / "posture-job-pi1.yaml").read_text()
+    for folder in ("analyzed_images", "quarantine"):  # as files of before have them
+        place = f"hostPath: {{path: /var/lib/posture-farm/{folder}, type: DirectoryOrCreate}}"
+        text = text.replace("emptyDir: {}", place, 1)
     default, north = manifest(text), manifest(text)
     default.set_owner("cameras", "default")
     north.set_owner("cameras", "north")
@@ -543,15 +545,15 @@ def test_a_shipped_pod_is_locked_down_bounded_and_told_its_secrets_by_reference(
     pod = one.get(*POD)
     analyzer = pod["containers"][0]
     assert pod["securityContext"]["runAsNonRoot"] is True
-    for container in (*pod["initContainers"], analyzer):
-        assert container["securityContext"]["readOnlyRootFilesystem"] is True
-        assert container["securityContext"]["allowPrivilegeEscalation"] is False
-        assert container["securityContext"]["capabilities"]["drop"] == ["ALL"]
-        assert {"requests", "limits"} <= set(container["resources"])
+    assert "initContainers" not in pod
+    assert analyzer["securityContext"]["readOnlyRootFilesystem"] is True
+    assert analyzer["securityContext"]["allowPrivilegeEscalation"] is False
+    assert analyzer["securityContext"]["capabilities"]["drop"] == ["ALL"]
+    assert {"requests", "limits"} <= set(analyzer["resources"])
     variables = {entry["name"]: entry for entry in analyzer["env"]}
     known = {table.environment_name(section, name) for section, name, _ in table.all_settings()}
     assert set(variables) - {"NODE_NAME"} <= known
-    for name in ("POSTURE_MQTT_PASSWORD", "POSTURE_DATABASE_URL", "POSTURE_SUPABASE_KEY"):
+    for name in ("POSTURE_MQTT_PASSWORD", "POSTURE_DATABASE_URL", "POSTURE_PICTURES_SECRET_KEY"):
         assert variables[name]["valueFrom"]["secretKeyRef"]["key"] == name
     assert not any("value" in entry for entry in analyzer["env"])
     evictions = {
