@@ -392,7 +392,10 @@ class RealFarm:
         checkout = Checkout(
             self.folder / "farm", self.cluster, NAMESPACE, list(FACTORS), self.prometheus,
             balancer={**self._timers(), "lease_s": 10},
-            kubernetes={"start_timeout_s": 600, "stop_timeout_s": 120},
+            kubernetes={
+                "start_timeout_s": 600, "stop_timeout_s": 120,
+                "pictures_host_path": "/var/lib/posture-farm",  # where account() looks for them
+            },
             scaler={"refresh_s": min(5.0, pace.sample_interval_s), "stabilize_s": 120},
         )  # fmt: skip
         checkout.settings["prometheus"].update(scrape_interval_s=pace.scrape_s, max_age_s=0)
