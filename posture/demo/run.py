@@ -295,6 +295,7 @@ def child_environment(folder: Path, port: int) -> dict[str, str]:
         "POSTURE_MQTT_PREFIX": "",
         "POSTURE_MQTT_USERNAME": "",
         "POSTURE_DATABASE_URL": f"sqlite:///{folder / 'posture.db'}",
+        "POSTURE_PICTURES_URL": "",
         "POSTURE_ANALYZER_PICTURES_DIR": str(folder / "analyzed_images"),
         "POSTURE_ANALYZER_QUARANTINE_DIR": str(folder / "quarantine"),
     }

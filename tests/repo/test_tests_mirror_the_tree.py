@@ -83,7 +83,6 @@ COVERED_BY = {
     "lifecycle/docker_compose": DOWN,
     "lifecycle/preflight/findings": UP,
     "lifecycle/preflight/machine": UP,
-    "lifecycle/preflight/pods": UP,
     "lifecycle/preflight/run": UP,
     "lifecycle/registry": UP,
     "lifecycle/rollout": UP,
