@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from s3_server import BUCKET, S3Server
 
 import report
 from posture.errors import FailedError, UserError
@@ -110,6 +112,26 @@ class Page(HTMLParser):
 def has_magenta(picture: Image.Image) -> bool:
     small = picture.convert("RGB").resize((160, max(1, 160 * picture.height // picture.width)))
     return any(red > 180 and green < 90 and blue > 180 for red, green, blue in small.get_flattened_data())
+
+
+def test_pictures_come_from_the_bucket_that_the_settings_name(
+    folder: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "pictures").rename(folder / "elsewhere")
+    for name, value in s3.settings().items():
+        monkeypatch.setenv(name, value)
+    assert run() == 0
+    assert Page(folder / "day.html").pictures() == []
+    there = s3.data / BUCKET / "analyzed_images_from_pi1"
+    shutil.copytree(folder / "elsewhere" / "analyzed_images_from_pi1", there)
+    assert run() == 0
+    assert has_magenta(Page(folder / "day.html").pictures()[0])
+    s3.stop()
+    with pytest.raises(FailedError, match="can't be reached: Connection refused"):
+        run()
+    monkeypatch.delenv("POSTURE_PICTURES_KEY_ID")
+    with pytest.raises(UserError, match=r"^POSTURE_PICTURES_KEY_ID is not set"):
+        run()
 
 
 def test_a_day_is_one_page_and_one_picture_with_the_figures_of_the_rows(

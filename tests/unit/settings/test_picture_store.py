@@ -45,3 +45,9 @@ def test_a_key_in_the_address_is_refused_and_not_repeated() -> None:
     with pytest.raises(UserError, match="POSTURE_PICTURES_SECRET_KEY") as caught:
         loading.load(environ={"POSTURE_PICTURES_URL": "s3+http://key:hidden@h/posture"})
     assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["relative/x", "/", "//", "/a/../b", "/a b", "/..", "C:/x", "/a/./b"])
+def test_a_folder_of_the_nodes_is_an_absolute_path_with_no_way_out(path: str) -> None:
+    with pytest.raises(UserError, match="accepted: an absolute path below /, or empty"):
+        loading.load(environ={"POSTURE_KUBERNETES_PICTURES_HOST_PATH": path})
