@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import logging
 import os
@@ -30,6 +29,7 @@ from posture.settings.paths import database_url, path_of
 from posture.settings.table import Analyzer, Database, Settings
 from posture.store.base import Store, StoreRefusedError, StoreUnavailableError
 from posture.store.opening import open_store
+from posture.system import memory
 from posture.system.backoff import Backoff
 from posture.system.files import check_writable
 from posture.wire.topics import Topics
@@ -42,8 +42,8 @@ FIRST_RETRY_S, LAST_RETRY_S = 0.5, 10.0
 SWITCH_S = 0.0005
 """The pose stage waits at most this long for the interpreter after each frame; the default of 5 ms is a quarter of
 the time that the landmarker needs."""
-M_ARENA_MAX, ARENAS = -8, 2
-"""glibc keeps freed memory apart for each thread: with eight arenas the process grows by 60 MB in 20,000 frames."""
+ARENAS = 2
+"""Heaps of the process: with eight, one for each thread, it grows by 60 MB in 20,000 frames."""
 
 
 def main(pi_id: str | None, argv: Sequence[str] | None = None) -> int:
@@ -68,8 +68,7 @@ def main(pi_id: str | None, argv: Sequence[str] | None = None) -> int:
     setup_logging(flags.debug)
     keep_files_private()
     sys.setswitchinterval(SWITCH_S)
-    if hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        libc.mallopt(M_ARENA_MAX, ARENAS)
+    memory.bound_heaps(ARENAS)
     settings = settings_with_flags(flags)
     if pi_id is None:
         pi_id = streams.from_environment(os.environ, settings, gone=flags.clear_topics)

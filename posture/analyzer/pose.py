@@ -22,7 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from posture.analyzer import fitting, people
+from posture.analyzer.surroundings import Surroundings
 from posture.errors import UserError
+from posture.system.memory import give_back_freed_memory
 from posture.verdict.persons import Following, Person
 from posture.verdict.rule_sets import Landmarks
 
@@ -37,6 +39,8 @@ APT_LINE = "sudo apt-get install --no-install-recommends libegl1 libgles2 libgl1
 _MAX_STEP_MS = 3_600_000  # a camera's clock may jump by years; the model's filters need no more than an hour
 _STALE_MS = 1_000  # a region tracked for longer than this without a look says nothing about where people are
 _LOOK_EVERY_MS = 2_000  # how long somebody who joins the measured person may go unseen
+_LOOK_AT_LEAST_MS = 30_000  # likewise, if he changes nothing around that person
+_IDLE_MS = 10_000  # after so long without a look its model is given back
 _PEOPLE = 4  # looked for at once
 _THUMBNAIL = 16  # pixels a side
 _CUT = 30.0  # mean grey difference of thumbnails: a moving camera or person < 20, another scene > 40
@@ -59,9 +63,10 @@ class View:
 class PoseEstimator:
     """One stream's pose model: tracks one person from frame to frame.
 
-    Every two seconds it looks for everybody else, too. So it does at once with a frame in which tracking found
-    nobody, or somebody who can't be the one of the last frame; at low frame rates, where the tracked region is
-    stale, with every frame; and with one that shows another scene.
+    Every two seconds it looks for everybody else, too, if others are there or something around that person has
+    changed; else every thirty. So it does at once with a frame in which tracking found nobody, or somebody who
+    can't be the one of the last frame; at low frame rates, where the tracked region is stale, with every frame; and
+    with one that shows another scene. The second model that this takes is in memory for as long as it is in use.
 
     Use it as a context manager, or call close(): the model's own destructor fails when the interpreter
     exits. ``view`` may be called from any thread, all else from one at a time.
@@ -92,9 +97,10 @@ class PoseEstimator:
         self._clock_ms = 1
         self._last_timestamp_ms: int | None = None
         self._last_thumbnail: npt.NDArray[np.float32] | None = None
-        self._single: Any = None  # made when first needed: it takes 77 MB
+        self._single: Any = None  # in memory only while it is needed: it takes 73 MB, and 0.1 s to make
         self._all_in_every_frame = all_in_every_frame
-        self._looked_ms = -_LOOK_EVERY_MS
+        self._looked_ms = self._asked_ms = -_LOOK_EVERY_MS
+        self._surroundings = Surroundings()
         self._following = Following()
         self._person: Person | None = None  # of the last frame
         self._others: tuple[Landmarks, ...] = ()  # at the last look
@@ -121,8 +127,8 @@ class PoseEstimator:
             timestamp_ms: when it was taken, on any clock; a time that stands still or goes back is accepted.
 
         Returns:
-            Landmarks in pixels of this picture, or None when nobody is in it. Its ``others`` are as old as the
-            last look, two seconds at most, or of this frame with ``all_in_every_frame``.
+            Landmarks in pixels of this picture, or None when nobody is in it. Its ``others``, if there are any, are
+            as old as the last look, two seconds at most, or of this frame with ``all_in_every_frame``.
         """
         step_ms = self._step_ms(timestamp_ms)
         self._clock_ms += step_ms
@@ -133,7 +139,7 @@ class PoseEstimator:
         tracked = None
         if self._person is not None and step_ms <= _STALE_MS:
             tracked = self._track(view, self._person)
-        if tracked is None or self._clock_ms - self._looked_ms >= _LOOK_EVERY_MS:
+        if tracked is None or self._somebody_may_have_come(view, tracked):
             self._person = self._look(view, tracked)
         else:
             self._person = tracked
@@ -205,13 +211,36 @@ class PoseEstimator:
 
     def _look(self, view: View, tracked: Person | None) -> Person | None:
         """Find everybody, and whom of them to follow; who is tracked stays as the tracker sees him."""
-        self._looked_ms = self._clock_ms
+        self._looked_ms = self._asked_ms = self._clock_ms
         found = self._find(view, tracked, people.DEPTH)
         person = self._following.choose(found, self._clock_ms / 1000)
         self._others = tuple(other.landmarks for other in found if other is not person)
         if person is not tracked:
             self._release()
+        if person is None:
+            self._surroundings.forget()
+        else:
+            self._surroundings.remember(view.thumbnail, _share_of(view, person))
         return person
+
+    def _somebody_may_have_come(self, view: View, tracked: Person) -> bool:
+        """Whether it is time for a look; if nothing has asked for one for a while, its model is given back."""
+        if self._clock_ms - self._asked_ms < _LOOK_EVERY_MS:
+            return False
+        self._asked_ms = self._clock_ms
+        unseen_ms = self._clock_ms - self._looked_ms
+        if (
+            self._others
+            or self._following.contested
+            or unseen_ms >= _LOOK_AT_LEAST_MS
+            or self._surroundings.have_changed(view.thumbnail, _share_of(view, tracked))
+        ):
+            return True
+        if unseen_ms >= _IDLE_MS and self._single is not None and not self._all_in_every_frame:
+            self._single.close()
+            self._single = None
+            give_back_freed_memory()
+        return False
 
     def _find(self, view: View, tracked: Person | None, depth: int) -> list[Person]:
         if self._single is None:
@@ -273,6 +302,11 @@ class PoseEstimator:
                 landmarker.close()
                 raise
         return landmarker
+
+
+def _share_of(view: View, person: Person) -> tuple[float, float, float, float]:
+    left, top, right, bottom = people.span(person)
+    return left / view.width, top / view.height, right / view.width, bottom / view.height
 
 
 def import_libraries() -> tuple[Any, Any]:

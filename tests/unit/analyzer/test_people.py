@@ -132,6 +132,24 @@ def test_who_joins_is_seen_at_once_if_that_is_asked_for(woman: np.ndarray) -> No
     assert len(joined.others) == 1
 
 
+@pytest.mark.parametrize("alone_s", [3, 14], ids=["soon", "after the model for looking has been given back"])
+@pytest.mark.parametrize("by", [0.5, 0.8])
+def test_who_joins_somebody_who_was_alone_is_seen_within_two_seconds(
+    estimator: PoseEstimator, woman: np.ndarray, alone_s: int, by: float
+) -> None:
+    joining = scaled(woman, by)
+    empty = np.full_like(joining, 120)
+    for frame in range(5 * alone_s):
+        found = estimator.detect(estimator.view(beside(woman, empty)), 200 * frame)
+        assert found is not None
+        assert not found.others
+    seen = [
+        estimator.detect(estimator.view(beside(woman, joining)), 200 * frame)
+        for frame in range(5 * alone_s, 5 * alone_s + 11)
+    ]
+    assert any(found is not None and found.others for found in seen)
+
+
 def test_who_is_alone_is_the_only_one_left(estimator: PoseEstimator, woman: np.ndarray) -> None:
     scene = beside(woman, woman)
     view = estimator.view(scene)

@@ -252,6 +252,22 @@ def test_matplotlib_is_not_loaded_with_mediapipe_and_can_be_afterwards() -> None
     assert done.stdout.split() == ["False", "True"], done.stderr
 
 
+RESIDENT = f"""
+import cv2
+def resident(): return int(Path("/proc/self/statm").read_text().split()[1]) * 4
+with PoseEstimator(Path({str(MODEL)!r}), 'cpu') as estimator:
+    view = estimator.view(cv2.imread({str(ROOT / "samples" / "side_walk.jpg")!r}))
+    for number in range(80):
+        assert estimator.detect(view, 200 * number) is not None
+        if number in (10, 79): print(resident())
+"""
+
+
+def test_somebody_alone_is_tracked_without_the_model_for_looking_in_memory() -> None:
+    looked, tracking = map(int, run_python(OPEN + RESIDENT).stdout.split())
+    assert looked - tracking > 50_000
+
+
 def test_a_missing_system_library_is_explained_with_the_apt_line(tmp_path: Path) -> None:
     package = tmp_path / "mediapipe"
     package.mkdir()
