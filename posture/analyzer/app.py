@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from typing import TypeVar
 
+import cv2
+
 from posture.analyzer.calibration import calibrate
 from posture.analyzer.clearing import clear_topics
 from posture.analyzer.log_lines import destinations
@@ -69,6 +71,7 @@ def main(pi_id: str | None, argv: Sequence[str] | None = None) -> int:
     keep_files_private()
     sys.setswitchinterval(SWITCH_S)
     memory.bound_heaps(ARENAS)
+    cv2.setNumThreads(1)  # its threads cost more than they gain on pictures as small as ours
     settings = settings_with_flags(flags)
     if pi_id is None:
         pi_id = streams.from_environment(os.environ, settings, gone=flags.clear_topics)

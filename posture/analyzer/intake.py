@@ -14,7 +14,7 @@ from posture.analyzer.pose import PoseEstimator
 from posture.settings.table import Analyzer
 from posture.system.said_once import SaidOnce
 from posture.system.untrusted import shown
-from posture.wire import decoding, frame
+from posture.wire import decoding, frame, jpeg
 
 log = logging.getLogger(__name__)
 
@@ -111,8 +111,8 @@ class Intake:
         return repeated
 
     def _watch_for_frozen_camera(self, picture: bytes) -> None:
-        # Our own comment, at the front, differs from frame to frame; what follows the last start of scan does not.
-        tail = picture[max(0, picture.rfind(b"\xff\xda")) :]
+        # Our own comment, at the front, differs from frame to frame; the scans do not.
+        tail = picture[jpeg.first_scan(picture) or 0 :]
         self._equal_in_a_row = self._equal_in_a_row + 1 if tail == self._last_tail else 1
         self._last_tail = tail
         self._stream.camera_frozen = self._equal_in_a_row >= self._options.frozen_after

@@ -54,7 +54,7 @@ class Surroundings:
         covered = _cells(thumbnail, span)
         person = changed[covered].size
         changed[covered] = changed[self._covered] = False
-        return int(np.count_nonzero(changed)) > SHARE * person
+        return bool(np.count_nonzero(changed) > SHARE * person)
 
 
 def _cells(thumbnail: Thumbnail, span: tuple[float, float, float, float]) -> Cells:

@@ -14,8 +14,6 @@ HIPS = (23, 24)
 # side -> ear, hip, knee
 EAR_HIP_KNEE = {"left": (7, 23, 25), "right": (8, 24, 26)}
 
-UP = np.array([0.0, -1.0, 0.0])  # the world's y points down
-
 
 def body_yaw(world: Points) -> float:
     """By how many degrees the trunk is turned from the camera: 0 frontal, 90 from the side, 180 from behind.
@@ -23,10 +21,9 @@ def body_yaw(world: Points) -> float:
     Args:
         world: shape (33, 3), metres by the camera's axes: x to the right, y down, z away.
     """
-    across = world[SHOULDERS[0]] - world[SHOULDERS[1]] + world[HIPS[0]] - world[HIPS[1]]
-    across = across - (across @ UP) * UP
-    forward = np.cross(across, UP)
-    return math.degrees(math.atan2(abs(forward[0]), -forward[2]))
+    # seen from above; forward is at right angles to it
+    x, _, z = world[SHOULDERS[0]] - world[SHOULDERS[1]] + world[HIPS[0]] - world[HIPS[1]]
+    return math.degrees(math.atan2(abs(z), x))
 
 
 def head_height(points: Points) -> float:

@@ -20,11 +20,10 @@ def to_json(landmarks: Landmarks | None) -> str | None:
     """
     if landmarks is None:
         return None
-    rows = [[round(x, 1), round(y, 1), round(visibility, 2)] for x, y, visibility in landmarks.points.tolist()]
+    columns = [landmarks.points[:, :2].round(1), landmarks.points[:, 2:].round(2)]
     if landmarks.world is not None:
-        for row, place in zip(rows, landmarks.world.tolist(), strict=True):
-            row += [round(metres, 3) for metres in place]
-    return json.dumps(rows, separators=(",", ":"))
+        columns.append(landmarks.world.round(3))
+    return json.dumps(np.hstack(columns).tolist(), separators=(",", ":"))
 
 
 def from_json(text: str | None, width: int, height: int) -> Landmarks | None:

@@ -5,6 +5,7 @@ The bytes are untrusted: the only exception that leaves is ``UndecodableError``.
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 
@@ -20,6 +21,8 @@ SCANS_OF_THE_LARGEST = 10
 """A picture of ``max_pixels`` may have so many scans, a smaller one more: each is a pass over all pixels."""
 FULL_SCALE_SHARE = 0.5
 """Share of ``max_pixels`` that a PNG or WebP may have: only a JPEG can be decoded small from the start."""
+SCALES = (8, 4, 2)
+"""A JPEG may be decoded at 1/8, 1/4, 1/2: those between, such as 3/4, take longer than the whole (no SIMD)."""
 HARMLESS = re.compile(r"^Corrupt JPEG data: \d extraneous bytes|^(?!Corrupt JPEG data|Premature end)")
 """What the decoder may warn of in a picture that is whole: cheap webcams pad their scans, by a few bytes."""
 
@@ -118,7 +121,7 @@ def _webp_size(picture: bytes) -> tuple[int, int]:
 
 
 def _decode_jpeg(jpeg: bytes, of: jpeg_file.Header, min_side: int) -> npt.NDArray[np.uint8]:
-    """Decode to BGR, upright by its EXIF orientation, at the smallest scale that is not under ``min_side``.
+    """Decode to BGR, upright by its EXIF orientation, at the smallest of SCALES that is not under ``min_side``.
 
     Args:
         jpeg: a whole file; see ``jpeg.check_scans``.
@@ -131,7 +134,9 @@ def _decode_jpeg(jpeg: bytes, of: jpeg_file.Header, min_side: int) -> npt.NDArra
     """
     import simplejpeg  # noqa: PLC0415 - not among Debian's packages: a camera there turns PNGs into JPEGs without it
 
-    least = {"min_width" if of.width >= of.height else "min_height": min(min_side, max(of.width, of.height))}
+    side = max(of.width, of.height)
+    scale = next((scale for scale in SCALES if side >= scale * min_side), 1)
+    least = {"min_width" if of.width >= of.height else "min_height": math.ceil(side / scale)}
     try:
         pixels = simplejpeg.decode_jpeg(jpeg, "BGR", strict=True, **least)
     except ValueError as error:

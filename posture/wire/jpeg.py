@@ -78,6 +78,11 @@ def header(jpeg: bytes) -> Header:
     raise UndecodableError("truncated")
 
 
+def first_scan(jpeg: bytes) -> int | None:
+    """Return where the first scan begins, with its marker; None: there is none."""
+    return next((start - 4 for marker, start, _end in segments(jpeg) if marker == SOS), None)
+
+
 def check_scans(jpeg: bytes, of: Header, most_scans: int) -> None:
     """See that the picture is whole: all its scans are there, the last one ends with the end marker.
 
@@ -86,10 +91,9 @@ def check_scans(jpeg: bytes, of: Header, most_scans: int) -> None:
     Raises:
         UndecodableError: something is missing, or there are more than ``most_scans``.
     """
-    at = next((start for marker, start, _end in segments(jpeg) if marker == SOS), None)
+    at = first_scan(jpeg)
     if at is None:
         raise UndecodableError("truncated")
-    at -= 4
     missing = dict.fromkeys(of.components, ALL_COEFFICIENTS if of.progressive else 1)
     scans = 0
     for _ in range(MAX_SEGMENTS):
