@@ -31,6 +31,7 @@ from posture.runtime import EXIT_FAILED
 from posture.settings.paths import path_of
 from posture.settings.table import Settings
 from posture.store.base import Store, StoreRefusedError
+from posture.system.memory import give_back_freed_memory
 from posture.wire.frame import Identity
 from posture.wire.topics import Topics
 
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 
 STAGE_DEPTH = 2
 """Frames waiting between two stages: enough to overlap them, few enough to finish on SIGTERM."""
+BACKLOG = 2 * STAGE_DEPTH
+"""More frames in hand are a backlog; once it is worked off, the memory that it took goes back to the system."""
 CLOSE_S = 10.0
 """How long the stages may take to end after the stream has drained: a write may be waiting for its time-out."""
 
@@ -85,7 +88,7 @@ class Pipeline:
             options, settings.database, topics, store, stream, self.account, pose.delegate, self._draining
         )
         self._every_minute = EveryMinute(topics.pi_id, self.account)
-        self._finished_seen = 0
+        self._finished_seen = self._most_in_hand = 0
         self._arrived: queue.SimpleQueue[Delivery | None] = queue.SimpleQueue()
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="stage")
         self._stages: list[Future[None]] = []
@@ -138,8 +141,13 @@ class Pipeline:
                 stage.result()
         self._commands.check()
         self._every_minute.check(self._judging.said, self._stream.outstanding, self._committer.store_away)
+        outstanding = self._stream.outstanding
+        self._most_in_hand = max(self._most_in_hand, outstanding)
+        if not outstanding and self._most_in_hand > BACKLOG:
+            self._most_in_hand = 0
+            give_back_freed_memory()
         finished = self._committer.finished
-        if not self._stream.outstanding or finished != self._finished_seen or self._committer.store_away:
+        if not outstanding or finished != self._finished_seen or self._committer.store_away:
             self._finished_seen = finished
             self._progress.getting_on()
 

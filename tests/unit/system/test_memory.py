@@ -61,3 +61,24 @@ with tempfile.NamedTemporaryFile() as file:
 def test_eight_threads_share_two_heaps() -> None:
     (heaps,) = run(HEAPS)
     assert heaps <= 2
+
+
+KEPT = """
+import resource
+import numpy as np
+from posture.system.memory import keep_freed_memory
+keep_freed_memory({kept} << 20)
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(50):
+        pictures = [np.full(1_000_000, 1, np.uint8) for _ in range(3)]
+        del pictures
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(faults())
+"""
+
+
+def test_the_pages_of_one_picture_serve_the_next() -> None:
+    (kept,), (given_back,) = run(KEPT.format(kept=8)), run(KEPT.format(kept=0))
+    assert 10 * kept < given_back
