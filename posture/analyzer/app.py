@@ -47,7 +47,7 @@ the time that the landmarker needs."""
 ARENAS = 2
 """Heaps of the process: with eight, one for each thread, it grows by 60 MB in 20,000 frames."""
 KEPT_BYTES = 8 << 20
-"""Of each heap, for the next pictures: to ask the system for their pages anew takes 1 ms a frame at 640x480, 4 at 1280x720."""
+"""Of each heap, for the next pictures: to ask for their pages anew takes 1 ms a frame at 640x480, 4 at 1280x720."""
 
 
 def main(pi_id: str | None, argv: Sequence[str] | None = None) -> int:
