@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,6 +135,18 @@ def test_elsewhere_than_on_k3s_keda_comes_by_its_own_manifests(
     assert "--kube-api-qps=100" in container["args"]
     said = kubectl.run("apply", "--server-side", "--force-conflicts", "--dry-run=server", "-k", str(folder))
     assert len(said.splitlines()) == len(made)
+
+
+def test_a_pod_that_wants_more_than_the_strictest_level_is_warned_of(
+    kubectl: Kubectl, stack: str, tmp_path: Path
+) -> None:
+    """So that no warning, above, says that every pod of the stack is content with it."""
+    (cron_job,) = (item for item in rendered("stack") if item["kind"] == "CronJob")
+    broken = copy.deepcopy(cron_job)
+    del broken["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["securityContext"]
+    (tmp_path / "broken.yaml").write_text(yaml.safe_dump(broken))
+    with pytest.raises(AssertionError, match="would violate PodSecurity"):
+        kubectl.run("apply", "--dry-run=server", "-f", str(tmp_path / "broken.yaml"))
 
 
 def test_prometheus_finds_the_exporters_with_the_rights_that_it_has_and_no_others(
