@@ -18,7 +18,16 @@ def requests_of(pod_spec: Mapping[str, Any]) -> dict[str, float]:
     for container in pod_spec.get("containers") or []:
         resources = container.get("resources") or {}
         for name, amount in {**(resources.get("limits") or {}), **(resources.get("requests") or {})}.items():
-            total[name] += _quantity(str(amount))
+            total[name] += amount_of(str(amount))
+    return dict(total)
+
+
+def limits_of(pod_spec: Mapping[str, Any]) -> dict[str, float]:
+    """Return what a pod may use at most, resource -> amount, as far as its containers say so."""
+    total: dict[str, float] = defaultdict(float)
+    for container in pod_spec.get("containers") or []:
+        for name, amount in ((container.get("resources") or {}).get("limits") or {}).items():
+            total[name] += amount_of(str(amount))
     return dict(total)
 
 
@@ -29,11 +38,11 @@ def free_of(node: Node, used: Mapping[str, float]) -> dict[str, float]:
         node: whose.
         used: resource -> what pods on it have requested; resources that are missing are unused.
     """
-    return {name: _quantity(amount) - used.get(name, 0.0) for name, amount in node.allocatable.items()}
+    return {name: amount_of(amount) - used.get(name, 0.0) for name, amount in node.allocatable.items()}
 
 
 @functools.lru_cache(maxsize=4096)
-def _quantity(text: str) -> float:
+def amount_of(text: str) -> float:
     """Return a quantity of the API as a number; an unreadable one counts as 0."""
     try:
         return float(parse_quantity(text) or 0)

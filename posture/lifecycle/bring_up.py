@@ -16,6 +16,7 @@ from posture.kube import labels, master_taint, ownership, taints
 from posture.kube.client import FIELD_MANAGER, KubeClient, Object
 from posture.kube.objects import ScaledJob, name_of
 from posture.lifecycle import container_images, placement
+from posture.lifecycle.page_and_exporter import Deployed
 from posture.lifecycle.placement import Placement
 from posture.lifecycle.preflight.findings import Survey
 from posture.lifecycle.removal import Removal
@@ -132,7 +133,8 @@ class Farm:
         # streams without a script of their own have one image together
         wanted = list(dict.fromkeys(container_images.analyzer_image(one.stream, images) for one in self.sources))
         if self.options.in_cluster:
-            wanted.append(container_images.scheduler_image(self.settings.images))
+            programs = [program.image for program in self.survey.programs]
+            wanted += dict.fromkeys([container_images.scheduler_image(images), *programs])
         return [
             Step(
                 f"build and push {image.reference}",
@@ -273,11 +275,13 @@ class Farm:
             self.options.stop_command() if exists else f"kubectl -n {namespace} delete scaledjob {name}",
         )
 
+    def _pushed(self, image: container_images.Image) -> str:
+        """Return an image's reference: just built, pushed from here before, or by its tag."""
+        known = {**container_images.pushed(self.folder), **self._built}
+        return known.get(image.reference, image.reference)
+
     def _deploy(self) -> None:
-        reference = container_images.scheduler_image(self.settings.images).reference
-        self.in_cluster.apply(
-            self._built.get(reference) or container_images.pushed(self.folder).get(reference, reference)
-        )
+        self.in_cluster.apply(self._pushed(container_images.scheduler_image(self.settings.images)))
         self.in_cluster.wait(self.settings.kubernetes.start_timeout_s, self.stop)
 
     def _upgrade_step(self, streams: Sequence[str]) -> Step:
@@ -296,6 +300,21 @@ class Farm:
         manager = ownership.named_for(FIELD_MANAGER, self.settings.kubernetes.farm)
         return ["kubectl", "apply", "--server-side", f"--field-manager={manager}", "-f", path.name]
 
+    def _program_step(self, program: Deployed) -> Step:
+        namespace = self.settings.kubernetes.namespace
+
+        def set_image() -> None:
+            reference = self._pushed(program.image)
+            if program.needs(reference):
+                program.set_image(self.cluster, reference)
+
+        return Step(
+            f"set the image of {program}: {program.image.reference}",
+            [program.command(namespace, program.image.reference)],
+            set_image,
+            f"kubectl -n {namespace} rollout undo {program.kind.name.lower()}/{name_of(program.item)}",
+        )
+
     def _scaler_steps(self) -> Iterator[Step]:
         if self.options.in_cluster:
             record = recorded_processes.find(SCALER, self.folder)
@@ -311,6 +330,7 @@ class Farm:
                 self._deploy,
                 self.options.stop_command("--delete-scaledjobs"),
             )
+            yield from map(self._program_step, self.survey.programs)
             return
         yield Step(
             f"start the scaler, which KEDA finds at {self.scaler_address}",

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shlex
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from posture import __version__
 from posture.runtime import ROOT, Stop
 from posture.settings import streams
 from posture.settings.table import Images
 from posture.system import commands, files
 
-ANALYZER_TARGET, SCHEDULER_TARGET = "analyzer", "scheduler"
-"""The Dockerfile's two targets."""
+ANALYZER_TARGET, SCHEDULER_TARGET, DASHBOARD_TARGET = "analyzer", "scheduler", "dashboard"
+"""The Dockerfile's targets."""
+LABEL = "org.opencontainers.image"
+"""What an image says of itself. Source: OCI image specification, "Annotations"."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,11 @@ class Image:
     target: str
     reference: str
 
+    @property
+    def name(self) -> str:
+        """Its name without registry and tag."""
+        return self.reference.rpartition("/")[2].partition(":")[0]
+
 
 def analyzer_image(stream: str, settings: Images) -> Image:
     """Return the image of a stream's analyzer: its own if it has a script of its own, else the common one."""
@@ -42,8 +52,46 @@ def analyzer_image(stream: str, settings: Images) -> Image:
 
 
 def scheduler_image(settings: Images) -> Image:
-    """Return the image of scaler and balancer."""
+    """Return the image of scaler, balancer and exporter."""
     return Image("cpu_monitor_and_offload.py", SCHEDULER_TARGET, _reference("posture-scheduler", settings))
+
+
+def dashboard_image(settings: Images) -> Image:
+    """Return the image of the page."""
+    return Image("dashboard.py", DASHBOARD_TARGET, _reference("posture-dashboard", settings))
+
+
+def image_labels(image: Image, timeout_s: float) -> dict[str, str]:
+    """Return what an image is to say of itself: its name, the farm's version, its commit.
+
+    Args:
+        image: which one.
+        timeout_s: how long git may take.
+
+    Without git, or in a copy without its history, the commit and where it can be had are left out.
+    """
+    found = {f"{LABEL}.title": image.name, f"{LABEL}.version": __version__, f"{LABEL}.licenses": "MIT"}
+    revision = _of_git("rev-parse HEAD", timeout_s)
+    if revision:
+        changed = _of_git("status --porcelain --untracked-files=no", timeout_s)
+        found[f"{LABEL}.revision"] = f"{revision}-dirty" if changed else revision
+    source = urlsplit(_of_git("remote get-url origin", timeout_s))
+    # an address may have a user and a password in it, and a path of this machine is nobody's business
+    if source.scheme in {"http", "https", "ssh", "git"} and source.hostname:
+        port = f":{source.port}" if source.port else ""
+        found[f"{LABEL}.source"] = f"{source.scheme}://{source.hostname}{port}{source.path}"
+    return found
+
+
+@functools.cache
+def _of_git(arguments: str, timeout_s: float) -> str:
+    """Return what git says of this checkout; nothing if it is a folder in somebody else's."""
+    if not (ROOT / ".git").exists():
+        return ""
+    try:
+        return commands.run(["git", "-C", str(ROOT), *arguments.split()], timeout_s).strip()
+    except commands.CommandError:
+        return ""
 
 
 def _reference(name: str, settings: Images) -> str:
@@ -61,6 +109,7 @@ def build_command(
         arguments: more of the Dockerfile's arguments, each NAME=VALUE, or NAME alone to pass the environment's on.
         metadata: the file that is to tell the digest.
     """
+    labels = image_labels(image, settings.timeout_s)
     return [
         "docker", "buildx", "build",
         *(["--builder", settings.builder] if settings.builder else []),
@@ -68,6 +117,7 @@ def build_command(
         "--target", image.target,
         *(part for argument in (f"APP={image.app}", *arguments) for part in ("--build-arg", argument)),
         "--tag", image.reference,
+        *(part for label in labels.items() for part in ("--label", "=".join(label))),
         "--metadata-file", metadata,
         "--progress", "plain",
         "--push", str(ROOT),

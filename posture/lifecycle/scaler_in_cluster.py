@@ -78,6 +78,22 @@ class InCluster:
         """Where KEDA finds the scaler."""
         return f"{self.name}.{self.cluster.namespace}.svc:{PORT}"
 
+    @property
+    def config_path(self) -> Path:
+        """The file that becomes the settings there."""
+        return self.config or ROOT / "cluster.yaml"
+
+    def deployment(self) -> Object:
+        """Return the Deployment that is there, or else the one that will be made.
+
+        Raises:
+            KubeError: the API server did not answer.
+            ForeignError: it is another farm's.
+        """
+        live = ownership.find(self.cluster, kinds.DEPLOYMENT, self.name, self.farm)
+        (ours,) = (item for item in self.objects() if item["kind"] == kinds.DEPLOYMENT.name)
+        return ours if live is None else live
+
     def is_set_up(self) -> bool:
         """Return whether the Deployment is there.
 
@@ -123,9 +139,9 @@ class InCluster:
         return item
 
     def _settings(self) -> Object:
-        path = self.config or ROOT / "cluster.yaml"
+        text = self.config_path.read_text(encoding="utf-8") if self.config_path.exists() else ""
         body = {"apiVersion": CONFIG_MAP.api, "kind": CONFIG_MAP.name, "metadata": {"name": NAME}}
-        return self._ours({**body, "data": {"cluster.yaml": path.read_text(encoding="utf-8")}})
+        return self._ours({**body, "data": {"cluster.yaml": text}})
 
     def apply(self, image: str) -> None:
         """Bring it up with this image; with new settings its pod is replaced, too.

@@ -81,6 +81,7 @@ COVERED_BY = {
     "lifecycle/removal": GONE,
     "lifecycle/container_images": UP,
     "lifecycle/docker_compose": DOWN,
+    "lifecycle/page_and_exporter": IN_CLUSTER,
     "lifecycle/preflight/findings": UP,
     "lifecycle/preflight/machine": UP,
     "lifecycle/preflight/run": UP,

@@ -20,6 +20,7 @@ import pytest
 import trustme
 from servers import free_port
 
+from posture import __version__
 from posture.kube.objects import Node
 from posture.lifecycle import container_images, rollout
 from posture.lifecycle.preflight.cluster import check_places
@@ -327,6 +328,19 @@ def test_the_build_command_names_every_platform_and_the_script() -> None:
         "--build-arg APP=Images_From_Pi2.py --build-arg BASE=debian:12 --tag host:5000/farm/posture-pi2:v1 "
     )
     assert "--push" in command
+
+
+def test_an_image_says_which_version_and_commit_it_is() -> None:
+    image = container_images.dashboard_image(Images(registry="host:5000/farm", tag="v1"))
+    command = container_images.build_command(image, Images(registry="host:5000/farm", tag="v1"))
+    labels = dict(command[at + 1].split("=", 1) for at, part in enumerate(command) if part == "--label")
+    prefix = "org.opencontainers.image"
+    assert labels[f"{prefix}.title"] == "posture-dashboard"
+    assert labels[f"{prefix}.version"] == __version__
+    if (ROOT / ".git").exists():
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True)
+        assert labels[f"{prefix}.revision"].removesuffix("-dirty") == head.stdout.strip()
+    assert "@" not in labels.get(f"{prefix}.source", ""), "no user and no password"
 
 
 def test_streams_without_a_script_of_their_own_have_one_image_together() -> None:

@@ -12,6 +12,7 @@ from posture.kube.client import KubeClient
 from posture.kube.kinds import Kind
 from posture.kube.objects import Node
 from posture.kube.ownership import ForeignError
+from posture.lifecycle import page_and_exporter
 from posture.lifecycle.preflight.findings import Finding, Intent, Survey
 from posture.lifecycle.preflight.pods import check_needs
 from posture.natural_order import some_of
@@ -51,7 +52,7 @@ def check_cluster(intent: Intent, cluster: KubeClient, survey: Survey) -> list[F
     read = [objects.Node.read(item) for item in nodes]
     survey.nodes = [node for node in read if node.name or node.host == settings.kubernetes.master]
     findings: list[Finding] = []
-    for look in (_check_namespace, _check_keda, _check_removed, _check_rights, check_needs):
+    for look in (_check_namespace, _check_keda, _check_removed, _check_rights, check_needs, _see_programs):
         try:
             findings += look(intent, cluster, survey)
         except errors.KubeError as error:
@@ -95,6 +96,17 @@ def _check_keda(intent: Intent, cluster: KubeClient, survey: Survey) -> Iterator
         yield Finding(
             f"KEDA {version} is older than {wanted}, which the farm is tested with", upgrade, warning=True
         )
+
+
+def _see_programs(intent: Intent, cluster: KubeClient, survey: Survey) -> Iterator[Finding]:
+    """Learn which programs are to get new images, beside the scaler."""
+    if intent.in_cluster is not None:
+        try:
+            farm, images = intent.settings.kubernetes.farm, intent.settings.images
+            survey.programs = page_and_exporter.find(cluster, farm, images)
+        except errors.RefusedError:
+            return  # which right is missing, another finding says
+    yield from ()
 
 
 def _check_removed(intent: Intent, cluster: KubeClient, survey: Survey) -> Iterator[Finding]:
@@ -178,6 +190,7 @@ def _check_rights(intent: Intent, cluster: KubeClient, survey: Survey) -> Iterat
     if intent.settings.kubernetes.master:
         needed.append((kinds.NODE, "patch"))
     if intent.in_cluster is not None:
+        needed += page_and_exporter.RIGHTS
         try:
             needed += intent.in_cluster.rights(intent.in_cluster.is_set_up())
         except ForeignError as error:

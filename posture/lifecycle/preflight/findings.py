@@ -10,6 +10,7 @@ from posture.kube import labels
 from posture.kube.client import Object
 from posture.kube.objects import Node
 from posture.lifecycle import placement
+from posture.lifecycle.page_and_exporter import Deployed
 from posture.lifecycle.scaler_in_cluster import InCluster
 from posture.natural_order import natural
 from posture.settings import streams
@@ -68,6 +69,7 @@ class Survey:
         scaled_jobs: stream -> the farm's ScaledJob that exists.
         readings: node -> its usage, or why it is unknown.
         pods: each stream's.
+        programs: the page and the exporters that are deployed; looked for with ``--in-cluster`` only.
     """
 
     reached: bool = False
@@ -75,6 +77,7 @@ class Survey:
     scaled_jobs: dict[str, Object] = field(default_factory=dict)
     readings: dict[str, Reading | UsageUnknownError] = field(default_factory=dict)
     pods: list[Object] = field(default_factory=list)
+    programs: list[Deployed] = field(default_factory=list)
 
     def removed(self, settings: Settings) -> dict[str, Object]:
         """Return stream -> ScaledJob of those that ``streams`` of cluster.yaml no longer has, in natural order.

@@ -273,7 +273,9 @@ def check_admission(intent: Intent, trial: KubeClient, survey: Survey) -> Iterat
     namespace = intent.settings.kubernetes.namespace
     for stream, manifest in intent.manifests.items():
         try:
-            trial.create(kinds.POD, _pod_of(manifest))
+            trial.create(
+                kinds.POD, pod_of(manifest["metadata"]["name"], manifest["spec"]["jobTargetRef"]["template"])
+            )
         except (errors.NotFoundError, errors.RefusedError):
             return  # the namespace or the right is missing, which another finding says
         except errors.KubeError as error:
@@ -301,10 +303,9 @@ def _mend_of(refusal: str, namespace: str) -> str:
     return f"kubectl -n {namespace} describe quota,limits; kubectl get namespace {namespace} --show-labels"
 
 
-def _pod_of(manifest: Object) -> Object:
-    """Return a pod as a Job would make it."""
-    template = manifest["spec"]["jobTargetRef"]["template"]
+def pod_of(name: str, template: Object) -> Object:
+    """Return a pod as a Job or a Deployment of this name would make it of its template."""
     given = template.get("metadata") or {}
     metadata = {key: given[key] for key in ("labels", "annotations") if key in given}
-    metadata["generateName"] = f"{manifest['metadata']['name']}-"
+    metadata["generateName"] = f"{name}-"
     return {"apiVersion": kinds.POD.api, "kind": kinds.POD.name, "metadata": metadata, "spec": template["spec"]}

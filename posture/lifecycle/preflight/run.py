@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from posture.kube.client import KubeClient
-from posture.lifecycle.preflight import signals
+from posture.lifecycle.preflight import in_cluster, signals
 from posture.lifecycle.preflight.cluster import check_cluster, check_metrics, check_places
 from posture.lifecycle.preflight.findings import Finding, Intent, Survey, pod_spec
 from posture.lifecycle.preflight.machine import check_docker, check_files, check_registry, check_scaler
 from posture.lifecycle.preflight.pods import check_admission, check_manifests
+from posture.lifecycle.preflight.quotas import check_quotas
 
 
 def check(intent: Intent, cluster: KubeClient, trial: KubeClient) -> tuple[list[Finding], Survey]:
@@ -26,6 +27,8 @@ def check(intent: Intent, cluster: KubeClient, trial: KubeClient) -> tuple[list[
     if survey.reached:
         findings += check_manifests(intent, trial)
         findings += check_admission(intent, trial, survey)
+        findings += check_quotas(intent, cluster, survey)
+        findings += in_cluster.check(intent, cluster, trial, survey)
     findings += check_metrics(intent, survey)
     findings += signals.all_at_zero(survey.readings)
     findings += signals.as_they_run(intent, survey)

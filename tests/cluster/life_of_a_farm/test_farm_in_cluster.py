@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from control_plane import Cluster, ScaledJob
 from deployed import BASE, REVIEWS, account, granted, objects_of, send
 from life import Checkout, everything
-from lightkube.resources.apps_v1 import Deployment
+from lightkube.codecs import from_dict
+from lightkube.resources.apps_v1 import DaemonSet, Deployment
 from lightkube.resources.core_v1 import ConfigMap, Pod
 from nodes import Fault
 from scaled_jobs import is_ready, name_of
+from servers import PrometheusServer
 from stub_scaler import StubScaler
 
 from posture.system import recorded_processes
@@ -21,8 +25,9 @@ NAME = "posture-scaler"
 
 
 @pytest.fixture
-def flags(stub_scaler: StubScaler) -> list[str]:
+def flags(checkout: Checkout, stub_scaler: StubScaler) -> list[str]:
     """No service of a simulated cluster can be reached: KEDA asks a scaler of this machine instead."""
+    checkout.call_prometheus_by_another_name()
     stub_scaler.active, stub_scaler.value = True, 1
     return ["--skip-build", "--in-cluster", "--no-wait", "--scaler-address", stub_scaler.address]
 
@@ -101,6 +106,64 @@ def test_what_an_administrator_has_made_gets_image_settings_and_replicas_with_th
     changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
     assert {path.split("/")[-3] for path in changed} <= {"deployments", "replicasets", "pods"}
     assert cluster.client.get(Deployment, NAME, namespace=namespace).spec.replicas == 0
+
+
+def test_page_and_exporter_get_their_images_too_where_they_are_deployed(
+    checkout: Checkout,
+    cluster: Cluster,
+    namespace: str,
+    flags: list[str],
+) -> None:
+    account(cluster, namespace, NAME)
+    for name in ("base/scaler.yaml", "dashboard/dashboard.yaml", "exporter/exporter.yaml"):
+        for item in objects_of(BASE.parent / name):
+            item["metadata"]["namespace"] = namespace
+            assert send(cluster, item) == ""
+    checkout.environ["KUBECONFIG"] = str(account(cluster, namespace, "posture-operator"))
+
+    def page() -> Any:
+        return cluster.client.get(Deployment, "posture-dashboard", namespace=namespace).spec
+
+    def images(spec: Any) -> list[str]:
+        return [container.image for container in spec.template.spec.containers]
+
+    said = checkout.run("build_and_push.py", *flags)
+    assert "set the image of deployment posture-dashboard: 127.0.0.1:9/posture-dashboard:latest" in said
+    assert images(page()) == ["127.0.0.1:9/posture-dashboard:latest"]
+    exporter = cluster.client.get(DaemonSet, "posture-exporter", namespace=namespace)
+    assert images(exporter.spec) == ["127.0.0.1:9/posture-scheduler:latest"]
+    checkout.run("stop.py")
+    assert page().replicas == 0
+    checkout.run("build_and_push.py", *flags)
+    assert page().replicas == 1, "what stop.py has stopped starts again"
+    exporter_again = cluster.client.get(DaemonSet, "posture-exporter", namespace=namespace)
+    assert exporter_again.metadata.generation == exporter.metadata.generation, "one that is right is left alone"
+    assert cluster.asked_by(namespace, "posture-operator") - {REVIEWS} <= granted("posture-operator")
+
+
+def test_what_cant_work_in_the_cluster_is_found_before_anything_is_changed(
+    checkout: Checkout, cluster: Cluster, namespace: str, usage: PrometheusServer, flags: list[str]
+) -> None:
+    limits = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "tiny"}}
+    spec = {"limits": [{"type": "Container", "max": {"memory": "1Mi"}}]}
+    cluster.client.create(from_dict({**limits, "spec": spec}), namespace=namespace)
+    checkout.settings["prometheus"]["url"] = usage.url
+    queries = checkout.settings.pop("GPU_QUERIES")
+    checkout.write_settings()
+    before = everything(cluster)
+    given = {"POSTURE_GPU_QUERIES": json.dumps(queries), "GPU_THRESHOLD": "70"}
+    said = checkout.run("build_and_push.py", *flags, status=2, **given)
+    for part in (
+        "error: GPU_QUERIES or signals are given by the environment here",
+        "error: balancer.threshold is given by GPU_THRESHOLD or a flag here",
+        "mend: in cluster.yaml, under balancer: threshold: 70",
+        "error: the scaler in the cluster would ask Prometheus at 127.0.0.1, which in a pod is the pod itself",
+        "mend: python3 setup_farm.py",
+        "error: the cluster admits no pod of the scaler: create pods: ",
+    ):
+        assert part in said
+    assert "Traceback" not in said
+    assert everything(cluster) == before
 
 
 def test_without_the_rights_to_make_it_the_missing_ones_are_named_first(

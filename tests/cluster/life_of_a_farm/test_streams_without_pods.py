@@ -20,8 +20,18 @@ from watching import wait_for
 UP = ("build_and_push.py", "--skip-build")
 
 
-def quota(pods: int) -> dict[str, Any]:
-    return {"kind": "ResourceQuota", "metadata": {"name": "small"}, "spec": {"hard": {"pods": str(pods)}}}
+def quota(pods: int, *scopes: str) -> dict[str, Any]:
+    spec = {"hard": {"pods": str(pods)}, **({"scopes": list(scopes)} if scopes else {})}
+    return {"kind": "ResourceQuota", "metadata": {"name": "small"}, "spec": spec}
+
+
+def test_a_quota_that_is_too_small_for_all_streams_together_is_found_before_anything_is_changed(
+    checkout: Checkout, cluster: Cluster, namespace: str
+) -> None:
+    cluster.client.create(from_dict({"apiVersion": "v1", **quota(1)}), namespace=namespace)
+    said = checkout.run(*UP, status=2)
+    assert "error: quota small has too little pods for 2 more streams: they take 2, and 0 of 1 are used" in said
+    assert f"mend: kubectl -n {namespace} edit quota small" in said
 
 
 LIMITS: dict[str, Any] = {
@@ -89,8 +99,8 @@ def refusal(cluster: Cluster, namespace: str) -> str:
 def test_the_waiting_line_shows_within_seconds_why_a_stream_gets_no_pod(
     checkout: Checkout, cluster: Cluster, namespace: str
 ) -> None:
-    # each single pod is admitted; together they are too many
-    cluster.client.create(from_dict({"apiVersion": "v1", **quota(1)}), namespace=namespace)
+    # each single pod is admitted; together they are too many, which preflight can't know of a quota with a scope
+    cluster.client.create(from_dict({"apiVersion": "v1", **quota(1, "NotTerminating")}), namespace=namespace)
     began = time.monotonic()
     running = checkout.start(*UP)
     running.until_it_says("FailedCreate: Error creating: pods", timeout_s=45)

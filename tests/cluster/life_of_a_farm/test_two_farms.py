@@ -104,6 +104,8 @@ def test_two_farms_have_each_a_scaler_in_the_cluster(
 ) -> None:
     stub_scaler.active, stub_scaler.value = True, 1
     flags = ("--in-cluster", "--no-wait", "--scaler-address", stub_scaler.address)
+    for one in (checkout, north):
+        one.call_prometheus_by_another_name()
     checkout.run(*UP, *flags)
     ours = of_farm(cluster, "default")
     north.run(*UP, *flags)
