@@ -228,8 +228,11 @@ def overview(states: Sequence[StreamState]) -> list[str]:
     Of few streams each one has its row; of many it is told how many are how far, and what some of those need that
     will not run by themselves.
     """
-    if len(states) <= MOST_ROWS:
-        return table(states)
+    return table(states) if len(states) <= MOST_ROWS else summary(states)
+
+
+def summary(states: Sequence[StreamState]) -> list[str]:
+    """Return how many streams are how far, and which of them will not run by themselves."""
     late = Counter(state.words.partition(":")[0] for state in states if not state.runs)
     runs = len(states) - late.total()
     told = ", ".join(f"{count} {words}" for words, count in sorted(late.items(), key=lambda one: (-one[1], one[0])))

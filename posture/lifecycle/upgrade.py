@@ -15,7 +15,7 @@ from posture.kube import kinds
 from posture.kube.client import Object
 from posture.kube.errors import KubeError, NoConnectionError
 from posture.kube.objects import name_of
-from posture.lifecycle.rollout import LOOK_EVERY_S, Rollout, Seen, overview, states_of
+from posture.lifecycle.rollout import LOOK_EVERY_S, MOST_ROWS, Rollout, Seen, states_of, summary, table
 from posture.natural_order import natural, some_of
 
 
@@ -65,7 +65,8 @@ class Upgrade:
             # one without an outdated Job is as it was: whether it runs is nothing to do with us
             done = {state.stream for state in states if state.runs or state.stream not in self._interrupted}
             self._replacing -= done
-            self.rollout.show([self._progress(len(streams)), *(overview(states) if states else [])])
+            rows = table(states) if len(streams) <= MOST_ROWS else summary(states)
+            self.rollout.show([self._progress(len(streams)), *(rows if states else [])])
             if not self._left and not self._replacing:
                 break
             if self.rollout.stop.requested:

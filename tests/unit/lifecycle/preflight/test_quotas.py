@@ -1,4 +1,4 @@
-"""Quotas that admit each pod, and not all; a real one: tests/cluster/life_of_a_farm/test_streams_without_pods.py."""
+"""Quotas that admit each pod, and not all; a real one: tests/cluster/.../test_streams_without_pods.py."""
 
 from __future__ import annotations
 
