@@ -28,7 +28,6 @@ OF_KUBERNETES = frozenset({"namespace", "farm", "master"})
 OURS_ALONE = frozenset({"scaler.address"})
 """Settings of those sections that only the scripts on this machine read."""
 TLS = ("scaler.tls_cert", "scaler.tls_key", "scaler.client_ca")
-MEND = "python3 setup_farm.py"
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def check_settings(here: Settings, there: There) -> Iterator[Finding]:
     if here.gpu_queries != there.settings.gpu_queries:
         yield Finding(
             f"GPU_QUERIES or signals are given by the environment here, and the scaler there reads {name} alone",
-            f"{MEND}   (it writes them into cluster.yaml; and take them out of the environment)",
+            f"write GPU_QUERIES and signals into {name}, and take them out of the environment",
         )
     variables = there.variables()
     for section, setting, entry in all_settings():
@@ -119,7 +118,7 @@ def check_settings(here: Settings, there: There) -> Iterator[Finding]:
         secret = entry.metadata["secret"] or entry.metadata["may_hold_secret"]
         yield Finding(
             f"{full} is given by {variable} or a flag here, and the scaler there reads {name} alone",
-            f"{MEND}   (or {variable} in the Deployment's template, by a Secret)"
+            f"{variable} in the template of deployment posture-scaler, by a Secret"
             if secret
             else f"in {name}, under {section}: {setting}: {given}",
         )
@@ -131,7 +130,7 @@ def check_addresses(there: There) -> Iterator[Finding]:
     if is_loopback(host) and not there.pod["spec"].get("hostNetwork"):
         yield Finding(
             f"the scaler in the cluster would ask Prometheus at {host}, which in a pod is the pod itself",
-            f"{MEND}   (or in {there.path.name}, under prometheus: url: kubernetes://NAMESPACE/SERVICE:PORT)",
+            f"in {there.path.name}, under prometheus: url: kubernetes://NAMESPACE/SERVICE:PORT",
         )
 
 

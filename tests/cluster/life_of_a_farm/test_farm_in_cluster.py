@@ -158,7 +158,7 @@ def test_what_cant_work_in_the_cluster_is_found_before_anything_is_changed(
         "error: balancer.threshold is given by GPU_THRESHOLD or a flag here",
         "mend: in cluster.yaml, under balancer: threshold: 70",
         "error: the scaler in the cluster would ask Prometheus at 127.0.0.1, which in a pod is the pod itself",
-        "mend: python3 setup_farm.py",
+        "mend: in cluster.yaml, under prometheus: url: kubernetes://NAMESPACE/SERVICE:PORT",
         "error: the cluster admits no pod of the scaler: create pods: ",
     ):
         assert part in said
