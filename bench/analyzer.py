@@ -3,16 +3,19 @@
 
     .venv/bin/python bench/analyzer.py                # 300 frames at three sizes
     .venv/bin/python bench/analyzer.py --frames 1000
+    .venv/bin/python bench/analyzer.py --keep all     # a picture of each frame; else as shipped
 
 (a) the landmarker alone, VIDEO mode, over decoded frames; (b) our whole path, from the broker to the committed
-row and picture, working off a backlog in a real Mosquitto; (c) the usual way: IMAGE mode, decode, infer, draw,
-write, one commit a row, all in the MQTT callback's thread. The same frames, one after the other, in one run.
+row and picture, working off a backlog in a real Mosquitto, and then live at 5 frames a second with SQLite and with
+PostgreSQL; (c) the usual way: IMAGE mode, decode, infer, draw, write, one commit a row, all in the MQTT callback's
+thread. The same frames, one after the other, in one run; (a) before and after (b), its mean counts.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -25,21 +28,25 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 import cv2
 import numpy as np
+import psycopg
 from farm import Analyzer, Camera, Watcher, clip_jpegs, ended
 from processes import cpu_seconds, peak_kib
-from servers import Mosquitto
+from servers import Mosquitto, Postgres, make_cluster, postgres_binaries, server_user
 
 SIZES = {640: 480, 1280: 720, 1920: 1080}
+LIVE = 100
+"""Frames at 5 a second."""
 MODEL = str(ROOT / "models" / "pose_landmarker_full.task")
 
 
 def frames_of(count: int, width: int, height: int) -> list[bytes]:
-    """The sample clip as JPEGs of one size, repeated up to ``count``."""
+    """The sample clip as JPEGs of one size, there and back, up to ``count``."""
     jpegs = []
     # the part that shows somebody: where nobody is, (b) looks twice by design, and (a) does not
     for jpeg in clip_jpegs(125, width)[35:]:
         picture = cv2.resize(cv2.imdecode(np.frombuffer(jpeg, np.uint8), 1), (width, height))
         jpegs.append(cv2.imencode(".jpg", picture)[1].tobytes())
+    jpegs += jpegs[::-1]  # a clip that begins anew is a cut, and each cut a search
     return [jpegs[number % len(jpegs)] for number in range(count)]
 
 
@@ -99,12 +106,13 @@ def peak_mb(pid: int) -> float:
     return peak_kib(pid) / 1000
 
 
-def whole(jpegs: list[bytes], folder: Path) -> dict[str, float]:
-    """(b): frames wait in the broker; timed from the first receipt to the last. Then latency at 5 frames/s."""
+def whole(jpegs: list[bytes], folder: Path, keep: str, database: str = "") -> dict[str, float]:
+    """(b): frames wait in the broker; timed from the first receipt to the last. Then live at 5 frames/s."""
+    folder.mkdir()
     broker = Mosquitto(folder / "broker")
     broker.start()
     watcher, camera = Watcher(broker.port), Camera(broker.port)
-    analyzer = Analyzer(folder, broker.port)
+    analyzer = Analyzer(folder, broker.port, database=database, POSTURE_ANALYZER_KEEP=keep)
     try:
         with ended(analyzer):
             analyzer.start().wait_online(watcher)
@@ -119,14 +127,15 @@ def whole(jpegs: list[bytes], folder: Path) -> dict[str, float]:
             watcher.wait_for(lambda w: len(w.receipts) == len(jpegs), 600)
             seconds, done = time.perf_counter() - start, len(jpegs) - before
             cpu = cpu_seconds(pid) - cpu
-            latencies = []
-            for jpeg in jpegs[:50]:
+            live_cpu, latencies = cpu_seconds(pid), []
+            for jpeg in jpegs[:LIVE]:
                 sent = time.perf_counter()
                 camera.publish(jpeg)
                 name = camera.published[-1]
                 watcher.wait_for(lambda w, name=name: name in w.receipts)
                 latencies.append(time.perf_counter() - sent)
                 time.sleep(max(0.0, 0.2 - latencies[-1]))
+            live_cpu = cpu_seconds(pid) - live_cpu
             peak = peak_mb(pid)
             analyzer.stop()
     finally:
@@ -136,10 +145,27 @@ def whole(jpegs: list[bytes], folder: Path) -> dict[str, float]:
     return {
         "fps": done / seconds,
         "cpu_ms": 1000 * cpu / done,
+        "live_cpu_ms": 1000 * live_cpu / len(latencies),
         "peak_mb": peak,
         "p50_ms": 1000 * float(np.percentile(latencies, 50)),
         "p99_ms": 1000 * float(np.percentile(latencies, 99)),
     }
+
+
+def whole_with_postgres(jpegs: list[bytes], folder: Path, keep: str) -> dict[str, float]:
+    """(b) with a PostgreSQL of its own."""
+    binaries, user = postgres_binaries(), server_user()
+    folder.chmod(0o755)
+    make_cluster(folder / "data", binaries, user)
+    database = Postgres(folder / "data", binaries, user)
+    database.start()
+    try:
+        with psycopg.connect(database.url, autocommit=True) as db:
+            db.execute((ROOT / "deploy" / "schema" / "schema.sql").read_text())
+        return whole(jpegs, folder / "p", keep, database.url)
+    finally:
+        database.stop()
+        shutil.rmtree(folder / "data")
 
 
 def child(way: str, folder: Path) -> dict[str, float]:
@@ -153,31 +179,36 @@ def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description="Measure the analyzer side by side.")
     parser.add_argument("--frames", type=int, default=300)
+    parser.add_argument("--keep", choices=["changes", "all"], default="changes")
     parser.add_argument("--way", choices=["bare", "tutorial"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.way:
         print(json.dumps({"bare": bare, "tutorial": tutorial}[flags.way](flags.folder)))
         return
-    print("| size | a fps | b fps | c fps | b/a | b/c | a, b, c CPU ms | b peak MB | b p50, p99 ms at 5 fps |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print(
+        "| size | a fps | b fps | c fps | b/a | b/c | a, b, c CPU ms | b/a CPU | b live CPU ms, /a | b peak MB "
+        "| b p50, p99 ms at 5 fps, SQLite | PostgreSQL |"
+    )
+    print("|" + "---|" * 12)
     for width, height in SIZES.items():
         jpegs = frames_of(flags.frames, width, height)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             for number, jpeg in enumerate(jpegs):
                 (folder / f"{number:05d}.jpg").write_bytes(jpeg)
-            a, c = child("bare", folder), child("tutorial", folder)
-            (folder / "b").mkdir()
-            b = whole(jpegs, folder / "b")
+            before = child("bare", folder)
+            b = whole(jpegs, folder / "b", flags.keep)
+            after, c = child("bare", folder), child("tutorial", folder)
+            p = whole_with_postgres(jpegs[:LIVE], folder, flags.keep)
+        a = {what: (before[what] + after[what]) / 2 for what in before}
         a_fps, c_fps = len(jpegs) / a["s"], len(jpegs) / c["s"]
-        cpu = ", ".join(
-            f"{value:.0f}"
-            for value in (1000 * a["cpu_s"] / len(jpegs), b["cpu_ms"], 1000 * c["cpu_s"] / len(jpegs))
-        )
+        a_ms, c_ms = (1000 * way["cpu_s"] / len(jpegs) for way in (a, c))
         print(
             f"| {width}x{height} | {a_fps:.1f} | {b['fps']:.1f} | {c_fps:.1f} | {b['fps'] / a_fps:.2f} "
-            f"| {b['fps'] / c_fps:.2f} | {cpu} | {b['peak_mb']:.0f} | {b['p50_ms']:.0f}, {b['p99_ms']:.0f} |",
+            f"| {b['fps'] / c_fps:.2f} | {a_ms:.1f}, {b['cpu_ms']:.1f}, {c_ms:.1f} | {b['cpu_ms'] / a_ms:.2f} "
+            f"| {b['live_cpu_ms']:.1f}, {b['live_cpu_ms'] / a_ms:.2f} | {b['peak_mb']:.0f} "
+            f"| {b['p50_ms']:.0f}, {b['p99_ms']:.0f} | {p['p50_ms']:.0f}, {p['p99_ms']:.0f} |",
             flush=True,
         )
 

@@ -3,17 +3,21 @@
 
     .venv/bin/python bench/memory.py                    # a backlog of 2,000 frames of about 200 kB
     .venv/bin/python bench/memory.py --frames 20000     # the growth over 20,000 small frames
+    .venv/bin/python bench/memory.py --side-by-side 4   # so many analyzers that track somebody at 5 frames a second
 
 Prints resident memory in MB after the first frames, which need both landmarkers, at each tenth of the way, and
-the peak.
+the peak. Side by side each analyzer's resident memory and its share (PSS), when all have looked for others and when
+they track alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,6 +27,7 @@ import cv2
 import numpy as np
 import psycopg
 from farm import Analyzer, Camera, Watcher, clip_jpegs, ended
+from processes import pss_kib
 from servers import Mosquitto, Postgres, make_cluster, postgres_binaries, server_user
 
 LARGE = 200_000
@@ -42,11 +47,45 @@ def main() -> None:
     """Fill the broker, start the analyzer, watch its memory."""
     parser = argparse.ArgumentParser(description="Watch one analyzer's memory.")
     parser.add_argument("--frames", type=int, help="so many small frames instead of the large backlog")
+    parser.add_argument("--side-by-side", type=int, help="so many analyzers instead, at 5 frames a second")
     flags = parser.parse_args()
+    if flags.side_by_side:
+        with tempfile.TemporaryDirectory() as name:
+            side_by_side(Path(name), flags.side_by_side)
+        return
     count = flags.frames or 2000
     jpegs = clip_jpegs(190, 320) if flags.frames else large_jpegs()
     with tempfile.TemporaryDirectory() as name:
         measure(Path(name), jpegs, count, outage=not flags.frames)
+
+
+def side_by_side(folder: Path, count: int) -> None:
+    """Print the memory of analyzers, each with its own broker, camera and SQLite file, over 20 s of somebody alone."""
+    jpeg = (ROOT / "samples" / "side_walk.jpg").read_bytes()
+    cameras, analyzers = [], []
+    with contextlib.ExitStack() as end:
+        for number in range(count):
+            place = folder / str(number)
+            place.mkdir()
+            broker = Mosquitto(place / "broker")
+            broker.start()
+            end.callback(broker.stop)
+            watcher, camera = Watcher(broker.port), Camera(broker.port)
+            end.callback(watcher.close)
+            end.callback(camera.close)
+            analyzer = Analyzer(place, broker.port, POSTURE_ANALYZER_KEEP="changes")
+            end.enter_context(ended(analyzer))
+            analyzer.start().wait_online(watcher)
+            cameras.append(camera)
+            analyzers.append(analyzer)
+        for frame in range(101):
+            for camera in cameras:
+                camera.publish_now(jpeg)
+            time.sleep(0.2)
+            if frame in (10, 100):
+                rss = ", ".join(f"{analyzer.memory_bytes() / 1e6:.0f}" for analyzer in analyzers)
+                pss = ", ".join(f"{pss_kib(a.process.pid) * 1.024e-3:.0f}" for a in analyzers if a.process)
+                print(f"{frame} frames each: RSS {rss} MB; PSS {pss} MB", flush=True)
 
 
 def measure(folder: Path, jpegs: list[bytes], count: int, *, outage: bool) -> None:

@@ -15,3 +15,8 @@ def cpu_seconds(pid: int) -> float:
 def peak_kib(pid: int) -> int:
     """The most memory that a process has had resident, in KiB."""
     return int(Path(f"/proc/{pid}/status").read_text().split("VmHWM:")[1].split()[0])
+
+
+def pss_kib(pid: int) -> int:
+    """Its share of memory now, in KiB: pages that several processes have in common count for each in part."""
+    return int(Path(f"/proc/{pid}/smaps_rollup").read_text().split("Pss:")[1].split()[0])

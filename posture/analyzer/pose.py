@@ -317,7 +317,7 @@ def import_libraries() -> tuple[Any, Any]:
     """
     fitting.check_that_mediapipe_runs_here()
     try:
-        with _left_out("matplotlib", "matplotlib.pyplot"):
+        with _left_out("matplotlib", "matplotlib.pyplot", "sounddevice"):
             import cv2  # noqa: PLC0415
             import mediapipe  # noqa: PLC0415
     except ModuleNotFoundError as error:
@@ -333,7 +333,8 @@ def import_libraries() -> tuple[Any, Any]:
 def _left_out(*names: str) -> Iterator[None]:
     """Let what is imported meanwhile find nothing in these modules.
 
-    mediapipe imports matplotlib, 33 MB of memory, for a function that draws in 3D and that nobody calls.
+    mediapipe imports matplotlib, 33 MB of memory, for a function that draws in 3D, and sounddevice, which looks for
+    the machine's microphones: nobody calls either.
     """
     absent = [name for name in names if name not in sys.modules]
     sys.modules.update({name: ModuleType(name) for name in absent})

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -458,3 +459,40 @@ def test_the_camera_topic_tells_live_frozen_and_silent_apart(mosquitto: Mosquitt
     assert json.dumps(seen) == '["live", "frozen", "silent"]'
     camera.close()
     watcher.close()
+
+
+NOT_ON_SQLITE = {
+    *("psycopg", "psycopg_pool", "supabase", "httpx", "httpx2", "requests", "boto3", "botocore"),  # other stores
+    *("PIL", "matplotlib", "scipy", "pandas", "sounddevice", "_cffi_backend", "cryptography"),
+    *("kubernetes", "grpc", "prometheus_client", "ruamel", "amqtt", "flask", "starlette", "uvicorn", "jinja2"),
+}
+LOADED = """
+import sys
+from pathlib import Path
+from posture.analyzer import app, pose
+from posture.store.opening import open_store
+pose.import_libraries()
+open_store(f"sqlite:///{sys.argv[1]}").close()
+print(*sys.modules)
+"""
+
+
+def test_an_analyzer_on_sqlite_loads_no_package_of_what_it_does_not_use(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, str(tmp_path / "posture.db")],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    names = set(done.stdout.split())
+    parts = {name for name in names if name.startswith("posture.")}
+    assert {name.partition(".")[0] for name in names} & NOT_ON_SQLITE == set()
+    assert {name.split(".")[1] for name in parts} <= {
+        *("analyzer", "errors", "natural_order", "pictures", "runtime", "settings", "store", "system", "verdict"),
+        "wire",
+    }
+    assert {name for name in parts if name.startswith("posture.store.")} == {
+        f"posture.store.{name}" for name in ("base", "opening", "sqlite", "sqlite_minutes")
+    }
