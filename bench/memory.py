@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def side_by_side(folder: Path, count: int) -> None:
-    """Print the memory of analyzers, each with its own broker, camera and SQLite file, over 20 s of somebody alone."""
+    """Print the memory of analyzers over 20 s of somebody alone, each with a broker, camera and SQLite file."""
     jpeg = (ROOT / "samples" / "side_walk.jpg").read_bytes()
     cameras, analyzers = [], []
     with contextlib.ExitStack() as end:
