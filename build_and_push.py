@@ -18,7 +18,7 @@ import signal
 import sys
 import termios
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -29,8 +29,9 @@ from posture import missing_packages
 if __name__ == "__main__":
     missing_packages.explain("scheduler")
 
-from posture.errors import UserError
+from posture.errors import FailedError, UserError
 from posture.kube import client
+from posture.kube.errors import KubeError
 from posture.lifecycle.bring_up import Farm, Options
 from posture.lifecycle.preflight import run
 from posture.lifecycle.preflight.cluster import no_cluster
@@ -148,6 +149,7 @@ def prepare(settings: Settings, flags: argparse.Namespace, stop: Stop, open_clie
 
     Raises:
         UserError: a file is not accepted.
+        FailedError: the exporters were to be started first, and that failed.
     """
     options = Options(
         flags.config, not flags.skip_build, flags.in_cluster, not flags.no_wait, flags.build_arg, flags.seed
@@ -171,8 +173,18 @@ def prepare(settings: Settings, flags: argparse.Namespace, stop: Stop, open_clie
         address = text_given(flags, "scaler.address") or in_cluster.address
         intent = dataclasses.replace(intent, in_cluster=in_cluster)
     farm = Farm(settings, options, sources, cluster, Survey(), scaler, in_cluster, address, stop)
+    with suppress(KubeError):  # preflight says so
+        farm.scaler_has_tls = options.in_cluster and in_cluster.has_tls()
     patched = {stream: one.data() for stream, one in farm.patched({}).items()}
     intent = dataclasses.replace(intent, manifests=patched, scaler_address=address)
+    findings, farm.survey = run.check(intent, cluster, trial)
+    if not show_findings(findings):
+        return None
+    if flags.dry_run or not (first := farm.exporter_steps()):
+        return farm
+    with recorded_processes.only_one(farm.folder):
+        if not Journal(stop).run(first):
+            raise FailedError("the streams can't be placed without the nodes' usage")
     findings, farm.survey = run.check(intent, cluster, trial)
     return farm if show_findings(findings) else None
 
@@ -216,7 +228,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if farm is None:
             return EXIT_USER_ERROR
         if flags.dry_run:
-            show_plan(farm.steps())
+            first = farm.exporter_steps()
+            show_plan(first or farm.steps())
+            if first:
+                print("the rest follows from the nodes' usage, which is known only then")
             return EXIT_OK
         return bring_up(farm, stop)
 

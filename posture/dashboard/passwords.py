@@ -139,18 +139,27 @@ def add(path: Path, name: str, role: str, password: str) -> None:
     Raises:
         UserError: the name, the role or the password is not accepted, or the file can't be read or written.
     """
-    there = check(path, name, role)
+    text = with_user(check(path, name, role), name, role, password)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.replace(path, text.encode(), mode=0o600)
+    except OSError as error:
+        raise UserError(f"dashboard.users_file: {path} can't be written: {error.strerror}") from None
+
+
+def with_user(there: UsersFile, name: str, role: str, password: str) -> str:
+    """Return the file's text with one more user, or with another role and password of one.
+
+    Raises:
+        UserError: the password is not accepted.
+    """
     if not LEAST_PASSWORD <= len(password) <= MOST_PASSWORD:
         raise UserError(
             f"the password has {len(password)} characters; accepted: {LEAST_PASSWORD} to {MOST_PASSWORD}"
         )
     users = {**there.users, name: User(name, role, hashed(password))}
     lines = [f"{KEY}:{there.key}", *(f"{one.name}:{one.role}:{one.password}" for one in users.values())]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.replace(path, ("\n".join(lines) + "\n").encode(), mode=0o600)
-    except OSError as error:
-        raise UserError(f"dashboard.users_file: {path} can't be written: {error.strerror}") from None
+    return "".join(f"{line}\n" for line in lines)
 
 
 class Users:

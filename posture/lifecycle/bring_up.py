@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import shlex
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from posture.lifecycle.removal import Removal
 from posture.lifecycle.rollout import MOST_ROWS, Rollout
 from posture.lifecycle.scaler_here import NAME as SCALER
 from posture.lifecycle.scaler_here import STOP_S, LocalScaler
-from posture.lifecycle.scaler_in_cluster import InCluster
+from posture.lifecycle.scaler_in_cluster import TRIGGER_AUTHENTICATION, InCluster
 from posture.lifecycle.steps import Step
 from posture.lifecycle.upgrade import Upgrade
 from posture.manifests import files as manifest_files
@@ -34,6 +35,10 @@ from posture.runtime import ROOT, Stop
 from posture.settings.table import Settings
 from posture.system import recorded_processes
 from posture.system.terminal import Screen
+from posture.usage.prometheus import Prometheus
+from posture.usage.readings import UsageUnknownError
+
+LOOK_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ class Farm:
         in_cluster: the one in the cluster.
         scaler_address: where KEDA finds whichever of them is to run.
         stop: ends the work.
+        scaler_has_tls: the one in the cluster is deployed with TLS.
     """
 
     settings: Settings
@@ -87,6 +93,7 @@ class Farm:
     in_cluster: InCluster
     scaler_address: str
     stop: Stop
+    scaler_has_tls: bool = False
     _built: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -126,6 +133,38 @@ class Farm:
             steps.append(Step(what, removal.finish_commands(), removal.finish))
         return steps
 
+    def exporter_steps(self) -> list[Step]:
+        """Return what comes first where the exporters have no image yet; nothing where they have one."""
+        exporters = self.survey.waiting_exporters
+        if not exporters:
+            return []
+        wait = Step("wait until the nodes' usage is known", [], self._wait_for_usage)
+        return [*self._build_steps(), *map(self._program_step, exporters), wait]
+
+    def _wait_for_usage(self) -> None:
+        """Wait until each node's usage is known; after half of the time one node's is enough.
+
+        Raises:
+            FailedError: none is known in time, or the stop was requested.
+        """
+        settings = self.settings
+        prometheus = Prometheus(settings.prometheus, settings.gpu_queries, context=settings.kubernetes.context)
+        began, timeout_s = time.monotonic(), settings.kubernetes.start_timeout_s
+        told = ""
+        while True:
+            readings = prometheus.sample()
+            unknown = [one for one in readings.values() if isinstance(one, UsageUnknownError)]
+            waited_s = time.monotonic() - began
+            if not unknown or (len(unknown) < len(readings) and waited_s > timeout_s / 2):
+                return
+            if self.stop.requested or waited_s > timeout_s:
+                raise FailedError(f"no node's usage is known after {waited_s:.0f} s: {unknown[0]}")
+            nodes = some_of([one.node for one in unknown])
+            if nodes != told:
+                print(f"    not known yet: {nodes}", flush=True)
+                told = nodes
+            self.stop.wait(LOOK_EVERY_S)
+
     def _build_steps(self) -> list[Step]:
         if not self.options.build:
             return []
@@ -142,6 +181,7 @@ class Farm:
                 partial(self._build, image),
             )
             for image in wanted
+            if image.reference not in self._built
         ]
 
     def _build(self, image: container_images.Image) -> None:
@@ -201,6 +241,8 @@ class Farm:
             # of before names carried the farm: under another one the stream would run twice
             manifest.set(name_of(self.survey.scaled_jobs[source.stream]), "metadata", "name")
         manifest.set_scaler_address(self.scaler_address)
+        if self.scaler_has_tls:
+            manifest.set_scaler_authentication(TRIGGER_AUTHENTICATION)
         manifest.set_image(self.image_of(source.stream))
         if source.stream in places:
             manifest.place(places[source.stream])

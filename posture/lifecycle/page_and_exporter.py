@@ -47,6 +47,12 @@ class Deployed:
         """Its containers."""
         return list(self.item["spec"]["template"]["spec"]["containers"])
 
+    @property
+    def has_no_image_yet(self) -> bool:
+        """Whether it is as it was applied: its image's name says no registry, and no pod of it runs."""
+        unnamed = all("/" not in one["image"] for one in self.containers)
+        return unnamed and not int((self.item.get("status") or {}).get("numberReady") or 0)
+
     def needs(self, reference: str) -> bool:
         """Return whether it does not run this image, or does not run at all."""
         same = all(container_images.same_image(one["image"], reference) for one in self.containers)

@@ -29,6 +29,9 @@ LEFT_OUT = frozenset({"namespace.yaml", "rbac-operator.yaml"})
 """An administrator's: they come before everything else."""
 NAME = "posture-scaler"
 PORT = 50051
+TLS_VARIABLE = "POSTURE_SCALER_TLS_CERT"
+TRIGGER_AUTHENTICATION = "posture-scaler-tls"
+"""KEDA's certificate for it, in deploy/overlays/tls."""
 MADE, EVERYTHING, ONLY_SETTINGS = "posture-farm/made", "everything", "settings"
 """Annotation of what we have made, and its values."""
 CONFIG_HASH = "posture-farm/config"
@@ -102,6 +105,17 @@ class InCluster:
             ForeignError: it is another farm's.
         """
         return ownership.find(self.cluster, kinds.DEPLOYMENT, self.name, self.farm) is not None
+
+    def has_tls(self) -> bool:
+        """Return whether the Deployment that is there lets KEDA in by certificate alone.
+
+        Raises:
+            KubeError: the API server did not answer.
+            ForeignError: it is another farm's.
+        """
+        live = ownership.find(self.cluster, kinds.DEPLOYMENT, self.name, self.farm)
+        containers = live["spec"]["template"]["spec"]["containers"] if live is not None else []
+        return any(one["name"] == TLS_VARIABLE for part in containers for one in part.get("env") or [])
 
     def rights(self, set_up: bool) -> Iterator[Right]:
         """Yield what must be allowed."""
@@ -188,7 +202,7 @@ class InCluster:
         if not partly:
             template["spec"]["serviceAccountName"] = self.name
             for volume in template["spec"]["volumes"]:
-                if "configMap" in volume:
+                if volume["name"] == "config":
                     volume["configMap"]["name"] = self.name
         return item
 

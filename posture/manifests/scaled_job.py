@@ -176,6 +176,11 @@ class Manifest:
         """Set where KEDA finds the External Scaler, host:port."""
         self.set(address, *TRIGGER, "metadata", "scalerAddress")
 
+    def set_scaler_authentication(self, name: str) -> None:
+        """Let KEDA connect to the scaler by TLS, with what a TriggerAuthentication of this name has."""
+        self.set("true", *TRIGGER, "metadata", "enableTLS")
+        self.set(name, *TRIGGER, "authenticationRef", "name")
+
     def set_owner(self, namespace: str, farm: str) -> None:
         """Set namespace and name, the labels by which the farm knows its own, and its own folders on the nodes.
 

@@ -121,13 +121,41 @@ def provision(
     Raises:
         UserError: a file can't be read or written, a password can't be used, or there is no stream.
     """
+    users, content = compose(folder, streams, prefix, home_assistant=home_assistant)
+    write(folder, content)
+    return users
+
+
+def compose(
+    folder: Path,
+    streams: Iterable[str],
+    prefix: str = "",
+    *,
+    home_assistant: bool = False,
+    known: Mapping[str, str] | None = None,
+) -> tuple[list[Identity], dict[Path, str]]:
+    """Return all users, and each file with what is to be in it, as :func:`provision` writes them.
+
+    Args:
+        folder: as there.
+        streams: as there.
+        prefix: as there.
+        home_assistant: as there.
+        known: folder of a user -> its password, where there is no file with it.
+
+    Raises:
+        UserError: a file can't be read, a password can't be used, or there is no stream.
+    """
     try:
         names = sorted({*streams, *streams_in(folder)}, key=natural)
         if not names:
             raise UserError(f"{folder}: holds no stream yet; accepted: the name of at least one, such as pi1")
         users = [one for name in names for one in identities_of(Topics(name, prefix))]
         users += [viewer(prefix), balancer(prefix), dashboard(prefix, home_assistant=home_assistant)]
-        passwords = {one.folder: _password(folder / one.folder / PASSWORD) for one in users}
+        passwords = {
+            one.folder: _password(folder / one.folder / PASSWORD, (known or {}).get(one.folder, ""))
+            for one in users
+        }
         content: dict[Path, str] = {}
         for one in users:
             content.setdefault(folder / one.folder / USERNAME, one.user)
@@ -135,11 +163,14 @@ def provision(
         broker = folder / "mosquitto"
         content[broker / "passwords"] = _password_file(users, passwords, _lines(broker / "passwords"))
         content[broker / "acl"] = acl(users)
-        _write(folder, content)
     except (OSError, UnicodeDecodeError) as error:
-        where = getattr(error, "filename", None) or folder
-        raise UserError(f"{where}: {getattr(error, 'strerror', None) or error}") from None
-    return users
+        raise _refusal(folder, error) from None
+    return users, content
+
+
+def _refusal(folder: Path, error: OSError | UnicodeDecodeError) -> UserError:
+    where = getattr(error, "filename", None) or folder
+    return UserError(f"{where}: {getattr(error, 'strerror', None) or error}")
 
 
 def withdraw(folder: Path, streams: Iterable[str], prefix: str = "") -> list[Path]:
@@ -237,10 +268,10 @@ def _lines(path: Path) -> dict[str, str]:
     return {user: known for user, _, known in pairs}
 
 
-def _password(path: Path) -> str:
-    """Return the password of an identity: the one that it has, or a new one."""
+def _password(path: Path, known: str) -> str:
+    """Return the password of an identity: the one that it has, the one that is known, or a new one."""
     if not path.exists():
-        return secrets.token_urlsafe(PASSWORD_BYTES)
+        return known or secrets.token_urlsafe(PASSWORD_BYTES)
     password = path.read_text(encoding="utf-8").rstrip("\r\n")
     if not password or not password.isprintable():
         raise UserError(
@@ -259,16 +290,23 @@ def streams_in(folder: Path) -> set[str]:
     return found
 
 
-def _write(folder: Path, content: Mapping[Path, str]) -> None:
-    """Write what differs from what is there, for the owner's eyes only."""
-    for one in dict.fromkeys((folder, *(path.parent for path in content))):
-        one.mkdir(mode=OWNER_ONLY_FOLDER, parents=True, exist_ok=True)
-        one.chmod(OWNER_ONLY_FOLDER)
-    for path in content:
-        if path.exists():
-            path.chmod(OWNER_ONLY)
-    changed = {path: text.encode() for path, text in content.items() if not _has(path, text)}
-    files.replace_all(changed, mode=OWNER_ONLY)
+def write(folder: Path, content: Mapping[Path, str]) -> None:
+    """Write what differs from what is there, for the owner's eyes only.
+
+    Raises:
+        UserError: a file can't be written.
+    """
+    try:
+        for one in dict.fromkeys((folder, *(path.parent for path in content))):
+            one.mkdir(mode=OWNER_ONLY_FOLDER, parents=True, exist_ok=True)
+            one.chmod(OWNER_ONLY_FOLDER)
+        for path in content:
+            if path.exists():
+                path.chmod(OWNER_ONLY)
+        changed = {path: text.encode() for path, text in content.items() if not _has(path, text)}
+        files.replace_all(changed, mode=OWNER_ONLY)
+    except (OSError, UnicodeDecodeError) as error:
+        raise _refusal(folder, error) from None
 
 
 def _has(path: Path, text: str) -> bool:

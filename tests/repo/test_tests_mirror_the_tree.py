@@ -11,6 +11,7 @@ TESTS = ROOT / "tests"
 LIFE = "cluster/life_of_a_farm/test_life_of_a_farm.py"
 GONE = "cluster/life_of_a_farm/test_streams_that_are_gone.py"
 IN_CLUSTER = "cluster/life_of_a_farm/test_farm_in_cluster.py"
+SETUP = "cluster/test_setup_farm.py"
 UP, DOWN, PATCH = "scripts/test_build_and_push.py", "scripts/test_stop.py", "scripts/test_patch_scaledjob.py"
 SCALER, LOCAL = "scripts/test_cpu_monitor_and_offload.py", "scripts/test_run_local.py"
 HISTORY_PAGES = "browser/test_history_pages.py"
@@ -24,6 +25,18 @@ CONTRACT, MANIFESTS, LOADING = (
 )
 
 COVERED_BY = {
+    "lifecycle/setup/addresses": SETUP,
+    "lifecycle/setup/cameras": SETUP,
+    "lifecycle/setup/certificates": SETUP,
+    "lifecycle/setup/checks": SETUP,
+    "lifecycle/setup/environment_file": SETUP,
+    "lifecycle/setup/kept": SETUP,
+    "lifecycle/setup/nodes": SETUP,
+    "lifecycle/setup/objects": SETUP,
+    "lifecycle/setup/plan": SETUP,
+    "lifecycle/setup/settings_lines": SETUP,
+    "lifecycle/setup/survey": SETUP,
+    "lifecycle/setup/undoing": SETUP,
     "dashboard/figures": "repo/test_grafana.py",
     "analyzer/calibration": "unit/analyzer/test_app.py",
     "analyzer/delivery": "unit/analyzer/test_commit.py",

@@ -217,6 +217,13 @@ def check_metrics(intent: Intent, survey: Survey) -> Iterator[Finding]:
         yield Finding(str(error), "correct cluster.yaml: prometheus")
         return
     unknown = [reading for reading in survey.readings.values() if isinstance(reading, UsageUnknownError)]
+    if survey.waiting_exporters and len(unknown) == len(survey.readings):
+        yield Finding(
+            "no node's usage is known yet: the exporters have no image",
+            "nothing to do: they get it first, and the streams are placed when the usage is known",
+            warning=True,
+        )
+        return
     for reading in unknown:
         query = settings.gpu_queries[reading.node]
         asked = " or ".join(signal.metric or f"({signal.query})" for signal in query.signals)
@@ -235,7 +242,7 @@ def check_places(intent: Intent, survey: Survey) -> Iterator[Finding]:
         return
     if master and master not in {node.host for node in survey.nodes}:
         yield Finding(f"the master {master} is no node of this cluster", "kubectl get nodes   (and --master NAME)")
-    if survey.fit(settings):
+    if survey.fit(settings) or survey.waiting_exporters:
         return
     if survey.fit(settings, with_master=True):
         yield Finding(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from posture.kube import labels
+from posture.kube import kinds, labels
 from posture.kube.client import Object
 from posture.kube.objects import Node
 from posture.lifecycle import placement
@@ -78,6 +78,12 @@ class Survey:
     readings: dict[str, Reading | UsageUnknownError] = field(default_factory=dict)
     pods: list[Object] = field(default_factory=list)
     programs: list[Deployed] = field(default_factory=list)
+
+    @property
+    def waiting_exporters(self) -> list[Deployed]:
+        """Return the exporters if none of them has an image yet: then nobody can know a node's usage."""
+        exporters = [one for one in self.programs if one.kind is kinds.DAEMON_SET]
+        return exporters if all(one.has_no_image_yet for one in exporters) else []
 
     def removed(self, settings: Settings) -> dict[str, Object]:
         """Return stream -> ScaledJob of those that ``streams`` of cluster.yaml no longer has, in natural order.
