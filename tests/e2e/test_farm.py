@@ -156,8 +156,3 @@ def test_enter_leaves_nothing_of_ours_and_does_not_touch_what_is_not_ours(farm: 
     assert not [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", farm.checkout.port))
-
-
-def test_the_machine_is_as_it_was(farm: RealFarm) -> None:
-    farm.close()
-    assert farm.leftovers() == []
