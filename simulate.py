@@ -4,6 +4,7 @@
     python3 simulate.py --jobs 40 --classes agx:1:4.5,orin:2:2.5,nano:4:1 --fit --plot fit.png
     python3 simulate.py scenarios/node-loss.yaml --plot loss.png
     python3 simulate.py scenarios/six-idle.yaml --policy readme --runs 30
+    python3 simulate.py --jobs 40 --classes jetson-orin:3     # measured before: bench/capacity.py --write-class
     python3 simulate.py --nodes 1000 --jobs 10000 --load 1.5-7 --noise 3 --dwell 2 --hysteresis 2.5 --json
 
 The planner is the real one (posture/planning/); what the farm around it does is a model (posture/simulator/).
@@ -28,10 +29,11 @@ sys.path.insert(0, str(HERE))
 from posture import missing_packages
 
 if __name__ == "__main__":
-    missing_packages.explain("scheduler")
+    missing_packages.explain("simulator")
 
 from posture.errors import UserError
 from posture.runtime import EXIT_OK, add_version_flag, run_script, setup_logging
+from posture.simulator import measured
 from posture.simulator.scenario import POLICIES, Scenario, read_scenario, scenario_from
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ log = logging.getLogger("simulate")
 
 Simulate = Callable[[Scenario, Sequence[int]], "list[Result]"]
 
+INSTALL = "python3 -m pip install --require-hashes -r requirements/simulator.txt"
 THRESHOLDS = range(5, 101, 5)
 """What --fit tries, in points."""
 
@@ -52,6 +55,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("scenario", nargs="?", type=Path, help="a YAML file, as in scenarios/; flags override it")
     parser.add_argument("--nodes", metavar="N", help="so many equal boards (default: 7)")
     parser.add_argument("--classes", metavar="NAME:COUNT:SPEED,...", help="boards of several kinds instead")
+    parser.add_argument(
+        "--measured", type=Path, metavar="FILE", help="speeds of classes that name none (default: classes.yaml)"
+    )
     parser.add_argument("--jobs", metavar="N", help="so many streams (default: 11)")
     parser.add_argument("--load", metavar="A-B", help="a stream costs A to B points on a board of speed 1 (5-15)")
     parser.add_argument("--noise", metavar="POINTS", help="each reading is off by up to this (default: 0)")
@@ -108,11 +114,34 @@ def scenario_of(flags: argparse.Namespace) -> Scenario:
     for name in ("jobs", "noise", "policy", "threshold", "dwell", "hysteresis", "loops"):
         if getattr(flags, name) is not None:
             given[name] = getattr(flags, name)
-    if flags.scenario is None:
-        return scenario_from(given, "flags")
-    return scenario_from(
-        {**read_scenario(flags.scenario), **given}, f"{flags.scenario} and flags" if given else str(flags.scenario)
-    )
+    where = "flags"
+    if flags.scenario is not None:
+        where = f"{flags.scenario} and flags" if given else str(flags.scenario)
+        given = {**read_scenario(flags.scenario), **given}
+    return scenario_from(with_measured_speeds(given, flags.measured), where)
+
+
+def with_measured_speeds(given: dict[str, Any], file: Path | None) -> dict[str, Any]:
+    """Return the scenario with the speed of each class that has none and was measured.
+
+    Args:
+        given: key -> value, unchecked.
+        file: where measured classes are; None: ``classes.yaml``, if there is one.
+
+    Raises:
+        UserError: the file is missing, or is not as it must be.
+    """
+    if file is not None and not file.exists():
+        raise UserError(f"--measured {file}: there is no such file; bench/capacity.py --write-class NAME makes one")
+    known, classes = measured.read_classes(file or measured.FILE), given.get("classes")
+    if not known or not isinstance(classes, dict):
+        return given
+    found = dict(classes)
+    for name, values in classes.items():
+        if name in known and isinstance(values, dict) and "speed" not in values:
+            found[name] = {**values, "speed": known[name].speed}
+            log.info("class %s: speed %g, measured %s", name, known[name].speed, known[name].measured)
+    return {**given, "classes": found}
 
 
 def classes_of(text: str) -> dict[str, dict[str, str]]:
@@ -242,7 +271,7 @@ def simulator() -> Simulate:
     try:
         from posture.simulator.simulation import simulate  # noqa: PLC0415 - the balancer's machines have no numpy
     except ImportError:
-        raise UserError("simulate.py needs numpy: pip install --require-hashes -r requirements/dev.txt") from None
+        raise UserError(f"simulate.py needs numpy: {INSTALL}") from None
     return simulate
 
 
@@ -255,7 +284,7 @@ def plotter(path: Path) -> Callable[[Result, Path], None]:
     try:
         from posture.simulator.heatmap import FORMATS, draw  # noqa: PLC0415 - matplotlib takes its time
     except ImportError:
-        raise UserError("--plot needs matplotlib: pip install --require-hashes -r requirements/dev.txt") from None
+        raise UserError(f"--plot needs matplotlib: {INSTALL}") from None
     if path.suffix.removeprefix(".").lower() not in FORMATS:
         raise UserError(f"--plot {path} is not accepted; accepted: a name that ends in .{', .'.join(FORMATS)}")
     if not path.absolute().parent.is_dir():
