@@ -28,6 +28,8 @@ GPU = "posture-farm/gpu"
 
 HOST_FOLDERS = "posture-farm/host-folders"
 """patch_scaledjob.py's: the volumes that it has laid on the node for ``kubernetes.pictures_host_path``."""
+REQUESTS = "posture-farm/requests"
+"""patch_scaledjob.py's: the resources whose requests it has written, names with spaces between them."""
 
 ENVIRONMENT = "posture-farm/environment"
 """patch_scaledjob.py's: the variables that it has written for the settings, names with spaces between them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lightkube.utils.quantity import parse_quantity
@@ -39,6 +39,24 @@ def free_of(node: Node, used: Mapping[str, float]) -> dict[str, float]:
         used: resource -> what pods on it have requested; resources that are missing are unused.
     """
     return {name: amount_of(amount) - used.get(name, 0.0) for name, amount in node.allocatable.items()}
+
+
+def fitting(pods: Iterable[Mapping[str, float]], nodes: Iterable[Mapping[str, float]]) -> int:
+    """Return how many pods find a place, the largest first and each where most of the processors is free.
+
+    Args:
+        pods: what each requests, resource -> amount.
+        nodes: what each has free.
+    """
+    free, placed = [dict(node) for node in nodes], 0
+    for pod in sorted(pods, key=lambda one: (one.get("cpu", 0.0), one.get("memory", 0.0)), reverse=True):
+        able = [node for node in free if all(node.get(name, 0.0) >= amount for name, amount in pod.items())]
+        if able:
+            node = max(able, key=lambda one: one.get("cpu", 0.0))
+            for name, amount in pod.items():
+                node[name] -= amount
+            placed += 1
+    return placed
 
 
 @functools.lru_cache(maxsize=4096)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from posture.manifests import gpu_pod, host_folders
+from posture.manifests.requests import set_requests
 from posture.manifests.scaled_job import Manifest
 from posture.settings import streams
 from posture.settings.table import Settings
 
 
 def write_settings(manifest: Manifest, settings: Settings) -> None:
-    """Write namespace, farm, GPU, host folders and variables into a stream's ScaledJob.
+    """Write namespace, farm, GPU, host folders, requests and variables into a stream's ScaledJob.
 
     Args:
         manifest: the ScaledJob; it is changed. It may be one that this has been done to before.
@@ -23,6 +24,7 @@ def write_settings(manifest: Manifest, settings: Settings) -> None:
     manifest.forget_environment()
     gpu_pod.set_gpu(manifest, settings)
     host_folders.set_host_folders(manifest, settings)
+    set_requests(manifest, settings)
     variables = settings.pod_environment(manifest.stream)
     if streams.own_script(manifest.stream) is None:
         variables[streams.VARIABLE] = manifest.stream

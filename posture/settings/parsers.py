@@ -32,6 +32,9 @@ _DNS_LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 SERVICE_ADDRESS = re.compile(rf"kubernetes://({_DNS_LABEL})/({_DNS_LABEL}):([1-9][0-9]{{0,4}})")
 """A Service of the cluster: namespace, name and port."""
 
+_CORES = re.compile(r"[0-9]{1,4}(\.[0-9]{1,3})?|[0-9]{1,7}m")
+_MEMORY = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?[MG]i?")
+
 Parser = Callable[[Any], Any]
 
 
@@ -58,6 +61,23 @@ def stream_name(value: Any) -> str:
     if value in TAKEN_NAMES:
         raise NotAcceptedError("accepted: one that no image or Secret of the farm itself has")
     return str(value)
+
+
+def cores(value: Any) -> str:
+    """Accept a number of cores above 0, or of thousandths with ``m``, as Kubernetes writes it."""
+    return _quantity(value, _CORES)
+
+
+def memory(value: Any) -> str:
+    """Accept an amount of memory above 0 in M, Mi, G or Gi, as Kubernetes writes it."""
+    return _quantity(value, _MEMORY)
+
+
+def _quantity(value: Any, pattern: re.Pattern[str]) -> str:
+    given = str(value)
+    if isinstance(value, bool) or not pattern.fullmatch(given) or not re.search("[1-9]", given):
+        raise NotAcceptedError
+    return given
 
 
 def url(*schemes: str) -> Parser:

@@ -417,6 +417,18 @@ class Kubernetes:
         "an absolute path below /, or empty",
         "each node keeps the pictures that it made in this folder; needs a privileged namespace (docs/pictures.md)",
     )
+    requests_cpu: str = _setting(
+        "200m",
+        parsers.cores,
+        "cores, such as 0.2, or thousandths, such as 200m",
+        "what an analyzer's pod reserves of its node; a posture-job file that says so itself wins (docs/sizing.md)",
+    )
+    requests_memory: str = _setting(
+        "320Mi",
+        parsers.memory,
+        "such as 320Mi or 1Gi",
+        "likewise; requests that are too high leave nodes idle, and what an analyzer may use at most is its limit",
+    )
     timeout_s: float = _seconds(10.0, "how long one request may take", 0.1)
     start_timeout_s: float = _seconds(900.0, "how long a stream may take to run, with the pull of its image", 1)
     stop_timeout_s: float = _seconds(180.0, "how long analyzers may take to finish their frames and end", 1)

@@ -421,7 +421,11 @@ class RealFarm:
         for path in self.checkout.manifests():
             text = re.sub(r"pollingInterval: \d+", f"pollingInterval: {self.pace.polling_s}", path.read_text())
             # four analyzers and all servers share what cores there are
-            path.write_text(text.replace("cpu: 500m", "cpu: 100m"))
+            path.write_text(
+                text.replace(
+                    "              limits:\n", "              requests: {cpu: 100m}\n              limits:\n"
+                )
+            )
 
     def _end_scripts(self) -> None:
         with contextlib.suppress(AssertionError, OSError):

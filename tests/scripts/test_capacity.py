@@ -8,11 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from ramp import Found, search, why_not_carried
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / "bench"))
-
-from ramp import Found, search, why_not_carried
 
 from posture.simulator.measured import read_classes
 
@@ -68,14 +66,17 @@ def test_a_short_run_measures_both_ways_and_writes_a_class_that_simulate_takes(
         "--rounds", 1, "--most", 1, "--seconds", 1, "--limit", 20, "--write-class", "board", "--classes", classes
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert [line.split(" | ")[0] for line in done.stdout.splitlines() if "1 or more" in line] == ["| ours", "| tutorial"]
+    assert [line.split(" | ")[0] for line in done.stdout.splitlines() if "1 or more" in line] == [
+        "| ours",
+        "| tutorial",
+    ]
     board = read_classes(classes)["board"]
     assert board.streams == 1
     assert board.processor > 0.01
     assert 50 < board.pss_mb <= board.rss_mb < 1000
     simulated = subprocess.run(
-        [sys.executable, str(ROOT / "simulate.py"), "--measured", str(classes), "--classes", "board:7,other:1"]
-        + ["--loops", "2", "--json"],
+        [sys.executable, str(ROOT / "simulate.py"), "--measured", str(classes), "--classes", "board:7,other:1",
+         "--loops", "2", "--json"],
         capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     assert '"board": {"count": 7, "speed": 0.1,' in simulated.stdout

@@ -12,6 +12,7 @@ from posture.kube.client import KubeClient
 from posture.kube.kinds import Kind
 from posture.kube.objects import Node
 from posture.kube.ownership import ForeignError
+from posture.kube.resources import fitting, free_of, requests_of
 from posture.lifecycle import page_and_exporter
 from posture.lifecycle.preflight.findings import Finding, Intent, Survey
 from posture.lifecycle.preflight.pods import check_needs
@@ -232,6 +233,35 @@ def check_metrics(intent: Intent, survey: Survey) -> Iterator[Finding]:
             f"{shlex.join(command(settings.prometheus.url, asked))}   (it must show instance {query.instance})",
             warning=len(unknown) < len(survey.readings),
         )
+
+
+def check_requests(intent: Intent, survey: Survey) -> Iterator[Finding]:
+    """What all streams request together is there; kube-scheduler leaves a pod waiting whose requests fit nowhere."""
+    settings = intent.settings
+    nodes = [
+        node
+        for node in survey.nodes
+        if node.name in settings.gpu_queries and node.host != settings.kubernetes.master and not node.cordoned
+    ]
+    pods = [{**requests_of(pod), "pods": 1.0} for pod in survey.pods]
+    free = [free_of(node, {}) for node in nodes]
+    # a node that doesn't say what it has says nothing against it, either
+    if not pods or not free or not all({"cpu", "memory", "pods"} <= one.keys() for one in free):
+        return
+    placed = fitting(pods, free)
+    if placed < len(pods):
+        asked, there = _sum(pods), _sum(free)
+        yield Finding(
+            f"{len(pods)} streams request {asked}; "
+            f"{some_of(node.host for node in nodes)} can give {there}: {placed} streams fit",
+            "cluster.yaml: kubernetes.requests_cpu and .requests_memory   (docs/sizing.md), or more nodes",
+            warning=True,
+        )
+
+
+def _sum(amounts: Sequence[Mapping[str, float]]) -> str:
+    cpu, memory, pods = (sum(one.get(name, 0.0) for one in amounts) for name in ("cpu", "memory", "pods"))
+    return f"{cpu:.1f} cores, {memory / 2**30:.1f} GiB and {pods:.0f} pods"
 
 
 def check_places(intent: Intent, survey: Survey) -> Iterator[Finding]:

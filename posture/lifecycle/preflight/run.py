@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from posture.kube.client import KubeClient
 from posture.lifecycle.preflight import in_cluster, signals
-from posture.lifecycle.preflight.cluster import check_cluster, check_metrics, check_places
+from posture.lifecycle.preflight.cluster import check_cluster, check_metrics, check_places, check_requests
 from posture.lifecycle.preflight.findings import Finding, Intent, Survey, pod_spec
 from posture.lifecycle.preflight.machine import check_docker, check_files, check_registry, check_scaler
 from posture.lifecycle.preflight.pods import check_admission, check_manifests
@@ -34,6 +34,7 @@ def check(intent: Intent, cluster: KubeClient, trial: KubeClient) -> tuple[list[
     findings += signals.as_they_run(intent, survey)
     findings += signals.like_ratios(intent.settings, survey)
     findings += check_places(intent, survey)
+    findings += check_requests(intent, survey)
     return findings, survey
 
 

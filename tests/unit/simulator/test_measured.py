@@ -27,9 +27,13 @@ def test_a_class_is_read_as_it_was_written_and_the_others_stay(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        pytest.param("- orin\n", "is not accepted; accepted: what bench/capacity.py --write-class writes", id="list"),
+        pytest.param(
+            "- orin\n", "is not accepted; accepted: what bench/capacity.py --write-class writes", id="list"
+        ),
         pytest.param("orin: 2.4\n", "orin: 2.4 is not accepted; accepted: streams, cores", id="number"),
-        pytest.param("orin: {streams: 0}\n", "orin: streams: 0 is not accepted; accepted: a whole number", id="none"),
+        pytest.param(
+            "orin: {streams: 0}\n", "orin: streams: 0 is not accepted; accepted: a whole number", id="none"
+        ),
         pytest.param("orin: {streams: 1.5}\n", "orin: streams: 1.5 is not accepted", id="a half"),
         pytest.param("orin: {cores: yes}\n", "orin: cores: True is not accepted", id="boolean"),
         pytest.param("orin: {cores: 4}\n", "orin: streams: is missing", id="missing"),
