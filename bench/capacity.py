@@ -10,7 +10,7 @@ infer, draw, write, commit one after the other in the MQTT callback. Both store 
 PostgreSQL, with fsync, from one Mosquitto; these and the cameras run on the same machine and count against both.
 
 A number of streams is carried if 99 % of the frames of --seconds are rows within --limit seconds of when they were
-due, and the delay would not grow beyond that in another minute. The row's time is PostgreSQL's time of the commit. A
+due, and the delay would not grow beyond that in another minute. The time of a row is that of its commit. A
 number that is not carried by a little is tried once more: other work on the machine may be the reason.
 """
 

@@ -40,6 +40,7 @@ SCRIPTS = [
 MADE = {
     *("last_node.txt", "docker-compose.override.yml", "posture-job-hall-7.yaml"),
     "pictures-from-before-this-file-stay.txt",
+    "classes.yaml",
 }
 """Files that running the farm, its operator, or a documented command makes."""
 PAGES = [

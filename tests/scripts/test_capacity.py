@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from ramp import Found, search, why_not_carried
 
-ROOT = Path(__file__).resolve().parents[2]
-
 from posture.simulator.measured import read_classes
+
+ROOT = Path(__file__).resolve().parents[2]
 
 FIVE_A_SECOND = [number / 5 for number in range(75)]
 

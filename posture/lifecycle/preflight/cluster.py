@@ -236,7 +236,7 @@ def check_metrics(intent: Intent, survey: Survey) -> Iterator[Finding]:
 
 
 def check_requests(intent: Intent, survey: Survey) -> Iterator[Finding]:
-    """What all streams request together is there; kube-scheduler leaves a pod waiting whose requests fit nowhere."""
+    """What all streams request together is there; a pod whose requests fit nowhere waits."""
     settings = intent.settings
     nodes = [
         node
