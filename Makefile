@@ -25,11 +25,11 @@ run: $(VENV)/local.done $(VENV)/mediapipe.done libraries
 	$(VENV)/bin/python run_local.py --duration 30
 
 test: $(VENV)/dev.done $(VENV)/mediapipe.done libraries servers cluster kustomize rtsp s3
-	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup
+	$(VENV)/bin/python -m pytest -n 3 --dist loadgroup
 
 test-fast: $(VENV)/dev.done $(VENV)/mediapipe.done libraries servers kustomize rtsp s3
 	@echo "leaving out tests/cluster, the real control plane with KEDA: make test has it"
-	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup --ignore=tests/cluster
+	$(VENV)/bin/python -m pytest -n 3 --dist loadgroup --ignore=tests/cluster
 
 # FUZZ_SEED=... sends the same messages again
 fuzz: $(VENV)/dev.done $(VENV)/mediapipe.done libraries servers
