@@ -391,7 +391,7 @@ class Balancer:
         """
         good = {node.name for node in snapshot.nodes if node.ready and node.labelled}
         running = {job.stream for job in snapshot.jobs if job.phase is Phase.RUNNING and job.node in good}
-        for stream in sorted(running - self._observer.open):
+        for stream in sorted(running - self._observer.open, key=natural):
             drift = drift_of(view, view.scaled_jobs[stream])
             if drift is None or self._passed_over(stream) or not self._may_go_on():
                 continue

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from posture.natural_order import natural
 from posture.settings.edited import Edited
 from posture.settings.table import NodeQuery
 
@@ -39,4 +40,4 @@ class EditedQueries(Edited[Queries]):
 def _changes(before: Queries, now: Queries) -> str:
     changed = {node for node in before.keys() & now.keys() if before[node] != now[node]}
     kinds = {"added": now.keys() - before.keys(), "changed": changed, "removed": before.keys() - now.keys()}
-    return ", ".join(f"{kind} {', '.join(sorted(nodes))}" for kind, nodes in kinds.items() if nodes)
+    return ", ".join(f"{kind} {', '.join(sorted(nodes, key=natural))}" for kind, nodes in kinds.items() if nodes)
