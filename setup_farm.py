@@ -12,6 +12,8 @@ after a new camera in cluster.yaml, a new node, an interruption. docs/setup.md s
 """
 
 import argparse
+import ipaddress
+import re
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -52,6 +54,18 @@ from posture.system import recorded_processes
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 
+def host(text: str) -> str:
+    """Return a host's name or address, as a certificate can be for it."""
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", text):
+        try:
+            ipaddress.IPv6Address(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(
+                f"{text!r}; accepted: a host's name or an address, without a port"
+            ) from None
+    return text
+
+
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the flags."""
     parser = argparse.ArgumentParser(description="Make a cluster with deploy/stack a farm.")
@@ -59,13 +73,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add_config_flag(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and touch nothing")
     parser.add_argument(
-        "--broker-name", action="append", default=[], metavar="HOST",
+        "--broker-name", action="append", default=[], metavar="HOST", type=host,
         help="a name or address by which cameras reach the broker, beside the nodes'; may be repeated",
     )  # fmt: skip
-    parser.add_argument(
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument(
         "--recover", action="store_true", help="write .env and broker/ as the cluster was set up with them"
     )
-    parser.add_argument("--undo", action="store_true", help="take away what this script has made; asks first")
+    other.add_argument("--undo", action="store_true", help="take away what this script has made; asks first")
     parser.add_argument("--yes", action="store_true", help="with --undo: don't ask")
     parser.add_argument("--debug", action="store_true", help="log more")
     return parser.parse_args(argv)

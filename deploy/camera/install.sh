@@ -2,8 +2,9 @@
 # Make this machine (Debian, Raspberry Pi OS, Ubuntu) a camera that publishes from boot on, as root:
 #   sudo sh deploy/camera/install.sh PI_ID SOURCE BROKER [FOLDER]
 #   sudo sh deploy/camera/install.sh pi1 picamera mqtt://192.0.2.10:1883 broker/camera-pi1
-# FOLDER holds the camera's user and password at the broker, as broker_identities.py makes them. Without arguments the
-# program alone is brought up to date. docs/camera.md says what is put where.
+# FOLDER holds the camera's user and password at the broker, as broker_identities.py makes them; from setup_farm.py also
+# ca.crt, who signed the broker's certificate, and the topics' prefix. Without arguments the program alone is brought up
+# to date. docs/camera.md says what is put where.
 set -eu
 
 PROGRAM=/opt/posture-camera
@@ -49,6 +50,13 @@ if [ $# -gt 0 ]; then
         for name in POSTURE_MQTT_USERNAME POSTURE_MQTT_PASSWORD; do
             [ -s "$4/$name" ] || fail "$4/$name can't be read; accepted: a folder that broker_identities.py has made"
         done
+        if [ -e "$4/ca.crt" ]; then
+            grep -q 'BEGIN CERTIFICATE' "$4/ca.crt" 2>/dev/null ||
+                fail "$4/ca.crt is no certificate; accepted: PEM, as setup_farm.py makes it"
+            case $3 in
+            mqtt://*) fail "BROKER $3: $4 has a ca.crt, so the broker has TLS; accepted: mqtts://host:port" ;;
+            esac
+        fi
     fi
     case $source in
     picamera) packages="$packages python3-picamera2" ;;
@@ -85,6 +93,12 @@ chmod -R u=rwX,go=rX "$PROGRAM/posture"
 
 if [ $# -gt 0 ]; then
     install -d "$SETTINGS"
+    ca_file=
+    if [ $# -eq 4 ] && [ -e "$4/ca.crt" ]; then
+        # no secret, and the service reads it as a user of its own
+        install -m 0644 "$4/ca.crt" "$SETTINGS/ca.crt"
+        ca_file=$SETTINGS/ca.crt
+    fi
     (
         umask 077
         {
@@ -97,6 +111,9 @@ if [ $# -gt 0 ]; then
             if [ $# -eq 4 ]; then
                 echo "POSTURE_MQTT_USERNAME=$(quoted "$(cat "$4/POSTURE_MQTT_USERNAME")")"
                 echo "POSTURE_MQTT_PASSWORD=$(quoted "$(cat "$4/POSTURE_MQTT_PASSWORD")")"
+                [ -z "$ca_file" ] || echo "POSTURE_MQTT_CA_FILE=$(quoted "$ca_file")"
+                [ ! -s "$4/POSTURE_MQTT_PREFIX" ] ||
+                    echo "POSTURE_MQTT_PREFIX=$(quoted "$(cat "$4/POSTURE_MQTT_PREFIX")")"
             fi
         } >"$SETTINGS/environment.new"
     )

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 from bare_debian import BareDebian, booted
 from documented_steps import (
     ANALYZER_STEPS,
@@ -25,9 +26,10 @@ from documented_steps import (
     prepare,
 )
 from farm import ROOT, Analyzer, ended
-from servers import free_port
+from servers import Mosquitto, free_port
 from typed import with_changes
 
+JOURNAL = "sudo journalctl --no-pager -u posture-camera"
 SPOOL = "/var/lib/posture-camera/pi1"
 FRAME_IDS = "SELECT frame_id FROM posture_log"
 
@@ -155,11 +157,16 @@ def test_the_installer_without_arguments_brings_the_program_up_to_date_and_keeps
         ),
         ("pi1 picamera 192.0.2.10", "BROKER 192.0.2.10: accepted: mqtt://host:port"),
         ("pi1 picamera mqtt://h nowhere", "nowhere/POSTURE_MQTT_USERNAME can't be read; accepted: a folder"),
+        (
+            "pi1 picamera mqtts://h /srv/no-certificate",
+            "/srv/no-certificate/ca.crt is no certificate; accepted: PEM",
+        ),
     ],
 )
 def test_the_installer_refuses_what_it_cannot_use_and_changes_nothing(
     service: BareDebian, arguments: str, message: str
 ) -> None:
+    service.run("sudo cp -rT broker/camera-pi1 /srv/no-certificate && sudo touch /srv/no-certificate/ca.crt")
     before = service.run("sudo cat /etc/posture-camera/environment")
     done = service.try_to_run(f"sudo sh deploy/camera/install.sh {arguments}")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
@@ -175,6 +182,34 @@ def test_a_source_that_needs_opencv_brings_it_along_and_no_libgl_with_it(
     service.run(with_changes(SERVICE_STEPS, {**changes, " picamera ": " /srv/clip.mp4 "}))
     eventually(lambda: len({row["frame_id"] for row in analyzer.rows()} - before) > 20)
     assert service.try_to_run("ldconfig -p | grep libGL.so").stdout == ""
+
+
+def test_a_broker_whose_authority_is_in_the_cameras_folder_is_reached_by_tls(
+    service: BareDebian, changes: dict[str, str], tmp_path: Path
+) -> None:
+    """As setup_farm.py makes the folder, which it prints a line for."""
+    authority = trustme.CA()
+    ca, key, chain = (tmp_path / name for name in ("ca.crt", "key.pem", "chain.pem"))
+    authority.cert_pem.write_to_path(str(ca))
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.private_key_pem.write_to_path(str(key))
+    certificate.cert_chain_pems[0].write_to_path(str(chain))
+    folder = service.root / "home/pi/posture-farm/broker/camera-pi1"
+    (folder / "ca.crt").write_bytes(ca.read_bytes())
+    (folder / "POSTURE_MQTT_PREFIX").write_text("house/2")
+    broker = Mosquitto(tmp_path / "broker", cafile=str(ca), certfile=str(chain), keyfile=str(key))
+    broker.start()
+    try:
+        line = f"sudo sh deploy/camera/install.sh pi1 {PICTURES} mqtts://127.0.0.1:{broker.port} broker/camera-pi1"
+        service.run(line)
+        settings = service.run("sudo cat /etc/posture-camera/environment")
+        assert 'POSTURE_MQTT_CA_FILE="/etc/posture-camera/ca.crt"' in settings
+        assert 'POSTURE_MQTT_PREFIX="house/2"' in settings
+        eventually(lambda: f"127.0.0.1:{broker.port} with MQTT" in service.run(JOURNAL))
+    finally:
+        broker.stop()
+        (folder / "ca.crt").unlink()
+        (folder / "POSTURE_MQTT_PREFIX").unlink()
 
 
 def test_what_the_page_says_removes_the_service(service: BareDebian) -> None:

@@ -8,9 +8,16 @@ from pathlib import Path
 
 import binaries
 import pytest
+import yaml
 from balancing import Farm, Usage, running_usage
 from control_plane import Cluster
+from go_module import folder_of
+from kubectl import KINDS_OF_OTHERS, Kubectl
+from lightkube.codecs import from_dict
+from lightkube.resources.apiextensions_v1 import CustomResourceDefinition
+from lightkube.resources.core_v1 import Namespace
 from nodes import Kubelets
+from stack_objects import DEPLOY
 from stub_scaler import StubScaler
 
 HERE = Path(__file__).resolve().parent
@@ -103,3 +110,27 @@ def farm(
     farm = Farm(cluster, namespace, nodes, stub_scaler, usage, tmp_path)
     yield farm
     farm.close()
+
+
+@pytest.fixture(scope="module")
+def kubectl(running_cluster: Cluster) -> Iterator[Kubectl]:
+    """On a cluster that has the kinds of K3s' Helm controller and Prometheus' operator; KEDA's are there, too."""
+    running_cluster.start()
+    found = []
+    for file, (module, version, folder) in KINDS_OF_OTHERS.items():
+        crd = from_dict(yaml.safe_load((folder_of(module, version) / folder / file).read_text()))
+        running_cluster.client.create(crd)
+        found.append(crd.metadata.name)
+    yield Kubectl(running_cluster)
+    for name in found:
+        running_cluster.client.delete(CustomResourceDefinition, name)
+
+
+@pytest.fixture(scope="module")
+def stack(running_cluster: Cluster, kubectl: Kubectl) -> Iterator[str]:
+    """What kubectl has said to deploy/stack; afterwards it is gone."""
+    yield kubectl.run("apply", "-k", str(DEPLOY / "stack"))
+    kubectl.run("delete", "--wait=false", "-k", str(DEPLOY / "stack"))
+    gone = {"posture-farm", "monitoring", "keda"}
+    running_cluster.until(Namespace, None, lambda left: not gone & {one.metadata.name for one in left})
+    running_cluster.create(None, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "keda"}})

@@ -1,339 +1,494 @@
-"""setup_farm.py on the real API server, with deploy/stack applied: what it makes, keeps, refuses and takes back."""
+"""setup_farm.py on the real API server, after ``kubectl apply -k deploy/stack``."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
-import os
-import shutil
+import re
 import stat
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-import node_services
 import pytest
 import yaml
 from control_plane import Cluster
-from life import Script
-from lightkube.resources.core_v1 import Namespace
+from killing_proxy import KillingProxy, resource_of
+from kubectl import Kubectl
+from life import ROOT, Checkout, Script
+from lightkube.resources.core_v1 import Node
 from nodes import Kubelets
+from servers import Mosquitto, PrometheusServer, free_port
+from stack_objects import DEPLOY
 
-ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE = "posture-farm"
-CLASS = {
+STREAMS = ("hall-1", "hall-2", "desk-10")
+PICTURE = next((ROOT / "samples").glob("*.jpg"), ROOT / "docs" / "picture.jpg")
+GPU = {"nvidia.com/gpu.present": "true"}
+CONTROL_PLANE = {"node-role.kubernetes.io/control-plane": "true"}
+STORAGE = {
     "apiVersion": "storage.k8s.io/v1",
     "kind": "StorageClass",
-    "metadata": {
-        "name": "local-path",
-        "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
-    },
+    "metadata": {"name": "local-path", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
     "provisioner": "rancher.io/local-path",
+    "volumeBindingMode": "WaitForFirstConsumer",
 }
-KINDS = "secrets,configmaps,statefulsets,triggerauthentications.keda.sh"
+MADE = {
+    "Secret posture-farm/posture-setup", "Secret posture-farm/posture-mqtt", "Secret posture-farm/posture-mqtt-tls",
+    "Secret posture-farm/posture-farm", "Secret posture-farm/posture-postgres",
+    "Secret posture-farm/posture-dashboard", "Secret posture-farm/posture-mqtt-hall-1",
+    "Secret posture-farm/posture-mqtt-hall-2", "Secret posture-farm/posture-mqtt-desk-10",
+    "Secret posture-farm/posture-mqtt-balancer", "Secret posture-farm/posture-mqtt-dashboard",
+    "Secret posture-farm/posture-scaler-server-tls", "Secret posture-farm/posture-scaler-client-tls",
+    "ConfigMap posture-farm/posture-ca", "ConfigMap keda/posture-ca",
+    "TriggerAuthentication posture-farm/posture-scaler-tls",
+}  # fmt: skip
+
+
+class CuttingProxy(KillingProxy):
+    """Kills who sent a change as soon as it was made."""
+
+    kill_after_change: Callable[[], None] | None = None
+
+    def _is_the_end(self, handler: BaseHTTPRequestHandler, body: bytes | None) -> bool:
+        kill = self.kill_after_change
+        if kill is None or handler.command == "GET" or resource_of(handler.path) == "selfsubjectaccessreviews":
+            return False
+        self.kill_after_change = None
+        kill()
+        return True
 
 
 class Laptop:
-    """A checkout of an operator, and the administrator's kubeconfig."""
+    """A checkout from which a farm is set up, and what it has left where."""
 
-    def __init__(self, cluster: Cluster, folder: Path) -> None:
+    def __init__(self, folder: Path, cluster: Cluster, kubectl: Kubectl) -> None:
+        self.cluster, self.kubectl = cluster, kubectl
+        self.checkout = Checkout(folder, cluster, NAMESPACE, (), PrometheusServer(folder / "prometheus", []))
         self.folder = folder
-        for name in ("setup_farm.py", "posture", "deploy"):
-            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-            copy(ROOT / name, folder / name)
-        self.settings: dict[str, Any] = {
-            "streams": ["hall-1", "hall-2"],
-            "images": {"registry": "registry.example"},
-        }
-        self.write()
-        self._kubectl = [str(node_services.folder() / "kubectl"), f"--kubeconfig={cluster.kubeconfig}"]
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("POSTURE_")}
-        self.environ = {**kept, "KUBECONFIG": str(cluster.kubeconfig), "PYTHONUNBUFFERED": "1"}
+        self.config = folder / "cluster.yaml"
+        self.set_streams(*STREAMS)
 
-    def write(self) -> None:
-        (self.folder / "cluster.yaml").write_text(yaml.safe_dump(self.settings))
+    def set_streams(self, *names: str) -> None:
+        """Write them into the file that is delivered, or in place of those before."""
+        text = self.config.read_text() if (self.folder / ".env").exists() else (ROOT / "cluster.yaml").read_text()
+        head, _, _ = text.partition("\nstreams:\n")
+        self.config.write_text(f"{head}\nstreams:\n" + "".join(f"  - {name}\n" for name in names))
 
-    def kubectl(self, *arguments: str) -> str:
-        done = subprocess.run(
-            [*self._kubectl, *arguments], capture_output=True, text=True, timeout=120, check=False
+    def set(self, section: str, line: str) -> None:
+        """Write a setting where the file has its section."""
+        self.config.write_text(
+            re.sub(rf"^{section}:$", f"{section}:\n  {line}", self.config.read_text(), flags=re.M)
         )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
 
-    def start(self, *flags: str) -> Script:
-        return Script([sys.executable, "setup_farm.py", *flags], self.environ, self.folder)
+    def run(self, *flags: str, status: int = 0, **environ: str) -> str:
+        return self.checkout.run("setup_farm.py", *flags, status=status, **environ)
 
-    def run(self, *flags: str, status: int = 0) -> str:
-        """Run it to its end; return what it says."""
-        script = self.start(*flags)
-        script.close_stdin()
-        assert script.wait() == status, script.said
-        return script.said
+    def start(self, *flags: str, **environ: str) -> Script:
+        return self.checkout.start("setup_farm.py", *flags, **environ)
+
+    def files(self) -> dict[str, bytes]:
+        """What is kept here, and cluster.yaml."""
+        paths = [self.folder / ".env", *sorted((self.folder / "broker").rglob("*")), self.config]
+        return {str(path.relative_to(self.folder)): path.read_bytes() for path in paths if path.is_file()}
+
+    def env(self) -> dict[str, str]:
+        lines = (self.folder / ".env").read_text().splitlines()
+        return dict(line.split("=", 1) for line in lines)
+
+    def hidden(self) -> set[str]:
+        """All that nobody may print."""
+        passwords = {path.read_text() for path in (self.folder / "broker").glob("*/POSTURE_MQTT_PASSWORD")}
+        keys = {line for line in (self.folder / "broker/ca/ca.key").read_text().splitlines() if "-" not in line}
+        return set(self.env().values()) | passwords | keys
+
+    def objects(self) -> dict[str, Any]:
+        """All of the kinds that it makes or changes, by kind, namespace and name."""
+        found = {}
+        kinds = "secrets,configmaps,statefulsets,triggerauthentications"
+        for namespace in (NAMESPACE, "keda"):
+            for item in yaml.safe_load(self.kubectl.run("-n", namespace, "get", kinds, "-o", "yaml"))["items"]:
+                found[f"{item['kind']} {namespace}/{item['metadata']['name']}"] = item
+        return found
+
+    def made(self) -> set[str]:
+        return {
+            name
+            for name, item in self.objects().items()
+            if (item["metadata"].get("annotations") or {}).get("posture-farm/made") == "setup"
+        }
+
+    def versions(self) -> dict[str, str]:
+        """What changes as soon as anything is written."""
+        found = {
+            name: item["metadata"].get("generation" if item["kind"] == "StatefulSet" else "resourceVersion")
+            for name, item in self.objects().items()
+        }
+        return found | {f"node {name}": str(one) for name, one in self.nodes().items()}
+
+    def nodes(self) -> dict[str, tuple[str, str]]:
+        """Node -> the farm's label, and whether it is noted as ours."""
+        return {
+            str(node.metadata.name): (
+                (node.metadata.labels or {}).get("gpu-node", ""),
+                (node.metadata.annotations or {}).get("posture-farm/labelled", ""),
+            )
+            for node in self.cluster.client.list(Node)
+        }
 
     def secret(self, name: str) -> dict[str, str]:
-        data = json.loads(self.kubectl("-n", NAMESPACE, "get", "secret", name, "-o", "json"))["data"]
+        data = self.objects()[f"Secret {NAMESPACE}/{name}"].get("data") or {}
         return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
-    def environment(self) -> dict[str, str]:
-        lines = (self.folder / ".env").read_text().splitlines()
-        return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
-
-    def state(self) -> dict[str, str]:
-        """Everything that it may change: objects with their versions, nodes' labels, files."""
-        found = {}
-        for where in (NAMESPACE, "keda"):
-            items = json.loads(self.kubectl("-n", where, "get", KINDS, "-o", "json"))["items"]
-            for item in items:
-                name = f"{where} {item['kind']} {item['metadata']['name']}"
-                found[name] = item["metadata"]["resourceVersion"]
-        for node in json.loads(self.kubectl("get", "nodes", "-o", "json"))["items"]:
-            found[f"Node {node['metadata']['name']}"] = json.dumps(node["metadata"]["labels"], sort_keys=True)
-        files = [self.folder / ".env", self.folder / "cluster.yaml", *(self.folder / "broker").rglob("*")]
-        return found | {str(path): path.read_text() for path in files if path.is_file()}
+    def clear(self) -> None:
+        """Leave the stack as it was applied."""
+        for name in self.made():
+            kind, _, place = name.partition(" ")
+            namespace, _, own = place.partition("/")
+            self.kubectl.run("-n", namespace, "delete", kind.lower(), own)
 
 
 @pytest.fixture(scope="module")
-def stack(running_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """deploy/stack without its KEDA, which runs here already, and a default storage class."""
-    running_cluster.start()
-    running_cluster.create(None, CLASS)
-    kubectl = Laptop(running_cluster, tmp_path_factory.mktemp("stack")).kubectl
-    overlay = str(ROOT / "deploy" / "overlays" / "own-keda")
-    kubectl("apply", "-k", overlay)
+def storage(running_cluster: Cluster, kubectl: Kubectl) -> Iterator[None]:
+    running_cluster.create(None, STORAGE)
     yield
-    kubectl("delete", "--wait=false", "-k", overlay)
-    kubectl("delete", "storageclass", "local-path")
-    gone = {NAMESPACE, "monitoring"}
-    running_cluster.until(Namespace, None, lambda left: not gone & {one.metadata.name for one in left})
+    kubectl.run("delete", "storageclass", "local-path")
 
 
 @pytest.fixture
-def laptop(stack: None, cluster: Cluster, nodes: Kubelets, tmp_path: Path) -> Iterator[Laptop]:
-    """Two nodes without labels, one of them with a GPU; afterwards nothing of the test is left."""
-    nodes.add("agx", labels={"kubernetes.io/arch": "arm64", "nvidia.com/gpu.present": "true"})
-    nodes.add("nano", labels={"kubernetes.io/arch": "arm64", "nvidia.com/gpu.present": "true"})
-    nodes.add("desk", labels={"kubernetes.io/arch": "amd64"})
-    made = Laptop(cluster, tmp_path)
+def laptop(
+    tmp_path: Path, running_cluster: Cluster, kubectl: Kubectl, storage: None, nodes: Kubelets
+) -> Iterator[Laptop]:
+    """On a cluster of a control plane and two boards, one with a GPU."""
+    nodes.add("server", labels=CONTROL_PLANE)
+    nodes.add("orin", labels=GPU)
+    nodes.add("nano-2", labels=GPU)
+    made = Laptop(tmp_path / "farm", running_cluster, kubectl)
     yield made
-    made.settings["streams"] = ["hall-1", "hall-2"]
-    made.run("--undo", "--yes")
+    made.checkout.close()
+    made.clear()
 
 
-def test_nodes_settings_and_everything_that_the_pods_wait_for_are_made(laptop: Laptop) -> None:
-    said = laptop.run()
-    settings = yaml.safe_load((laptop.folder / "cluster.yaml").read_text())
-    assert settings["GPU_QUERIES"] == {
-        name: {"instance": f"{name}:9101", "signal": ["gpu", "cpu"]} for name in ("agx", "nano")
-    }
-    assert settings["prometheus"]["url"] == "kubernetes://monitoring/prometheus:9090"
-    assert settings["analyzer"]["pictures_url"] == "s3+http://posture-pictures.posture-farm.svc:8333/posture"
-    labels = json.loads(laptop.kubectl("get", "nodes", "-o", "json"))["items"]
-    given = {node["metadata"]["name"]: node["metadata"]["labels"].get("gpu-node") for node in labels}
-    assert given == {"agx": "agx", "nano": "nano", "desk": None}
-    kept, of_pods = laptop.environment(), laptop.secret("posture-farm")
-    assert of_pods["POSTURE_MQTT_URL"] == "mqtts://posture-mqtt.posture-farm.svc:8883"
-    assert kept["POSTURE_PASSWORD"] in of_pods["POSTURE_DATABASE_URL"]
-    assert laptop.secret("posture-postgres") == {
-        name: kept[name] for name in ("POSTGRES_PASSWORD", "POSTURE_PASSWORD")
-    }
-    assert laptop.secret("posture-mqtt-hall-1")["POSTURE_MQTT_USERNAME"] == "analyzer.hall-1"
-    waited = {"posture-mqtt", "posture-mqtt-tls", "posture-scaler-server-tls", "posture-scaler-client-tls",
-              "posture-dashboard", "posture-mqtt-dashboard", "posture-mqtt-balancer"}  # fmt: skip
-    listed = json.loads(laptop.kubectl("-n", NAMESPACE, "get", "secrets", "-o", "json"))["items"]
-    assert waited <= {item["metadata"]["name"] for item in listed}
-    laptop.kubectl("-n", NAMESPACE, "get", "triggerauthentication", "posture-scaler-tls")
-    cameras = [line.strip() for line in said.splitlines() if "install.sh" in line]
-    assert len(cameras) == 2
-    assert "install.sh hall-1 picamera mqtts://" in cameras[0]
-    assert cameras[0].endswith(":30883 broker/camera-hall-1")
-
-
-def test_secrets_are_for_their_owner_alone_and_are_never_printed(laptop: Laptop) -> None:
-    said = laptop.run("--debug") + laptop.run("--debug")
-    files = [
-        laptop.folder / ".env",
-        *(laptop.folder / "broker").rglob("*PASSWORD"),
-        laptop.folder / "broker/ca/ca.key",
-    ]
-    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
-    secrets = [*laptop.environment().values(), *(path.read_text().strip() for path in files[1:])]
-    assert not [secret for secret in secrets if secret in said]
-
-
-def test_a_second_run_changes_nothing_and_says_so(laptop: Laptop) -> None:
-    laptop.run()
-    before = laptop.state()
-    assert "nothing to do" in laptop.run()
-    assert laptop.state() == before
-
-
-def test_a_dry_run_touches_nothing_and_says_what_it_would_do(laptop: Laptop) -> None:
-    before = laptop.state()
-    said = laptop.run("--dry-run")
-    assert "label node agx" in said
-    assert "GPU_QUERIES for agx and nano" in said or "GPU_QUERIES for agx, nano" in said
-    assert laptop.state() == before
-
-
-def test_a_new_camera_gets_its_user_and_nobody_elses_changes(laptop: Laptop) -> None:
-    laptop.run()
-    before = laptop.state()
-    laptop.settings = yaml.safe_load((laptop.folder / "cluster.yaml").read_text())
-    laptop.settings["streams"].append("hall-3")
-    laptop.write()
-    said = laptop.run()
-    assert "install.sh hall-3" in said
-    after = laptop.state()
-    changed = {name for name in before if after.get(name) != before[name]}
-    broker = laptop.folder / "broker" / "mosquitto"
-    assert changed <= {
-        f"{NAMESPACE} Secret posture-setup", f"{NAMESPACE} Secret posture-mqtt",
-        f"{NAMESPACE} StatefulSet posture-mqtt",
-        str(broker / "passwords"), str(broker / "acl"), str(laptop.folder / "cluster.yaml"),
-    }  # fmt: skip
-    assert laptop.secret("posture-mqtt-hall-3")["POSTURE_MQTT_USERNAME"] == "analyzer.hall-3"
-
-
-def test_killed_after_each_step_the_next_run_goes_on_and_no_password_changes(laptop: Laptop) -> None:
-    kills, password = 0, ""
-    while True:
-        script = laptop.start()
-        script.close_stdin()
-        try:
-            script.until_it_says("[2/", 60)
-        except AssertionError:
-            assert script.wait() == 0, script.said
-            break
-        script.kill()
-        kills += 1
-        known = laptop.environment().get("POSTGRES_PASSWORD", "")
-        assert password in ("", known)
-        password = known
-    assert kills >= 10
-    assert laptop.secret("posture-postgres")["POSTGRES_PASSWORD"] == password
-    assert "nothing to do" in laptop.run()
-
-
-@pytest.mark.parametrize("lost", [".env", "broker", "broker/ca/ca.key"])
-def test_what_was_lost_here_is_found_before_anything_changes_and_comes_back_from_the_cluster(
-    laptop: Laptop, lost: str
-) -> None:
-    laptop.run()
-    before = laptop.state()
-    path = laptop.folder / lost
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
-    after_loss = laptop.state()
+def test_without_the_stack_it_says_so(laptop: Laptop) -> None:
     said = laptop.run(status=2)
-    assert lost.partition("/")[0] in said
-    assert "--recover" in said
-    assert laptop.state() == after_loss
-    laptop.run("--recover")
-    passwords = {name: text for name, text in before.items() if name.endswith(("PASSWORD", ".env", "ca.key"))}
-    found = laptop.state()
-    assert {name: found[name] for name in passwords} == passwords
-
-
-def test_undo_takes_away_what_it_made_and_nothing_else(laptop: Laptop) -> None:
-    before = laptop.state()
-    laptop.kubectl("label", "node", "desk", "gpu-node=desk")
-    theirs = laptop.state()
-    laptop.run()
-    said = laptop.run("--undo", "--yes")
-    assert "what stays" in said
-    after = laptop.state()
-    ignored = {f"{NAMESPACE} StatefulSet posture-mqtt", str(laptop.folder / "cluster.yaml")}
-    kept = {name: value for name, value in after.items() if "/" not in name}
-    assert {name: value for name, value in kept.items() if name not in ignored} == {
-        name: value for name, value in theirs.items() if "/" not in name and name not in ignored
-    }
-    assert before.keys() <= after.keys()
-    settings = yaml.safe_load((laptop.folder / "cluster.yaml").read_text())
-    assert not settings.get("GPU_QUERIES")
-    assert settings["streams"] == ["hall-1", "hall-2"]
-
-
-def node_port(laptop: Laptop) -> None:
-    laptop.kubectl("-n", NAMESPACE, "delete", "service", "posture-mqtt")
-    laptop.kubectl("-n", "default", "create", "service", "nodeport", "squatter", "--tcp=80", "--node-port=30883")
-
-
-def node_port_back(laptop: Laptop) -> None:
-    laptop.kubectl("-n", "default", "delete", "service", "squatter")
-    laptop.kubectl("apply", "-k", str(ROOT / "deploy" / "overlays" / "own-keda"))
-
-
-def without_default_storage(laptop: Laptop) -> None:
-    laptop.kubectl("annotate", "storageclass", "local-path", "storageclass.kubernetes.io/is-default-class-")
-
-
-def with_default_storage(laptop: Laptop) -> None:
-    laptop.kubectl("annotate", "storageclass", "local-path", "storageclass.kubernetes.io/is-default-class=true")
-
-
-def without_nodes(laptop: Laptop) -> None:
-    laptop.kubectl("cordon", "agx", "nano")
-
-
-def another_namespace(laptop: Laptop) -> None:
-    laptop.settings["kubernetes"] = {"namespace": "default"}
-    laptop.write()
-
-
-def own_namespace(laptop: Laptop) -> None:
-    del laptop.settings["kubernetes"]
-    laptop.write()
-
-
-def no_streams(laptop: Laptop) -> None:
-    laptop.settings["streams"] = []
-    laptop.write()
-
-
-def nothing(laptop: Laptop) -> None:
-    del laptop
-
-
-@pytest.mark.parametrize(
-    ("spoil", "mend", "words"),
-    [
-        pytest.param(node_port, node_port_back, ["30883", "squatter"], id="a taken NodePort"),
-        pytest.param(without_default_storage, with_default_storage, ["StorageClass"], id="no default storage"),
-        pytest.param(without_nodes, nothing, ["Ready", "uncordon"], id="no node that takes pods"),
-        pytest.param(
-            another_namespace, own_namespace, ["namespace default", "kubectl label"], id="foreign namespace"
-        ),
-        pytest.param(no_streams, nothing, ["no stream", "streams"], id="no stream"),
-    ],
-)
-def test_what_stands_in_the_way_is_said_before_anything_is_changed(laptop: Laptop, spoil, mend, words) -> None:
-    spoil(laptop)
-    try:
-        before = laptop.state()
-        said = laptop.run(status=2)
-        assert all(word in said for word in words), said
-        assert "Traceback" not in said
-        assert laptop.state() == before
-    finally:
-        mend(laptop)
-
-
-def test_a_cluster_without_the_stack_is_told_to_get_it(laptop: Laptop) -> None:
-    laptop.settings["kubernetes"] = {"namespace": "elsewhere"}
-    laptop.write()
-    said = laptop.run(status=2)
-    del laptop.settings["kubernetes"]
-    laptop.write()
+    assert findings(said) == ["error: namespace posture-farm does not exist: the stack has not been applied"]
     assert "kubectl apply -k deploy/stack" in said
 
 
-def test_who_may_not_do_all_of_it_does_nothing(laptop: Laptop, cluster: Cluster) -> None:
-    rules = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list"]}]
-    before = laptop.state()
-    administrator = laptop.environ["KUBECONFIG"]
-    laptop.environ["KUBECONFIG"] = str(cluster.role("default", "looks-only", rules, rules))
-    said = laptop.run(status=2)
-    laptop.environ["KUBECONFIG"] = administrator
-    assert "administrator's kubeconfig" in said
-    assert laptop.state() == before
+# from here on the stack is there
+
+
+@pytest.fixture
+def applied(stack: str, laptop: Laptop) -> Laptop:
+    return laptop
+
+
+def findings(said: str) -> list[str]:
+    return [line for line in said.splitlines() if line.startswith("error: ")]
+
+
+def test_one_command_makes_it_a_farm(applied: Laptop) -> None:
+    said = applied.run("--debug")
+    assert applied.made() == MADE
+    assert applied.nodes() == {"server": ("", ""), "orin": ("orin", "default"), "nano-2": ("nano-2", "default")}
+    settings = yaml.safe_load(applied.config.read_text())
+    assert settings["GPU_QUERIES"] == {
+        name: {"instance": f"{name}:9101", "signal": ["gpu", "cpu"]} for name in ("nano-2", "orin")
+    }
+    assert settings["prometheus"]["url"] == "kubernetes://monitoring/prometheus:9090"
+    assert settings["analyzer"]["pictures_url"] == "s3+http://posture-pictures.posture-farm.svc:8333/posture"
+    kept = [applied.folder / ".env", *(one for one in (applied.folder / "broker").rglob("*") if one.is_file())]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in kept} == {0o600}
+    assert [one for one in applied.hidden() if one in said] == []
+    env, given = applied.env(), applied.secret("posture-farm")
+    assert given["POSTURE_MQTT_URL"] == "mqtts://posture-mqtt.posture-farm.svc:8883"
+    assert given["POSTURE_PICTURES_SECRET_KEY"] == env["POSTURE_PICTURES_SECRET_KEY"]
+    assert applied.secret("posture-postgres") == {
+        name: env[name] for name in ("POSTGRES_PASSWORD", "POSTURE_PASSWORD")
+    }
+    for stream in STREAMS:
+        assert re.search(
+            rf"^  sudo sh deploy/camera/install.sh {stream} picamera mqtts://\S+:30883 broker/camera-{stream}$",
+            said, re.M,
+        )  # fmt: skip
+        assert (applied.folder / f"broker/camera-{stream}/ca.crt").exists()
+
+
+def test_mosquitto_takes_the_users_and_the_certificate_and_a_camera_connects_by_its_line(
+    applied: Laptop, tmp_path: Path
+) -> None:
+    said = applied.run("--broker-name", "127.0.0.1")
+    files = {name: tmp_path / name for name in ("passwords", "acl", "tls.crt", "tls.key", "ca.crt")}
+    for name, text in {**applied.secret("posture-mqtt"), **applied.secret("posture-mqtt-tls")}.items():
+        files[name].write_text(text)
+    broker = Mosquitto(
+        tmp_path / "broker", allow_anonymous="false", password_file=str(files["passwords"]),
+        acl_file=str(files["acl"]), certfile=str(files["tls.crt"]), keyfile=str(files["tls.key"]),
+        use_username_as_clientid="true",
+    )  # fmt: skip
+    broker.start()
+    try:
+        match = re.search(r"install\.sh (hall-1) picamera mqtts://127\.0\.0\.1:30883 (\S+)$", said, re.M)
+        assert match is not None
+        stream, folder = match.groups()
+        command = [
+            "--pi-id",
+            stream,
+            "--source",
+            str(PICTURE),
+            "--no-spool",
+            "--fail-fast",
+            "--json",
+            "--drain",
+            "5",
+        ]
+        camera = applied.checkout.run(
+            "publish_images.py", *command, "--broker", f"mqtts://127.0.0.1:{broker.port}",
+            POSTURE_MQTT_CA_FILE=f"{folder}/ca.crt",
+            **{f"{name}_FILE": f"{folder}/{name}" for name in ("POSTURE_MQTT_USERNAME", "POSTURE_MQTT_PASSWORD")},
+        )  # fmt: skip
+        assert json.loads(camera.splitlines()[-1])["sent"] == 1
+        stranger = {"POSTURE_MQTT_CA_FILE": f"{folder}/ca.crt"}
+        url = f"mqtts://127.0.0.1:{broker.port}"
+        assert "refused" in applied.checkout.run(
+            "publish_images.py", *command, "--broker", url, status=1, **stranger
+        ).lower()  # fmt: skip
+    finally:
+        broker.stop()
+
+
+def test_a_second_run_changes_nothing_and_says_so(applied: Laptop) -> None:
+    applied.run()
+    files, versions = applied.files(), applied.versions()
+    assert "nothing to do" in applied.run()
+    assert (applied.files(), applied.versions()) == (files, versions)
+
+
+def test_a_dry_run_touches_nothing_and_says_what_would_be_done(applied: Laptop) -> None:
+    files, versions = applied.files(), applied.versions()
+    said = applied.run("--dry-run")
+    assert (applied.files(), applied.versions()) == (files, versions)
+    for told in ("label node orin", "GPU_QUERIES for nano-2, orin", "secret posture-postgres", ".env"):
+        assert told in said
+
+
+def test_a_new_stream_gets_its_user_and_no_other_password_changes(applied: Laptop) -> None:
+    applied.run()
+    before = applied.objects()
+    secrets = applied.hidden()
+    applied.set_streams(*STREAMS, "yard-3")
+    applied.run()
+    after = applied.objects()
+    assert after.keys() - before.keys() == {"Secret posture-farm/posture-mqtt-yard-3"}
+    changed = {name for name in before if after[name].get("data") != before[name].get("data")}
+    assert changed == {"Secret posture-farm/posture-setup", "Secret posture-farm/posture-mqtt"}
+    assert secrets < applied.hidden()
+
+
+def test_killed_after_each_change_the_next_run_goes_on(applied: Laptop, cluster: Cluster, tmp_path: Path) -> None:
+    proxy = CuttingProxy(cluster.kubeconfig, tmp_path)
+    environ = {"KUBECONFIG": str(proxy.kubeconfig)}
+    killed, env = 0, {}
+    try:
+        while True:
+            script = applied.start(**environ)
+            proxy.kill_after_change = script.kill
+            script.close_stdin()
+            if script.wait() == 0:
+                break
+            killed += 1
+            env = env or applied.env()
+            assert applied.env() == env
+            assert killed < 40, script.said
+    finally:
+        proxy.close()
+    assert killed >= len(MADE) + 2  # both labels, too
+    assert applied.made() == MADE
+    assert applied.secret("posture-postgres")["POSTURE_PASSWORD"] == env["POSTURE_PASSWORD"]
+    assert "nothing to do" in applied.run()
+
+
+@pytest.mark.parametrize("lost", [[".env"], ["broker"], [".env", "broker"], ["broker/ca/ca.key"]], ids=" and ".join)
+def test_what_was_lost_is_found_before_anything_is_changed_and_comes_back_by_recover(
+    applied: Laptop, tmp_path: Path, lost: list[str]
+) -> None:
+    applied.run()
+    files, versions = applied.files(), applied.versions()
+    for name in lost:
+        (applied.folder / name).rename(tmp_path / f"lost{Path(name).name}")
+    left = applied.files()
+    said = applied.run(status=2)
+    assert len(findings(said)) == len(lost)
+    assert all(name in said for name in lost)
+    assert "--recover" in said
+    assert (applied.files(), applied.versions()) == (left, versions)
+    applied.run("--recover")
+    recovered = applied.files()
+    assert recovered.keys() == files.keys()
+    # the broker's file of passwords has another salt
+    assert {name for name in files if recovered[name] != files[name]} <= {"broker/mosquitto/passwords"}
+    assert "nothing to do" in applied.run()
+
+
+def test_undo_takes_away_what_it_has_made_and_nothing_else(applied: Laptop, kubectl: Kubectl) -> None:
+    kubectl.run("label", "node", "orin", "gpu-node=big")
+    kubectl.run("-n", NAMESPACE, "create", "secret", "generic", "of-somebody", "--from-literal=a=b")
+    try:
+        objects, config = applied.objects(), applied.config.read_text()
+        nodes = applied.nodes()
+        applied.run()
+        kept = {name: text for name, text in applied.files().items() if name != "cluster.yaml"}
+        applied.run("--undo", "--yes")
+        assert applied.objects().keys() == objects.keys()
+        assert applied.nodes() == nodes
+        assert applied.config.read_text() == config
+        assert kept.items() <= applied.files().items()
+        assert "nothing to do" in applied.run("--undo", "--yes")
+    finally:
+        kubectl.run("-n", NAMESPACE, "delete", "secret", "of-somebody")
+
+
+def test_a_line_that_somebody_has_changed_since_is_theirs(applied: Laptop) -> None:
+    applied.run()
+    text = applied.config.read_text()
+    applied.config.write_text(text.replace('orin: {instance: "orin:9101"', 'orin: {instance: "192.0.2.7:9101"'))
+    said = applied.run("--undo", "--yes")
+    assert "192.0.2.7:9101" in said
+    assert list(yaml.safe_load(applied.config.read_text())["GPU_QUERIES"]) == ["orin"]
+
+
+def test_undo_asks_first_and_without_a_terminal_takes_nothing_away(applied: Laptop) -> None:
+    applied.run()
+    versions = applied.versions()
+    assert "--undo --yes" in applied.run("--undo", status=2)
+    assert applied.versions() == versions
+
+
+@contextlib.contextmanager
+def foreign_namespace(kubectl: Kubectl) -> Iterator[None]:
+    kubectl.run("label", "namespace", NAMESPACE, "app.kubernetes.io/part-of-")
+    yield
+    kubectl.run("label", "namespace", NAMESPACE, "app.kubernetes.io/part-of=posture-farm")
+
+
+@contextlib.contextmanager
+def no_default_storage(kubectl: Kubectl) -> Iterator[None]:
+    annotation = "storageclass.kubernetes.io/is-default-class"
+    kubectl.run("annotate", "storageclass", "local-path", f"{annotation}=false", "--overwrite")
+    yield
+    kubectl.run("annotate", "storageclass", "local-path", f"{annotation}=true", "--overwrite")
+
+
+@contextlib.contextmanager
+def other_keda(kubectl: Kubectl) -> Iterator[None]:
+    kubectl.run("create", "namespace", "autoscaling")
+    kubectl.run("-n", "autoscaling", "create", "deployment", "keda-operator", "--image=keda", "--replicas=0")
+    yield
+    kubectl.run("delete", "namespace", "autoscaling")
+
+
+@contextlib.contextmanager
+def taken_port(kubectl: Kubectl) -> Iterator[None]:
+    kubectl.run("-n", NAMESPACE, "delete", "service", "posture-mqtt")
+    kubectl.run("-n", "default", "create", "service", "nodeport", "doors", "--tcp=80", "--node-port=30883")
+    yield
+    kubectl.run("-n", "default", "delete", "service", "doors")
+    kubectl.run("apply", "-k", str(DEPLOY / "stack"))
+
+
+@contextlib.contextmanager
+def cordoned(kubectl: Kubectl) -> Iterator[None]:
+    for node in ("orin", "nano-2"):
+        kubectl.run("cordon", node)
+    yield
+
+
+@contextlib.contextmanager
+def not_enough_nodes(kubectl: Kubectl) -> Iterator[None]:
+    kubectl.run("label", "node", "server", "orin", "nano-2", "kubernetes.io/arch=arm")
+    yield
+
+
+@contextlib.contextmanager
+def mixed(kubectl: Kubectl) -> Iterator[None]:
+    kubectl.run("label", "node", "orin", "kubernetes.io/arch=arm64")
+    yield
+
+
+def test_the_namespace_of_others_is_left_alone(applied: Laptop) -> None:
+    applied.set("kubernetes", "namespace: default")
+    versions = applied.versions()
+    (finding,) = findings(applied.run(status=2))
+    assert "namespace default is there, and is none of Posture Farm's" in finding
+    assert applied.versions() == versions
+
+
+@pytest.mark.parametrize(
+    ("obstacle", "message", "mend"),
+    [
+        (foreign_namespace, "posture-farm is there, and is none of Posture Farm's", "kubectl label namespace"),
+        (no_default_storage, "no default StorageClass", "kubectl patch storageclass"),
+        (other_keda, "KEDA runs in autoscaling already, beside the stack's", "deploy/overlays/own-keda"),
+        (taken_port, "port 30883 of the nodes, for the cameras, is service doors's in default", "another nodePort"),
+        (cordoned, "none of the farm's nodes is Ready and schedulable (nano-2, orin)", "kubectl uncordon"),
+        (not_enough_nodes, "the cluster has no node that analyzers can run on", "kubectl get nodes"),
+        (mixed, "node orin is linux/arm64, and images are", "under images: platforms: linux/amd64,linux/arm64"),
+    ],
+)  # fmt: skip
+def test_what_stands_in_the_way_is_one_finding_and_nothing_is_changed(
+    applied: Laptop, kubectl: Kubectl, obstacle: Callable[..., Any], message: str, mend: str
+) -> None:
+    applied.set("images", "platforms: linux/amd64")
+    with obstacle(kubectl):
+        files, versions = applied.files(), applied.versions()
+        said = applied.run(status=2)
+        assert (applied.files(), applied.versions()) == (files, versions)
+    (finding,) = findings(said)
+    assert message in finding
+    assert mend in said
+
+
+def test_a_prometheus_of_ones_own_is_told_of(applied: Laptop, kubectl: Kubectl) -> None:
+    kubectl.run("-n", "default", "create", "service", "clusterip", "prometheus-server", "--tcp=9090")
+    try:
+        said = applied.run("--dry-run")
+    finally:
+        kubectl.run("-n", "default", "delete", "service", "prometheus-server")
+    assert "warning: the cluster has a Prometheus of its own (prometheus-server in default)" in said
+    assert "own-prometheus" in said
+
+
+def test_without_rights_it_says_which_and_changes_nothing(applied: Laptop, cluster: Cluster) -> None:
+    with cluster.fresh_namespace() as other:
+        rules = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list"]}]
+        reader = cluster.role(other, "reader", cluster_rules=rules)
+        versions = applied.versions()
+        said = applied.run(status=2, KUBECONFIG=str(reader))
+    assert "error: the role lacks verb 'patch' on resource 'nodes'" in said
+    assert "an administrator's kubeconfig" in said
+    assert applied.versions() == versions
+    assert not (applied.folder / ".env").exists()
+
+
+def test_without_an_api_server_it_says_so(applied: Laptop, cluster: Cluster, tmp_path: Path) -> None:
+    config = yaml.safe_load(cluster.kubeconfig.read_text())
+    config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{free_port()}"
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+    said = applied.run(status=2, KUBECONFIG=str(tmp_path / "kubeconfig"))
+    (finding,) = findings(said)
+    assert "the cluster can't be looked at" in finding
+    assert not (applied.folder / ".env").exists()
+
+
+def test_an_object_of_that_name_that_is_nobodys_is_left_alone(applied: Laptop, kubectl: Kubectl) -> None:
+    kubectl.run("-n", NAMESPACE, "create", "secret", "generic", "posture-postgres", "--from-literal=a=b")
+    try:
+        files, versions = applied.files(), applied.versions()
+        said = applied.run(status=2)
+        assert (applied.files(), applied.versions()) == (files, versions)
+    finally:
+        kubectl.run("-n", NAMESPACE, "delete", "secret", "posture-postgres")
+    (finding,) = findings(said)
+    assert "secret posture-postgres" in finding

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import node_services
@@ -12,45 +10,16 @@ import pytest
 import requests
 import yaml
 from control_plane import Cluster
-from go_module import folder_of
+from kubectl import Kubectl
 from kustomize_tool import render
-from lightkube.codecs import from_dict
-from lightkube.resources.apiextensions_v1 import CustomResourceDefinition
 from lightkube.resources.apps_v1 import DaemonSet, Deployment, StatefulSet
-from lightkube.resources.core_v1 import Namespace, Pod
+from lightkube.resources.core_v1 import Pod
 from servers import Server, free_port
 from stack_objects import DEPLOY, objects, rendered, with_kedas_manifests
 from watching import wait_for
 
-KINDS_OF_OTHERS = {
-    "helm.cattle.io_helmcharts.yaml": ("github.com/k3s-io/helm-controller", "v0.17.9", "pkg/crds/yaml/generated"),
-    **{
-        f"monitoring.coreos.com_{name}.yaml": (
-            *("github.com/prometheus-operator/prometheus-operator", "v0.85.0"),
-            "example/prometheus-operator-crd",
-        )
-        for name in ("podmonitors", "prometheusrules")
-    },
-}
-"""What K3s' Helm controller and Prometheus' operator bring: file -> module, version, folder."""
 OVER_IT = ["overlays/kube-prometheus-stack", "overlays/host-path", "stack/registry", "stack/restore"]
 """What has more than the stack; the overlays own-... have less."""
-
-
-class Kubectl:
-    """kubectl with the administrator's rights."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._begin = [str(node_services.folder() / "kubectl"), f"--kubeconfig={cluster.kubeconfig}"]
-
-    def run(self, *arguments: str) -> str:
-        """Return what it prints; a warning is a failure, too."""
-        done = subprocess.run([*self._begin, *arguments], capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
-        # the namespace keda is there before, and any-kubernetes is another kind of apply
-        warned = [line for line in done.stderr.splitlines() if "last-applied-configuration" not in line]
-        assert warned == []
-        return done.stdout
 
 
 class Prometheus(Server):
@@ -72,30 +41,6 @@ class Prometheus(Server):
         # 503 until it is ready
         found = [target["labels"] for target in answer.json()["data"]["activeTargets"]] if answer.ok else []
         return {(labels["job"], labels["instance"]) for labels in found}
-
-
-@pytest.fixture(scope="module")
-def kubectl(running_cluster: Cluster) -> Iterator[Kubectl]:
-    """On a cluster that has the kinds of K3s' Helm controller and Prometheus' operator; KEDA's are there, too."""
-    running_cluster.start()
-    found = []
-    for file, (module, version, folder) in KINDS_OF_OTHERS.items():
-        crd = from_dict(yaml.safe_load((folder_of(module, version) / folder / file).read_text()))
-        running_cluster.client.create(crd)
-        found.append(crd.metadata.name)
-    yield Kubectl(running_cluster)
-    for name in found:
-        running_cluster.client.delete(CustomResourceDefinition, name)
-
-
-@pytest.fixture(scope="module")
-def stack(running_cluster: Cluster, kubectl: Kubectl) -> Iterator[str]:
-    """What kubectl has said to deploy/stack; afterwards it is gone."""
-    yield kubectl.run("apply", "-k", str(DEPLOY / "stack"))
-    kubectl.run("delete", "--wait=false", "-k", str(DEPLOY / "stack"))
-    gone = {"posture-farm", "monitoring", "keda"}
-    running_cluster.until(Namespace, None, lambda left: not gone & {one.metadata.name for one in left})
-    running_cluster.create(None, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "keda"}})
 
 
 def test_a_bare_cluster_takes_all_of_it_in_one_go(stack: str) -> None:

@@ -25,16 +25,11 @@ CONTRACT, MANIFESTS, LOADING = (
 )
 
 COVERED_BY = {
-    "lifecycle/setup/addresses": SETUP,
     "lifecycle/setup/cameras": SETUP,
-    "lifecycle/setup/certificates": SETUP,
     "lifecycle/setup/checks": SETUP,
-    "lifecycle/setup/environment_file": SETUP,
     "lifecycle/setup/kept": SETUP,
-    "lifecycle/setup/nodes": SETUP,
     "lifecycle/setup/objects": SETUP,
     "lifecycle/setup/plan": SETUP,
-    "lifecycle/setup/settings_lines": SETUP,
     "lifecycle/setup/survey": SETUP,
     "lifecycle/setup/undoing": SETUP,
     "dashboard/figures": "repo/test_grafana.py",

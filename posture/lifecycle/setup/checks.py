@@ -77,7 +77,8 @@ def check_stack(settings: Settings, survey: Survey) -> Iterator[Finding]:
     namespace = settings.kubernetes.namespace
     if survey.namespace is None:
         yield Finding(f"namespace {namespace} does not exist: the stack has not been applied", APPLY)
-    elif not is_ours(survey.namespace):
+        return
+    if not is_ours(survey.namespace):
         yield Finding(
             f"namespace {namespace} is there, and is none of Posture Farm's: it lacks the label "
             f"{labels.PART_OF}={labels.OURS}",
@@ -86,6 +87,7 @@ def check_stack(settings: Settings, survey: Survey) -> Iterator[Finding]:
         )
     elif (namespace, SCALER) not in survey.deployments:
         yield Finding(f"namespace {namespace} has no Deployment {SCALER}: the stack has not been applied", APPLY)
+        return
     yield from _check_neighbours(namespace, survey)
     yield from _check_keda(survey)
     yield from _check_prometheus(settings, survey)
@@ -109,24 +111,35 @@ def _check_neighbours(namespace: str, survey: Survey) -> Iterator[Finding]:
 
 def _check_keda(survey: Survey) -> Iterator[Finding]:
     """One KEDA serves the cluster: two would both make a stream's Jobs."""
-    operators = sorted(
-        namespace
-        for (namespace, name), item in survey.deployments.items()
+    operators = {
+        namespace: item
+        for (namespace, name), item in sorted(survey.deployments.items())
         if name == KEDA_OPERATOR
         or (item["metadata"].get("labels") or {}).get("app.kubernetes.io/name") == KEDA_OPERATOR
-    )
-    own = [namespace for namespace in operators if namespace != KEDA_NAMESPACE]
-    if len(operators) > 1:
+    }
+    own = [place for place, item in operators.items() if place != KEDA_NAMESPACE or not _is_of_the_stack(item)]
+    # K3s installs the stack's by and by: its namespace is there first
+    stacks = survey.keda_namespace is not None and is_ours(survey.keda_namespace)
+    if len(operators) > 1 or (own and stacks):
         yield Finding(
-            f"KEDA runs in the namespaces {some_of(operators)}: each would make the streams' Jobs",
-            "kubectl apply -k deploy/overlays/own-keda   (leaves the stack's out)",
+            f"KEDA runs in {some_of(own or list(operators))} already, beside the stack's: each would make the "
+            "streams' Jobs",
+            "kubectl -n kube-system delete helmchart keda; kubectl label namespace keda "
+            f"{labels.PART_OF}-; kubectl apply -k deploy/overlays/own-keda",
         )
-    elif own and not survey.keda_namespace:
+    elif own and own != [KEDA_NAMESPACE]:
         yield Finding(
             f"KEDA runs in namespace {own[0]} and not in {KEDA_NAMESPACE}, from where alone the scaler is reached",
             "kubectl apply -k deploy/overlays/own-keda   (with that namespace in its network policy)",
             warning=True,
         )
+
+
+def _is_of_the_stack(operator: Object) -> bool:
+    """Return whether a KEDA can be the stack's: Helm's, or of the overlay for any Kubernetes."""
+    metadata = operator["metadata"]
+    by_helm = "meta.helm.sh/release-name" in (metadata.get("annotations") or {})
+    return by_helm or "posture-farm/part" in (metadata.get("labels") or {})
 
 
 def _check_prometheus(settings: Settings, survey: Survey) -> Iterator[Finding]:
@@ -153,16 +166,18 @@ def _check_prometheus(settings: Settings, survey: Survey) -> Iterator[Finding]:
 
 
 def _check_node_port(namespace: str, survey: Survey) -> Iterator[Finding]:
+    by_another = False
     for (where, name), item in survey.services.items():
         taken = any(port.get("nodePort") == CAMERAS_PORT for port in item["spec"].get("ports") or [])
         if taken and (where, name) != (namespace, BROKER):
+            by_another = True
             yield Finding(
                 f"port {CAMERAS_PORT} of the nodes, for the cameras, is service {name}'s in {where}",
                 f"kubectl -n {where} edit service {name}   (another nodePort), then {APPLY}; "
                 "or another nodePort in deploy/stack/broker",
                 warning=(namespace, BROKER) in survey.services,
             )
-    if BROKER in survey.stateful_sets and (namespace, BROKER) not in survey.services:
+    if BROKER in survey.stateful_sets and (namespace, BROKER) not in survey.services and not by_another:
         yield Finding(f"service {BROKER} does not exist, by which the broker is reached", APPLY)
 
 
@@ -235,6 +250,14 @@ def check_nodes(settings: Settings, survey: Survey) -> Iterator[Finding]:
             "join another board to the cluster, then python3 setup_farm.py again",
             warning=True,
         )
+    yield from _check_names(machines)
+    for one in machines:
+        for finding in check_platform(settings, one.node):
+            mend = f"in cluster.yaml, under images: platforms: {settings.images.platforms},{one.platform}"
+            yield Finding(finding.what, mend)
+
+
+def _check_names(machines: Sequence[nodes.Machine]) -> Iterator[Finding]:
     hosts: dict[str, str] = {}
     for one in machines:
         if one.name in hosts:
@@ -248,7 +271,6 @@ def check_nodes(settings: Settings, survey: Survey) -> Iterator[Finding]:
                 f"node {one.name}: its name is longer than the 63 characters that a label may have",
                 f"kubectl label node {one.node.host} gpu-node=SHORTER",
             )
-        yield from check_platform(settings, one.node)
 
 
 def check_registry(settings: Settings, survey: Survey) -> Iterator[Finding]:

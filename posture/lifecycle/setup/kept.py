@@ -173,7 +173,9 @@ def keep(root: Path, settings: Settings, streams: Sequence[str], survey: Survey,
 
 def _stored(survey: Survey, namespace: str) -> dict[str, str]:
     """Return what the cluster has of what is kept here: the copy, or else the database's own Secret."""
-    return {**survey.data(DATABASE, namespace), **survey.data(COPY, namespace)}
+    of_database = survey.data(DATABASE, namespace)
+    known = {name: of_database[name] for name in OF_DATABASE if name in of_database}
+    return {**known, **survey.data(COPY, namespace)}
 
 
 def _path(key: str) -> Path:

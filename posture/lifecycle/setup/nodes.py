@@ -58,6 +58,11 @@ class Machine:
         return self.node.labels.get("kubernetes.io/arch", MACHINES[0]) in MACHINES
 
     @property
+    def platform(self) -> str:
+        """What images for it are built for, such as linux/arm64."""
+        return f"linux/{self.node.labels.get('kubernetes.io/arch', MACHINES[0])}"
+
+    @property
     def query(self) -> str:
         """Its entry of GPU_QUERIES: the exporter that the stack runs on it, and what of it counts."""
         signal = "[gpu, cpu]" if self.gpu else "cpu"

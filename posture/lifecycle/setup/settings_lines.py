@@ -16,6 +16,7 @@ from posture.errors import UserError
 
 MARK = "  # by setup_farm.py"
 GPU_QUERIES = "GPU_QUERIES"
+_HEADING = re.compile(r"\w+:")
 _QUERY = re.compile(r"(\S+): \{instance: .*, signal: .*\}")
 
 
@@ -59,11 +60,21 @@ def removed(text: str, queries: Mapping[str, str], settings: Mapping[str, str]) 
             kept.append(line)
             continue
         said = content.removesuffix(MARK).strip()
+        if _HEADING.fullmatch(said):
+            kept.append(line)
+            continue
         node = _QUERY.fullmatch(said)
         if said not in ours and (node is None or node[1] in queries):
             kept.append(line)
             theirs.append(said)
-    return "".join(kept), theirs
+    # the heading of a section goes if nothing is left in it
+    following = [*kept[1:], ""]
+    left = [
+        line
+        for line, after in zip(kept, following, strict=True)
+        if after.startswith(" ") or not line.rstrip("\n").endswith(f":{MARK}")
+    ]
+    return "".join(left), theirs
 
 
 def _parts(queries: Mapping[str, str], settings: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
@@ -88,13 +99,13 @@ def _add(text: str, section: str, name: str, value: str, path: Path) -> str:
     pairs = root.value if isinstance(root, yaml.MappingNode) else []
     found = next(((key, node) for key, node in pairs if key.value == section), None)
     if found is None:
-        return "\n".join([*lines, f"{section}:", f"  {name}: {value}{MARK}", ""])
+        return "\n".join([*lines, f"{section}:{MARK}", f"  {name}: {value}{MARK}", ""])
     key, node = found
     if isinstance(node, yaml.MappingNode) and node.flow_style and node.value:
         line = key.start_mark.line + 1
         raise UserError(f"{path}:{line}: {section} stands in braces; accepted: a line of its own for each entry")
     first = key.start_mark.line
-    if not node.value:
+    if not (isinstance(node, yaml.MappingNode) and node.value):
         # {} or null: what is added takes its place
         lines[first] = re.sub(r":\s*(\{\s*\}|null|~)", ":", lines[first], count=1)
     entries = node.value if isinstance(node, yaml.MappingNode) else []

@@ -43,7 +43,7 @@ class Survey:
         default_storage: there is a default StorageClass.
         held: the namespace's Secrets and ConfigMaps, by kind and name.
         scaled_jobs: the farm's.
-        keda_namespace: the namespace ``keda`` is there.
+        keda_namespace: the namespace ``keda``; None if it is not there.
         authentications: the namespace's TriggerAuthentications, by name; None while KEDA's kinds are not there.
     """
 
@@ -55,7 +55,7 @@ class Survey:
     default_storage: bool = False
     held: dict[tuple[str, str, str], Object] = field(default_factory=dict)
     scaled_jobs: list[Object] = field(default_factory=list)
-    keda_namespace: bool = False
+    keda_namespace: Object | None = None
     authentications: dict[str, Object] | None = None
 
     def data(self, name: str, namespace: str) -> dict[str, str]:
@@ -75,11 +75,8 @@ def look(cluster: KubeClient, farm: str) -> Survey:
     """
     here = cluster.namespace
     survey = Survey(machines=[Machine.read(item) for item in cluster.list(kinds.NODE)])
-    try:
-        survey.namespace = cluster.get(kinds.NAMESPACE, here)
-    except errors.NotFoundError:
-        survey.namespace = None
-    survey.keda_namespace = _is_there(cluster, kinds.NAMESPACE, KEDA_NAMESPACE)
+    survey.namespace = _namespace(cluster, here)
+    survey.keda_namespace = _namespace(cluster, KEDA_NAMESPACE)
     survey.deployments = _by_place(cluster.list(ALL_DEPLOYMENTS))
     survey.services = _by_place(cluster.list(ALL_SERVICES))
     survey.stateful_sets = {name_of(item): item for item in cluster.list(kinds.STATEFUL_SET)}
@@ -113,12 +110,11 @@ def is_made_by_setup(item: Mapping[str, Any], farm: str) -> bool:
     return marked and (metadata.get("labels") or {}).get(labels.FARM) == farm
 
 
-def _is_there(cluster: KubeClient, kind: Kind, name: str) -> bool:
+def _namespace(cluster: KubeClient, name: str) -> Object | None:
     try:
-        cluster.get(kind, name)
+        return cluster.get(kinds.NAMESPACE, name)
     except errors.NotFoundError:
-        return False
-    return True
+        return None
 
 
 def _by_place(items: list[Object]) -> dict[tuple[str, str], Object]:
