@@ -14,7 +14,7 @@ from posture.kube.objects import Node
 from posture.kube.ownership import ForeignError
 from posture.kube.resources import fitting, free_of, requests_of
 from posture.lifecycle import page_and_exporter
-from posture.lifecycle.preflight.findings import Finding, Intent, Survey
+from posture.lifecycle.preflight.findings import SETUP, Finding, Intent, Survey
 from posture.lifecycle.preflight.pods import check_needs
 from posture.natural_order import some_of
 from posture.settings.table import Settings
@@ -127,7 +127,7 @@ def _check_removed(intent: Intent, cluster: KubeClient, survey: Survey) -> Itera
 def _check_nodes(settings: Settings, nodes: Sequence[Node]) -> Iterator[Finding]:
     """Each node of GPU_QUERIES has its label, once, and a platform that is built."""
     if not settings.gpu_queries:
-        yield Finding("GPU_QUERIES is empty", "name the nodes in cluster.yaml: GPU_QUERIES")
+        yield Finding("GPU_QUERIES is empty", f"{SETUP}   (or name the nodes in cluster.yaml: GPU_QUERIES)")
     hosts = {node.host for node in nodes}
     for name in settings.gpu_queries:
         labelled = [node for node in nodes if node.name == name]
@@ -136,7 +136,9 @@ def _check_nodes(settings: Settings, nodes: Sequence[Node]) -> Iterator[Finding]
             others = ", ".join(node.host for node in labelled)
             yield Finding(f"nodes {others} all have the label {NODE_LABEL}={name}", f"{command} --overwrite")
         elif not labelled and name in hosts:
-            yield Finding(f"node {name} lacks the label {NODE_LABEL}={name}", f"{command} --overwrite")
+            yield Finding(
+                f"node {name} lacks the label {NODE_LABEL}={name}", f"{command} --overwrite   (or {SETUP})"
+            )
         elif not labelled:
             yield Finding(
                 f"GPU_QUERIES names {name}, and no node has the label {NODE_LABEL}={name}",

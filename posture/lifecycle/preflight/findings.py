@@ -17,6 +17,9 @@ from posture.settings import streams
 from posture.settings.table import Settings
 from posture.usage.readings import Reading, UsageUnknownError
 
+SETUP = "python3 setup_farm.py"
+"""What mends whatever that script makes, where the stack is the farm's."""
+
 
 @dataclass(frozen=True)
 class Finding:

@@ -14,7 +14,7 @@ from posture.kube.affinity import allows
 from posture.kube.client import KubeClient, Object
 from posture.kube.objects import Node
 from posture.lifecycle.preflight.cluster import MACHINES
-from posture.lifecycle.preflight.findings import Finding, Intent, Survey
+from posture.lifecycle.preflight.findings import SETUP, Finding, Intent, Survey
 from posture.lifecycle.preflight.pods import pod_of
 from posture.lifecycle.scaler_in_cluster import InCluster
 from posture.natural_order import some_of
@@ -104,7 +104,7 @@ def check_settings(here: Settings, there: There) -> Iterator[Finding]:
     if here.gpu_queries != there.settings.gpu_queries:
         yield Finding(
             f"GPU_QUERIES or signals are given by the environment here, and the scaler there reads {name} alone",
-            f"write GPU_QUERIES and signals into {name}, and take them out of the environment",
+            f"write GPU_QUERIES and signals into {name} ({SETUP} does), and take them out of the environment",
         )
     variables = there.variables()
     for section, setting, entry in all_settings():
@@ -130,7 +130,7 @@ def check_addresses(there: There) -> Iterator[Finding]:
     if is_loopback(host) and not there.pod["spec"].get("hostNetwork"):
         yield Finding(
             f"the scaler in the cluster would ask Prometheus at {host}, which in a pod is the pod itself",
-            f"in {there.path.name}, under prometheus: url: kubernetes://NAMESPACE/SERVICE:PORT",
+            f"in {there.path.name}, under prometheus: url: kubernetes://NAMESPACE/SERVICE:PORT   (or {SETUP})",
         )
 
 

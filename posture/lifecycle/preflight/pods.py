@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from posture.kube import errors, kinds, labels, ownership
 from posture.kube.client import KubeClient, Object
 from posture.kube.kinds import Kind
-from posture.lifecycle.preflight.findings import Finding, Intent, Survey, pod_spec
+from posture.lifecycle.preflight.findings import SETUP, Finding, Intent, Survey, pod_spec
 from posture.lifecycle.scaler_in_cluster import CONFIG_MAP
 from posture.settings import table
 from posture.system.addresses import is_loopback
@@ -63,14 +63,14 @@ Read = Callable[[Kind, str], Object | None]
 def _missing_secrets(manifest: Object, read: Read) -> Iterator[Finding]:
     namespace = manifest["metadata"].get("namespace", "")
     for name, key in _secret_references(manifest):
-        command = f"kubectl -n {namespace} create secret generic {name} --from-env-file=.env"
+        command = f"kubectl -n {namespace} create secret generic {name} --from-env-file=.env   (or {SETUP})"
         found = read(kinds.SECRET, name)
         if found is None:
             yield Finding(f"secret {name} does not exist, and the analyzers need it", command)
         elif key and key not in (found.get("data") or {}):
             yield Finding(
                 f"secret {name} has no key {key}, and the analyzers need it",
-                f"kubectl -n {namespace} edit secret {name}",
+                f"kubectl -n {namespace} edit secret {name}   (or {SETUP})",
             )
 
 

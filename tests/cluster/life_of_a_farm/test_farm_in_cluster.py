@@ -108,6 +108,26 @@ def test_what_an_administrator_has_made_gets_image_settings_and_replicas_with_th
     assert cluster.client.get(Deployment, NAME, namespace=namespace).spec.replicas == 0
 
 
+def test_triggers_get_kedas_certificate_where_the_scaler_is_deployed_with_tls(
+    checkout: Checkout, cluster: Cluster, namespace: str, flags: list[str]
+) -> None:
+    account(cluster, namespace, NAME)
+    for item in objects_of(BASE / "scaler.yaml"):
+        item["metadata"]["namespace"] = namespace
+        if item["kind"] == "Deployment":
+            pod = item["spec"]["template"]["spec"]
+            pod["volumes"].append({"name": "tls", "emptyDir": {}})
+            scaler = pod["containers"][0]
+            scaler["volumeMounts"].append({"name": "tls", "mountPath": "/tls"})
+            for variable, file in (("TLS_CERT", "tls.crt"), ("TLS_KEY", "tls.key"), ("CLIENT_CA", "ca.crt")):
+                scaler["env"].append({"name": f"POSTURE_SCALER_{variable}", "value": f"/tls/{file}"})
+        assert send(cluster, item) == ""
+    checkout.run("build_and_push.py", *flags)
+    triggers = [one.spec["triggers"][0] for one in cluster.client.list(ScaledJob, namespace=namespace)]
+    assert [one["metadata"]["enableTLS"] for one in triggers] == ["true"] * 2
+    assert [one["authenticationRef"]["name"] for one in triggers] == ["posture-scaler-tls"] * 2
+
+
 def test_page_and_exporter_get_their_images_too_where_they_are_deployed(
     checkout: Checkout,
     cluster: Cluster,

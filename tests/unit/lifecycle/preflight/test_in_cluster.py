@@ -50,7 +50,7 @@ def test_queries_of_the_environment_alone_are_found(tmp_path: Path, variable: st
     given = queries if variable == "POSTURE_GPU_QUERIES" else "{mine: {metric: two}}"
     (finding,) = with_environment(found, **{variable: given})
     assert "GPU_QUERIES or signals are given by the environment here" in finding.what
-    assert finding.mend.startswith("write GPU_QUERIES and signals into cluster.yaml")
+    assert finding.mend.startswith("write GPU_QUERIES and signals into cluster.yaml (python3 setup_farm.py does)")
     assert not finding.warning
 
 
@@ -87,7 +87,9 @@ def test_what_only_the_scripts_here_read_may_be_given_here(tmp_path: Path) -> No
 def test_a_prometheus_on_loopback_is_the_pod_itself(tmp_path: Path, url: str) -> None:
     (finding,) = in_cluster.check_addresses(there(tmp_path, f"prometheus: {{url: '{url}'}}\n"))
     assert "which in a pod is the pod itself" in finding.what
-    assert finding.mend == "in cluster.yaml, under prometheus: url: kubernetes://NAMESPACE/SERVICE:PORT"
+    assert finding.mend == (
+        "in cluster.yaml, under prometheus: url: kubernetes://NAMESPACE/SERVICE:PORT   (or python3 setup_farm.py)"
+    )
     other = there(tmp_path, f"prometheus: {{url: '{url}'}}\n", POSTURE_PROMETHEUS_URL="http://prometheus:9090")
     assert not list(in_cluster.check_addresses(other))
     assert not list(in_cluster.check_addresses(there(tmp_path)))
