@@ -32,5 +32,5 @@ class Kubectl:
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
         # the namespace keda is there before, and any-kubernetes is another kind of apply
         warned = [line for line in done.stderr.splitlines() if "last-applied-configuration" not in line]
-        assert warned == []
+        assert warned == [], warned
         return done.stdout

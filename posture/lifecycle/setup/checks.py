@@ -85,7 +85,8 @@ def check_stack(settings: Settings, survey: Survey) -> Iterator[Finding]:
             "in cluster.yaml another kubernetes.namespace (and namespace in the stack's kustomization), or, if "
             f"it is for the farm: kubectl label namespace {namespace} {labels.PART_OF}={labels.OURS}",
         )
-    elif (namespace, SCALER) not in survey.deployments:
+        return
+    if (namespace, SCALER) not in survey.deployments:
         yield Finding(f"namespace {namespace} has no Deployment {SCALER}: the stack has not been applied", APPLY)
         return
     yield from _check_neighbours(namespace, survey)
