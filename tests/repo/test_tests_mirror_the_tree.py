@@ -81,7 +81,6 @@ COVERED_BY = {
     "kube/errors": "unit/kube/test_client.py",
     "kube/labels": "cluster/test_balancer_on_cluster.py",
     "kube/ownership": "cluster/life_of_a_farm/test_two_farms.py",
-    "kube/resources": "unit/balancer/test_snapshot.py",
     "kube/taints": "unit/balancer/test_snapshot.py",
     "lifecycle/bring_up": LIFE,
     "lifecycle/broker_access": GONE,
