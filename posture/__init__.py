@@ -5,5 +5,5 @@ demo) and manifests; wire, usage, kube and store; settings; verdict, planning an
 contracts in pyproject.toml enforce it.
 """
 
-__version__ = "0.2.0.dev0"
-"""Of all programs and of the package; the next one in CHANGELOG.md."""
+__version__ = "0.2.0"
+"""Of all programs and of the package; the newest one in CHANGELOG.md."""

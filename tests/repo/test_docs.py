@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from posture import __version__
 from posture.lifecycle.setup import kept
 from posture.settings import loading, streams
 from posture.settings import table as config
@@ -229,3 +230,8 @@ def test_a_camera_with_debians_packages_gets_the_same_versions_of_the_others() -
     (only,) = re.findall(r"^([\w-]+)==", debian, re.M)
     assert only == "paho-mqtt"
     assert debian.partition("\n")[2] in everywhere
+
+
+def test_the_newest_version_of_the_changelog_is_what_the_scripts_say() -> None:
+    numbers = re.findall(r"^## (\d+\.\d+\.\d+)\b", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert numbers[0] == __version__
