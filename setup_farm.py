@@ -148,7 +148,8 @@ def set_up(cluster: KubeClient, settings: Settings, flags: argparse.Namespace, s
 def undo(cluster: KubeClient, settings: Settings, flags: argparse.Namespace, stop: Stop) -> int:
     """Take away what was made here."""
     found = survey.look(cluster, settings.kubernetes.farm)
-    if not show([*undoing.check(found)]):
+    lost = kept.lost(HERE, found, settings.kubernetes.namespace, streams.names(settings))
+    if not show([*undoing.check(found), *lost]):
         return EXIT_USER_ERROR
     config = flags.config or HERE / "cluster.yaml"
     steps, theirs = undoing.steps(cluster, settings, config, found)

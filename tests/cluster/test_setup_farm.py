@@ -350,6 +350,16 @@ def test_undo_takes_away_what_it_has_made_and_nothing_else(applied: Laptop, kube
         kubectl.run("-n", NAMESPACE, "delete", "secret", "of-somebody")
 
 
+def test_undo_does_not_take_the_only_copy_of_what_was_lost_here(applied: Laptop, tmp_path: Path) -> None:
+    applied.run()
+    versions = applied.versions()
+    (applied.folder / ".env").rename(tmp_path / "lost")
+    assert "--recover" in applied.run("--undo", "--yes", status=2)
+    assert applied.versions() == versions
+    applied.run("--recover")
+    applied.run("--undo", "--yes")
+
+
 def test_a_line_that_somebody_has_changed_since_is_theirs(applied: Laptop) -> None:
     applied.run()
     text = applied.config.read_text()
