@@ -82,13 +82,15 @@ class Attempts:
         with self._changed:
             if digest not in self._open:
                 return
-            self._open.discard(digest)
-            self._changed.notify_all()
+        # before a suspect is let in: it may end the process at once, and this frame would count as guilty, too
         with contextlib.suppress(OSError):
             if self._life is not None:
                 (self._life / digest).unlink(missing_ok=True)
             if self._counted.pop(digest, 0):
                 (self._folder / digest).unlink(missing_ok=True)
+        with self._changed:
+            self._open.discard(digest)
+            self._changed.notify_all()
 
     def release(self) -> None:
         """Let nobody wait any more: the process is to end."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from posture.analyzer.attempts import KILLED, MOST, Attempts
+from posture.analyzer.attempts import CRASHED, KILLED, LIFE, MOST, REPORT, Attempts
 
 ROOT = Path(__file__).resolve().parents[3]
 DIES = """
@@ -112,3 +112,26 @@ def test_a_folder_that_cannot_be_written_costs_the_memory_and_nothing_else(tmp_p
     assert attempts.begin("frame")
     attempts.end("frame")
     attempts.close()
+
+
+def test_nothing_else_is_marked_when_a_suspect_is_let_in(tmp_path: Path) -> None:
+    names = [f"suspect{number}" for number in range(300)]
+    for name in names:
+        (tmp_path / name).write_text(str(CRASHED))
+    attempts = Attempts(tmp_path)
+    (life,) = tmp_path.glob(f"{LIFE}*")
+    marked: list[set[str]] = []
+
+    def let_in(name: str) -> None:
+        attempts.begin(name)
+        marked.append({path.name for path in life.iterdir()} - {REPORT, name})
+
+    for number, name in enumerate(names):
+        attempts.begin(f"innocent{number}")
+        waiting = threading.Thread(target=let_in, args=(name,))
+        waiting.start()
+        attempts.end(f"innocent{number}")
+        waiting.join()
+        attempts.end(name)
+    attempts.close()
+    assert marked == [set()] * len(names)
