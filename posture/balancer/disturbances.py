@@ -12,6 +12,8 @@ from posture.kube.annotations import MOVES
 from posture.kube.objects import Pod, ScaledJob
 from posture.planning.ledger import Ledger
 
+CATCH_UP = 2.0
+"""Times as long as it was away: enough for a stream that uses up to two thirds of what it can get."""
 LONGEST_CATCH_UP_S = 300.0
 """A stream that takes longer to work off what waited for it is measured as it is."""
 
@@ -20,8 +22,7 @@ class Settling:
     """Tells the ledger of each pod that starts or stops.
 
     A stream that was away comes back to the frames that have waited for it, and works them off as fast as its node
-    can: meanwhile it says nothing about its load. It is given as long as it was away, which is enough for a stream
-    that uses up to half of its node.
+    can: meanwhile it says nothing about its load. It is given twice as long as it was away.
 
     Args:
         ledger: whom to tell.
@@ -87,14 +88,14 @@ class Settling:
             self._ledger.change_ends(stream, view.taken_s + self._after_ready_s)
 
     def _catch_up_s(self, scaled_job: ScaledJob, pod: Pod, ready_s: float) -> float:
-        """Return how long a stream was away until this pod of it was Ready; 0 for one that is new to us."""
+        """Return how long a stream has to catch up since this pod of it is Ready; 0 for one that is new to us."""
         stream = scaled_job.stream
         text = (scaled_job.annotations or {}).get(MOVES, "")
         moved_s = past_moves.began_s(text, pod.created_s)
         if moved_s is None and stream not in self._absent_since_s and stream not in self._ready_pods:
             return 0.0
         absent_s = min(self._absent_since_s.pop(stream, ready_s), pod.created_s, moved_s or ready_s)
-        return min(max(ready_s - absent_s, 0.0), LONGEST_CATCH_UP_S)
+        return min(CATCH_UP * max(ready_s - absent_s, 0.0), LONGEST_CATCH_UP_S)
 
     def _lost(self, stream: str, since_s: float) -> bool:
         """Note that a stream's Ready pod is gone; return whether it had one."""

@@ -473,7 +473,7 @@ class Balancer:
     cooldown_base_s: float = _seconds(300.0, "R4: a stream that was moved stays so long; doubled each time")
     cooldown_cap_s: float = _seconds(4800.0, "R4: but not longer")
     warm_up_s: float = _seconds(
-        15.0, "R5: a new pod disturbs its node for so long, and as long as its stream was away"
+        15.0, "R5: a new pod disturbs its node for so long, and twice as long as its stream was away"
     )
     start_timeout_s: float = _seconds(120.0, "R13: a stream that can't start for so long is moved on")
     pull_timeout_s: float = _seconds(900.0, "R13: the same while its image is being pulled")
