@@ -23,7 +23,7 @@ UP_S = 900.0
 SEED = int(os.environ.get("E2E_SEED") or random.SystemRandom().randrange(1_000_000))
 RANDOM_FAULTS = 30
 HOT_FPS = 10.0
-HOT_SHARE = 0.36
+HOT_SHARE = 0.32
 """Of a node, what one stream at that pace uses."""
 MEASURED_S = 6.0
 """Of processor time: so much is used until it is taken as what they use."""
