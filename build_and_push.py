@@ -14,7 +14,6 @@ import argparse
 import dataclasses
 import select
 import shlex
-import signal
 import sys
 import termios
 from collections.abc import Sequence
@@ -44,14 +43,22 @@ from posture.lifecycle.stopping import stop_farm
 from posture.lifecycle.tear_down import TearDown
 from posture.manifests import files, scaled_job
 from posture.manifests.scaled_job import Manifest
-from posture.runtime import EXIT_FAILED, EXIT_OK, EXIT_USER_ERROR, Stop, add_version_flag, run_script, setup_logging
+from posture.runtime import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_USER_ERROR,
+    Stop,
+    add_version_flag,
+    run_script,
+    setup_logging,
+)
 from posture.settings import streams
 from posture.settings.flags import add_config_flag, add_setting_flag, settings_with_flags, text_given
 from posture.settings.table import Settings
 from posture.system import recorded_processes
 from posture.system.addresses import split_listen
 
-EXIT_INTERRUPTED = 128 + signal.SIGINT
 WATCH_S = 1.0
 """How often the scaler is looked after while ENTER is waited for."""
 

@@ -14,7 +14,6 @@ after a new camera in cluster.yaml, a new node, an interruption. docs/setup.md s
 import argparse
 import ipaddress
 import re
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -39,6 +38,7 @@ from posture.lifecycle.setup.survey import Survey
 from posture.lifecycle.steps import Journal, Step, show_plan
 from posture.runtime import (
     EXIT_FAILED,
+    EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_USER_ERROR,
     Stop,
@@ -50,8 +50,6 @@ from posture.settings import streams
 from posture.settings.flags import add_config_flag, settings_with_flags
 from posture.settings.table import Settings
 from posture.system import recorded_processes
-
-EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 
 def host(text: str) -> str:

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 
 def run_script(main: Callable[[Sequence[str] | None], int]) -> None:
@@ -41,7 +42,7 @@ def run_script(main: Callable[[Sequence[str] | None], int]) -> None:
         print(f"error: {error}", file=sys.stderr)
         status = EXIT_FAILED
     except KeyboardInterrupt:
-        status = 128 + signal.SIGINT
+        status = EXIT_INTERRUPTED
     except BrokenPipeError:
         # whoever read our output has left, as head does; Python must not try to flush it once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

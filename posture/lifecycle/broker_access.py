@@ -53,6 +53,11 @@ def withdraw(cluster: KubeClient, farm: str, users: Collection[str]) -> bool:
     return True
 
 
+def digest(data: Mapping[str, str], keys: Collection[str]) -> str:
+    """Return what tells whether some keys of a Secret's data are as they were when pods were made."""
+    return hashlib.sha256("".join(f"{key}:{data.get(key, '')};" for key in keys).encode()).hexdigest()[:16]
+
+
 def restart(cluster: KubeClient, data: Mapping[str, str]) -> None:
     """Let the broker's pod be replaced if it was made with other users than these.
 
@@ -63,7 +68,6 @@ def restart(cluster: KubeClient, data: Mapping[str, str]) -> None:
     Raises:
         KubeError: the API server did not do it.
     """
-    digest = hashlib.sha256("".join(f"{key}:{data.get(key, '')};" for key in KEYS).encode()).hexdigest()[:16]
     try:
         live = cluster.get(kinds.STATEFUL_SET, NAME)
     except errors.NotFoundError:
@@ -72,7 +76,7 @@ def restart(cluster: KubeClient, data: Mapping[str, str]) -> None:
         "apiVersion": kinds.STATEFUL_SET.api,
         "kind": kinds.STATEFUL_SET.name,
         "metadata": {"name": NAME, "namespace": cluster.namespace, "uid": live["metadata"]["uid"]},
-        "spec": {"template": {"metadata": {"annotations": {CHECKSUM: digest}}}},
+        "spec": {"template": {"metadata": {"annotations": {CHECKSUM: digest(data, KEYS)}}}},
     }
     cluster.apply(kinds.STATEFUL_SET, NAME, body, force=True, manager=CHECKSUM.replace("/", "-"))
 

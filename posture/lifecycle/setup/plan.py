@@ -6,7 +6,6 @@ completed by the next one.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -20,6 +19,7 @@ from posture.kube.affinity import NODE_LABEL
 from posture.kube.annotations import path_of, same_object, set_operations
 from posture.kube.client import KubeClient, Object
 from posture.kube.objects import name_of
+from posture.lifecycle import broker_access
 from posture.lifecycle.scaler_in_cluster import CONFIG_MAP, MADE
 from posture.lifecycle.scaler_in_cluster import TRIGGER_AUTHENTICATION as AUTHENTICATION
 from posture.lifecycle.setup import addresses, nodes, settings_lines
@@ -38,8 +38,8 @@ from posture.wire import identities
 
 LABELLED = "posture-farm/labelled"
 """Annotation of a node whose label ``gpu-node`` is ours; its value is the farm."""
-IDENTITIES, CERTIFICATE = "posture-farm/identities", "posture-farm/certificate"
-"""Annotations of the broker's pods: they are replaced when what they have read at their start has changed."""
+CERTIFICATE = "posture-farm/certificate"
+"""Annotation of the broker's pods, beside that of broker_access: what they have read at their start."""
 AUTHENTICATION_FILE = ROOT / "deploy" / "overlays" / "tls" / "trigger-authentication.yaml"
 LOOK_EVERY_S = 2.0
 
@@ -245,9 +245,9 @@ def _restart(cluster: KubeClient, wanted: Sequence[Object], survey: Survey) -> I
     digests = {}
     for item in wanted:
         if name_of(item) == BROKER:
-            digests[IDENTITIES] = _digest(item["data"], ("passwords", "acl"))
+            digests[broker_access.CHECKSUM] = broker_access.digest(item["data"], broker_access.KEYS)
         elif name_of(item) == BROKER_TLS:
-            digests[CERTIFICATE] = _digest(item["data"], ("tls.crt",))
+            digests[CERTIFICATE] = broker_access.digest(item["data"], ("tls.crt",))
     notes = live["spec"]["template"]["metadata"].get("annotations")
     if any((notes or {}).get(name) != value for name, value in digests.items()):
         yield Step("let the broker read its users and its certificate", [], partial(_annotate, cluster, digests))
@@ -300,7 +300,3 @@ def _has_keda(cluster: KubeClient) -> bool:
     except errors.NotFoundError:
         return False
     return True
-
-
-def _digest(data: Mapping[str, str], keys: Sequence[str]) -> str:
-    return hashlib.sha256("".join(f"{key}:{data.get(key, '')};" for key in keys).encode()).hexdigest()[:16]
