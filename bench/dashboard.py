@@ -30,6 +30,7 @@ from processes import cpu_seconds, peak_kib
 from servers import Mosquitto
 from speaking import moment
 
+from posture.settings.flags import positive, whole
 from posture.wire.topics import Topics
 
 STATE_EACH_S = 5
@@ -103,9 +104,9 @@ def first_paint_s(browser: Browser, url: str, streams: int) -> tuple[float, floa
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--streams", type=int, default=200)
-    parser.add_argument("--fps", type=float, default=2.0)
-    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--streams", type=whole, default=200)
+    parser.add_argument("--fps", type=positive, default=2.0)
+    parser.add_argument("--seconds", type=positive, default=60.0)
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         broker = Mosquitto(Path(folder) / "broker")
@@ -128,10 +129,10 @@ def main() -> None:
                 share = (cpu_seconds(pid) - used) / (time.monotonic() - began) * 100
                 shares.append(f"{share:.1f} % of a core with {look}")
             first = statistics.median(one for one, _ in paints)
-            whole = statistics.median(one for _, one in paints)
+            full = statistics.median(one for _, one in paints)
             peak_mb = peak_kib(pid) / 1024
             print(f"{flags.streams} streams at {flags.fps:g} frames/s: {', '.join(shares)}; {peak_mb:.0f} MB;")
-            print(f"first content {first:.2f} s, all cards {whole:.2f} s (median of {PAINTS})")
+            print(f"first content {first:.2f} s, all cards {full:.2f} s (median of {PAINTS})")
         finally:
             browser.close()
             analyzers.close()

@@ -21,11 +21,13 @@ import requests
 from processes import cpu_seconds, peak_kib
 from servers import free_port, wait_until_accepting
 
+from posture.settings.flags import positive
+
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seconds", type=positive, default=60.0)
     flags = parser.parse_args()
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:

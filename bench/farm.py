@@ -22,7 +22,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -40,9 +39,12 @@ from lightkube import Client, KubeConfig
 from lightkube.codecs import from_dict
 from lightkube.resources.core_v1 import Pod
 from nodes import Kubelets
+from processes import children_of, cpu_seconds, resident_kib
 from scaled_jobs import is_ready, scaled_job
 from servers import PrometheusServer, die_with_parent, free_port
 from watching import wait_for
+
+from posture.settings.flags import positive, whole
 
 NAMESPACE = "posture-farm"
 SCRAPE_S = 5.0
@@ -51,22 +53,6 @@ SHIPPED_S = 600.0
 """For KEDA at the rate with which it is shipped, which may be too low for it ever to ask about all streams."""
 PATIENCE_S = 120.0
 """For one request: the first minutes are crowded."""
-TICKS = os.sysconf("SC_CLK_TCK")
-
-
-@dataclass(frozen=True)
-class Process:
-    """A process at one moment: processor time in seconds, resident memory in MB."""
-
-    cpu_s: float
-    memory_mb: float
-
-    @classmethod
-    def look(cls, pid: int) -> Process:
-        """Read it from /proc."""
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        status = Path(f"/proc/{pid}/status").read_text()
-        return cls((int(fields[11]) + int(fields[12])) / TICKS, int(status.split("VmRSS:")[1].split()[0]) / 1000)
 
 
 class Bench:
@@ -187,7 +173,7 @@ class Bench:
         assert self.scaler is not None
         pids = {"scaler": self.scaler.pid, "balancer": self._balancer()}
         self._await_loops(1)
-        before = {name: Process.look(pid) for name, pid in pids.items()}
+        before = {name: cpu_seconds(pid) for name, pid in pids.items()}
         audit_from = self.cluster.api_server.audit.stat().st_size
         loops_before, began = self._loops(), time.monotonic()
         ages: list[float] = []
@@ -196,10 +182,9 @@ class Bench:
             ages += self._ages()
         self._await_loops(1)
         took_s, loops = time.monotonic() - began, self._loops() - loops_before
-        after = {name: Process.look(pid) for name, pid in pids.items()}
-        for name in pids:
-            share = 100 * (after[name].cpu_s - before[name].cpu_s) / took_s
-            say(f"{name}: {share:.1f} % of a core, {after[name].memory_mb:.0f} MB")
+        for name, pid in pids.items():
+            share = 100 * (cpu_seconds(pid) - before[name]) / took_s
+            say(f"{name}: {share:.1f} % of a core, {resident_kib(pid) * 1.024e-3:.0f} MB")
         self._report_requests(audit_from, loops)
         say(f"KEDA asks about each stream every {2 * median(ages):.1f} s (median; wanted {self.flags.polling} s), "
             f"the longest silence was {max(ages):.0f} s")  # fmt: skip
@@ -234,8 +219,8 @@ class Bench:
 
     def _balancer(self) -> int:
         assert self.scaler is not None
-        children = Path(f"/proc/{self.scaler.pid}/task/{self.scaler.pid}/children").read_text().split()
-        return int(next(pid for pid in children if "gpu_balancer" in Path(f"/proc/{pid}/cmdline").read_text()))
+        children = children_of(self.scaler.pid)
+        return next(pid for pid in children if "gpu_balancer" in Path(f"/proc/{pid}/cmdline").read_text())
 
     def _ages(self) -> list[float]:
         """For each ScaledJob, how long ago KEDA last asked about it."""
@@ -266,10 +251,10 @@ def say(text: str) -> None:
 def main() -> None:
     """Measure once."""
     parser = argparse.ArgumentParser(description="Measure a large farm on a real control plane.")
-    parser.add_argument("--nodes", type=int, default=300)
-    parser.add_argument("--streams", type=int, default=1000)
-    parser.add_argument("--polling", type=int, default=10, help="pollingInterval of each ScaledJob (10 s)")
-    parser.add_argument("--seconds", type=float, default=240, help="how long is measured (240 s)")
+    parser.add_argument("--nodes", type=whole, default=300)
+    parser.add_argument("--streams", type=whole, default=1000)
+    parser.add_argument("--polling", type=whole, default=10, help="pollingInterval of each ScaledJob (10 s)")
+    parser.add_argument("--seconds", type=positive, default=240, help="how long is measured (240 s)")
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="posture-bench-") as folder:
         Bench(flags, Path(folder)).run()

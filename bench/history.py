@@ -37,6 +37,7 @@ import psycopg
 from servers import Postgres, make_cluster, postgres_binaries, server_user
 
 from posture.history.opening import open_history
+from posture.settings.flags import whole
 from posture.store.base import Row
 from posture.store.opening import open_store
 
@@ -220,8 +221,8 @@ def measure(url: str, kind: str, repeat: int) -> None:
 def main() -> None:
     """Fill, ask, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=10_000_000)
-    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--rows", type=whole, default=10_000_000)
+    parser.add_argument("--repeat", type=whole, default=5)
     parser.add_argument("--only", choices=("sqlite", "postgresql"))
     parser.add_argument("--data", type=Path, help="a folder for the databases, which are kept")
     parser.add_argument("--fill", action="store_true", help="only make the databases")

@@ -35,6 +35,8 @@ from nodes import Kubelets
 from servers import PrometheusServer
 from watching import unready_streams
 
+from posture.settings.flags import at_least_0, whole
+
 NAMESPACE = "posture-farm"
 OPERATOR = "posture-operator"
 SCRIPT_S = 3600.0
@@ -131,12 +133,12 @@ class Bench:
 def main() -> None:
     """Measure once."""
     parser = argparse.ArgumentParser(description="Measure the scripts with many streams on a real control plane.")
-    parser.add_argument("--streams", type=int, default=200)
-    parser.add_argument("--nodes", type=int, default=25)
-    parser.add_argument("--start", type=float, default=5, help="a pod's start takes so long (5 s)")
-    parser.add_argument("--end", type=float, default=2, help="a pod's end takes so long (2 s)")
+    parser.add_argument("--streams", type=whole, default=200)
+    parser.add_argument("--nodes", type=whole, default=25)
+    parser.add_argument("--start", type=at_least_0, default=5, help="a pod's start takes so long (5 s)")
+    parser.add_argument("--end", type=at_least_0, default=2, help="a pod's end takes so long (2 s)")
     parser.add_argument(
-        "--keda-qps", type=int, default=100, help="KEDA's requests a second (100; it ships with 20)"
+        "--keda-qps", type=whole, default=100, help="KEDA's requests a second (100; it ships with 20)"
     )
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="posture-bench-") as folder:

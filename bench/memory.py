@@ -27,8 +27,10 @@ import cv2
 import numpy as np
 import psycopg
 from farm import Analyzer, Camera, Watcher, clip_jpegs, ended
-from processes import pss_kib
+from processes import peak_kib, pss_kib
 from servers import Mosquitto, Postgres, make_cluster, postgres_binaries, server_user
+
+from posture.settings.flags import whole
 
 LARGE = 200_000
 
@@ -46,8 +48,8 @@ def large_jpegs() -> list[bytes]:
 def main() -> None:
     """Fill the broker, start the analyzer, watch its memory."""
     parser = argparse.ArgumentParser(description="Watch one analyzer's memory.")
-    parser.add_argument("--frames", type=int, help="so many small frames instead of the large backlog")
-    parser.add_argument("--side-by-side", type=int, help="so many analyzers instead, at 5 frames a second")
+    parser.add_argument("--frames", type=whole, help="so many small frames instead of the large backlog")
+    parser.add_argument("--side-by-side", type=whole, help="so many analyzers instead, at 5 frames a second")
     flags = parser.parse_args()
     if flags.side_by_side:
         with tempfile.TemporaryDirectory() as name:
@@ -125,9 +127,7 @@ def measure(folder: Path, jpegs: list[bytes], count: int, *, outage: bool) -> No
                     print(f"store away: {analyzer.memory_bytes() / 1e6:.0f} MB", flush=True)
                     database.start()
             assert analyzer.process is not None
-            status = Path(f"/proc/{analyzer.process.pid}/status").read_text()
-            peak = int(status.split("VmHWM:")[1].split()[0]) * 1024
-            print(f"peak {peak / 1e6:.0f} MB")
+            print(f"peak {peak_kib(analyzer.process.pid) * 1.024e-3:.0f} MB")
             analyzer.stop()
     finally:
         watcher.close()

@@ -24,6 +24,7 @@ import numpy as np
 
 from posture.analyzer.people import span
 from posture.analyzer.pose import PoseEstimator
+from posture.settings.flags import whole
 from posture.verdict.persons import Person
 from posture.verdict.rule_sets import Landmarks
 
@@ -72,11 +73,13 @@ def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description="Who is measured of two people.")
     parser.add_argument("folder", type=Path, help="pictures of one person each")
-    parser.add_argument("--pairs", type=int, default=50)
+    parser.add_argument("--pairs", type=whole, default=50)
     flags = parser.parse_args()
     with PoseEstimator(MODEL, "cpu") as estimator:
         cut = [one_person(path, estimator, n) for n, path in enumerate(sorted(flags.folder.glob("*.jpg")))]
     people = [picture for picture in cut if picture is not None]
+    if len(people) < 2:
+        parser.error(f"{flags.folder}: {len(people)} of its .jpg show one whole person; accepted: at least 2")
     draw = random.Random(1)
     pairs = [(*draw.sample(people, 2), draw.random() < 0.5) for _ in range(flags.pairs)]
     print(f"{len(people)} people, {len(pairs)} pairs\n| bystander | fresh look | tracked |\n|---|---|---|")

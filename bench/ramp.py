@@ -24,6 +24,11 @@ class Found:
     finished: bool
     """Whether there was time to try all between the two."""
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether one stream more is known not to be carried; else more may be."""
+        return self.finished and self.refused is not None
+
 
 def search(carries: Callable[[int], bool], first: int, most: int, out_of_time: Callable[[], bool]) -> Found:
     """Return the most streams that are carried: a ramp up or down from a guess, then halves of what is left.

@@ -35,8 +35,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 import grpc
 import requests
 from driven_exporter import METRIC, GpuExporter, gpu_queries, instance_of
+from processes import cpu_seconds
 from scaler_process import ScalerProcess, ref, wire, wire_grpc
 from servers import PrometheusServer, Server, free_port
+
+from posture.settings.flags import positive
 
 NODES = tuple(f"node-{number}" for number in range(7))
 JOBS = 1000
@@ -217,19 +220,13 @@ class Client:
         self._buffer = buffer[at:]
 
 
-def cpu_s(pid: int) -> float:
-    """What a process has used so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def measure(server: Server, loop: str, seconds: float) -> tuple[float, str]:
     """Return RPCs a second, and the table's row."""
     assert server.process is not None
     client = Client(server.port)
-    cpu, began = cpu_s(server.process.pid), time.perf_counter()
+    cpu, began = cpu_seconds(server.process.pid), time.perf_counter()
     getattr(client, f"{loop}_loop")(seconds)
-    took, cpu = time.perf_counter() - began, cpu_s(server.process.pid) - cpu
+    took, cpu = time.perf_counter() - began, cpu_seconds(server.process.pid) - cpu
     latencies = sorted(client.latencies)
     count = len(latencies)
     p50, p99, p999 = (latencies[min(count - 1, int(count * share))] * 1000 for share in (0.5, 0.99, 0.999))
@@ -251,7 +248,7 @@ def on_its_own_core(server: Server) -> None:
 def main() -> None:
     """Measure both, one after the other, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement (default: 10)")
+    parser.add_argument("--seconds", type=positive, default=10.0, help="of each measurement (default: 10)")
     parser.add_argument("--baseline", nargs=2, metavar=("PORT", "URL"), help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.baseline:

@@ -50,6 +50,7 @@ from posture.planning.model import (
     StreamState,
 )
 from posture.planning.offloads import plan_offloads
+from posture.settings.flags import whole
 from posture.simulator.scenario import Scenario, read_scenario, scenario_from
 from posture.simulator.simulation import Result, Simulation
 
@@ -276,9 +277,9 @@ def large_farm(mean: float) -> Snapshot:
 def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(description="Compare balancing policies on simulated farms.")
-    parser.add_argument("--seeds", type=int, default=30, help="runs of each line (default: 30)")
-    parser.add_argument("--large-seeds", type=int, default=4, help="the same for 1,000 nodes (default: 4)")
-    parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
+    parser.add_argument("--seeds", type=whole, default=30, help="runs of each line (default: 30)")
+    parser.add_argument("--large-seeds", type=whole, default=4, help="the same for 1,000 nodes (default: 4)")
+    parser.add_argument("--workers", type=whole, default=2, help="processes (default: 2)")
     parser.add_argument(
         "--planner", action="store_true", help="time one plan of 10,000 nodes x 100,000 jobs instead"
     )

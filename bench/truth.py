@@ -21,12 +21,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from posture import missing_packages
+
+if __name__ == "__main__":
+    missing_packages.explain("analyzer")
+
 import cv2
 import numpy as np
 import numpy.typing as npt
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 
 from posture.analyzer.pose import USEFUL_SIDE, PoseEstimator
 from posture.errors import UserError

@@ -16,12 +16,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from posture import missing_packages
+
+if __name__ == "__main__":
+    missing_packages.explain("local")
+
 import cv2
 import numpy as np
 from matplotlib.figure import Figure
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 
 from posture.demo.summary import Picture, StreamResult, draw_angles
 
@@ -60,7 +65,7 @@ def draw(stream: StreamResult) -> None:
     """Write docs/picture.jpg: an upright and a bent posture above the angles over time."""
     good = [row for row in stream.rows if row["posture_status"] == "Good"]
     bad = [row for row in stream.rows if row["posture_status"] == "Bad"]
-    upright = min(good, key=lambda row: abs(row["neck_angle"] - np.median([row["neck_angle"] for row in good])))
+    upright = good[len(good) // 2]  # half-way, where all of the person is in the picture
     bent = min(bad, key=lambda row: abs(row["body_angle"] - BENT_DEG))
     figure = Figure(figsize=(11, 5.1), dpi=100, layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=(2.35, 2.75))

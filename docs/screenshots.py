@@ -166,15 +166,24 @@ def alert(farm: Farm) -> None:
 
 
 def measured(stack: contextlib.ExitStack, folder: Path) -> PrometheusServer:
-    """Return a Prometheus that reads the nodes' usage and the balancer's vetoes."""
+    """Return a Prometheus that reads the nodes' usage, and what scaler and balancer say."""
     exporter = GpuExporter()
     stack.callback(exporter.close)
     for name, (usage, _) in NODES.items():
         exporter.set(name, usage)
     veto = 'posture_balancer_veto{reason="%s",node="%s",stream="%s"} 1'
     lines = [veto % ("cooldown", "jetson-2", "desk-2"), veto % ("no_room", "jetson-3", "desk-5")]
-    exporter.show("balancer", *lines)
-    server = PrometheusServer(folder / "prometheus", exporter.targets(*NODES, "balancer"))
+    started = f"process_start_time_seconds {time.time() - 9000:.0f}"
+    programs = {
+        "posture-balancer": [*lines, started, "posture_balancer_acting 1"],
+        "posture-scaler": [started, "posture_scaler_keda_age_seconds 4", "posture_balancer_up 1"],
+    }
+    for job, shown in programs.items():
+        exporter.show(job, *shown)
+    jobs = [
+        {"job_name": job, "scrape_interval": "500ms", "static_configs": exporter.targets(job)} for job in programs
+    ]
+    server = PrometheusServer(folder / "prometheus", exporter.targets(*NODES), scrape_configs=jobs)
     server.start()
     stack.callback(server.stop)
     return server

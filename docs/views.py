@@ -9,11 +9,16 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+
+from posture import missing_packages
+
+if __name__ == "__main__":
+    missing_packages.explain("analyzer")
+
+import cv2
+import numpy as np
 
 from posture.analyzer.drawing import annotate
 from posture.analyzer.pose import PoseEstimator

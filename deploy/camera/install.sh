@@ -72,11 +72,13 @@ if [ $# -gt 0 ]; then
         ;;
     esac
 fi
+echo "installing Debian's packages: $packages"
 export DEBIAN_FRONTEND=noninteractive
 apt-get -qq update
 # shellcheck disable=SC2086 # a list of words
 apt-get -qq -y install --no-install-recommends $packages >/dev/null
 
+echo "installing the program and requirements/$requirements.txt into $PROGRAM"
 install -d "$PROGRAM"
 # Debian's own packages are seen: PyYAML, picamera2 and OpenCV, for which 32-bit Pis find nothing in the package index
 python3 -m venv --system-site-packages "$PROGRAM/.venv"

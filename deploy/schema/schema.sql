@@ -29,6 +29,7 @@ ALTER TABLE posture_log
     ADD COLUMN IF NOT EXISTS boot_id text,
     ADD COLUMN IF NOT EXISTS picture_sha256 text,
     ADD COLUMN IF NOT EXISTS no_picture text,
+    ADD COLUMN IF NOT EXISTS measured_frame_id text,
     -- a frame without a verdict has no angles
     ALTER COLUMN neck_angle DROP NOT NULL,
     ALTER COLUMN body_angle DROP NOT NULL;

@@ -4,6 +4,9 @@ Native code takes bytes from strangers, and where it crashes, nothing in the pro
 the frame to the next process, which crashes, too. So each process keeps a folder of its own, with a file for each
 frame that it is working on. The next one finds it, and knows by the crash report whether it crashed or was
 killed. Frames found so are suspects: they are opened one at a time, so that the innocent are told from the guilty.
+
+A pod's folder may end with it, so what the broker delivers a second time is suspect, too: a process that has ended
+may have opened it. What is known of such frames stands at the broker (suspects.py).
 """
 
 from __future__ import annotations
@@ -18,6 +21,9 @@ import shutil
 import threading
 import time
 from pathlib import Path
+
+from posture.analyzer.delivery import Acknowledger
+from posture.analyzer.suspects import Suspects
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +43,22 @@ class Attempts:
     """What one process is working on, and what became of those before it.
 
     Args:
-        folder: made if it is not there; where it can't be written, nothing is remembered.
+        folder: made if it is not there; where it can't be written, nothing is remembered in it.
+        stream: asks the broker, and tells it; None: only the folder remembers.
+        topic: where the broker remembers.
+
+    Attributes:
+        alone: a suspect is open, and all that it sets going is to end with it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, stream: Acknowledger | None = None, topic: str = "") -> None:
+        self.alone = False
         self._folder = folder
-        self._life: Path | None = folder / f"{LIFE}{secrets.token_hex(8)}"
+        process = secrets.token_hex(8)
+        self._life: Path | None = folder / f"{LIFE}{process}"
+        self._found: set[str] = set()
+        """Processes that have written here before this one."""
+        self._elsewhere = None if stream is None else Suspects(stream, topic, process, self._found)
         self._report: int | None = None
         self._counted: dict[str, int] = {}
         self._open: set[str] = set()
@@ -56,22 +72,28 @@ class Attempts:
             fcntl.flock(self._report, fcntl.LOCK_EX)
             faulthandler.enable(self._report)
         except OSError as error:
-            log.warning("%s: %s; frames that end the process are not recognised", folder, error.strerror)
+            log.warning("%s: %s; which frames end the process is not kept here", folder, error.strerror)
             self._life = None
 
-    def begin(self, digest: str) -> bool:
+    def begin(self, digest: str, *, redelivered: bool = False) -> bool:
         """Say that work on a frame begins; return False if it is not to be opened. A suspect waits to be alone.
 
         Args:
             digest: of its bytes, in hex.
+            redelivered: a process before may have opened it.
         """
-        suspect = digest in self._counted
-        if self._counted.get(digest, 0) >= MOST:
+        counted = self._counted.get(digest, 0)
+        if self._elsewhere is not None:
+            counted += self._elsewhere.count(digest, ask=redelivered or counted > 0)
+        if counted >= MOST:
             return False
+        suspect = redelivered or counted > 0
         with self._changed:
-            alone = suspect or any(name in self._counted for name in self._open)
-            self._changed.wait_for(lambda: not alone or not self._open or self._closing)
+            self._changed.wait_for(lambda: not (suspect or self.alone) or not self._open or self._closing)
             self._open.add(digest)
+            self.alone = suspect
+        if suspect and self._elsewhere is not None:
+            self._elsewhere.opens(digest)
         if self._life is not None:
             with contextlib.suppress(OSError):  # a full disk: this frame is not counted
                 os.close(os.open(self._life / digest, os.O_WRONLY | os.O_CREAT, 0o600))
@@ -88,6 +110,8 @@ class Attempts:
                 (self._life / digest).unlink(missing_ok=True)
             if self._counted.pop(digest, 0):
                 (self._folder / digest).unlink(missing_ok=True)
+        if self._elsewhere is not None:
+            self._elsewhere.survived(digest)
         with self._changed:
             self._open.discard(digest)
             self._changed.notify_all()
@@ -110,6 +134,7 @@ class Attempts:
     def _take_up(self) -> None:
         """Count what processes that are dead were working on."""
         for life in self._folder.glob(f"{LIFE}*"):
+            self._found.add(life.name.removeprefix(LIFE))
             # a lock that is held is that of a process that lives
             with contextlib.suppress(OSError), (life / REPORT).open("rb") as report:
                 fcntl.flock(report, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import time
 from dataclasses import replace
-
-from paho.mqtt.enums import MQTTErrorCode
-from paho.mqtt.reasoncodes import ReasonCode
 
 from posture.analyzer.takeover import Owner
 from posture.errors import UserError
 from posture.runtime import EXIT_OK, Stop
 from posture.settings.table import Mqtt
-from posture.wire import mqtt, statuses
+from posture.wire import mqtt, retained, statuses
 from posture.wire.topics import Topics
 
-LOOK_S, QUIET_S, ANSWER_S = 3.0, 0.5, 10.0
+LOOK_S, QUIET_S = 3.0, 0.5
 
 
 def clear_topics(settings: Mqtt, pi_id: str, stop: Stop) -> int:
@@ -31,7 +26,8 @@ def clear_topics(settings: Mqtt, pi_id: str, stop: Stop) -> int:
             raise UserError(
                 f"stream {pi_id}: its analyzer is online; accepted: a stream whose analyzer was stopped"
             )
-        refused = _clear(settings, topics)
+        cleared = dict.fromkeys(topics.retained, b"")
+        refused = retained.write(cleared, settings, settings.protocol, f"posture-{pi_id}")
     except OSError as error:
         raise UserError(f"broker {broker}: {mqtt.explain(error)}") from None
     if refused:
@@ -56,29 +52,3 @@ def _is_online(settings: Mqtt, topics: Topics, stop: Stop) -> bool:
         most_s=LOOK_S, quiet_s=QUIET_S,
     )  # fmt: skip
     return bool(online)
-
-
-def _clear(settings: Mqtt, topics: Topics) -> list[str]:
-    """Return the topics that the broker has refused to clear."""
-    protocol = "3.1.1" if settings.protocol == "auto" else settings.protocol
-    client = mqtt.make_client(f"posture-{topics.pi_id}-clear-{os.getpid()}", protocol, settings, keep_session=False)
-    answer = mqtt.handshake(client, settings, session_expiry_s=0, give_up=lambda: False)
-    if not answer.accepted:
-        raise ConnectionError(answer.refused)
-    refused: list[str] = []
-    waiting: dict[int, str] = {}
-
-    def on_publish(_client: object, _data: object, packet_id: int, reason: ReasonCode, _: object) -> None:
-        topic = waiting.pop(packet_id, "")
-        if topic and reason.is_failure:
-            refused.append(topic)
-
-    client.on_publish = on_publish
-    for topic in topics.retained:
-        waiting[client.publish(topic, b"", qos=1, retain=True).mid] = topic
-    deadline = time.monotonic() + ANSWER_S
-    while waiting and time.monotonic() < deadline:
-        if client.loop(timeout=0.1) is not MQTTErrorCode.MQTT_ERR_SUCCESS:
-            raise ConnectionError("closed the connection")
-    mqtt.abandon(client)
-    return [*refused, *waiting.values()]

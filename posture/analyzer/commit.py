@@ -181,6 +181,7 @@ class Committer:
 
     def _write(self, batch: Sequence[Item]) -> None:
         self._tell_apart(batch)
+        _name_measured(batch)
         rows = [item.row for item in batch if item.row is not None]
         self._write_files(batch)
         self._take_up_boots(rows)
@@ -250,6 +251,13 @@ class Committer:
                 self._store.prune(datetime.now(timezone.utc) - timedelta(days=self._database.keep_days))
         except (StoreUnavailableError, StoreRefusedError, PicturesUnavailableError) as error:
             log.warning("retention will be tried again: %s", error)
+
+
+def _name_measured(batch: Sequence[Item]) -> None:
+    """Let rows name the frame whose landmarks they have as its own row does, which may have got another id."""
+    for item in batch:
+        if item.row is not None and item.measured is not None and item.measured.row is not None:
+            item.row = dataclasses.replace(item.row, measured_frame_id=item.measured.row.frame_id)
 
 
 def _preview_of(row: Row) -> Preview:

@@ -23,6 +23,8 @@ class Delivery:
     """The number of the connection that delivered it."""
     malformed: bool = False
     """The MQTT library could not parse the message; payload is what could be read of it."""
+    redelivered: bool = False
+    """The broker has delivered it before, to this process or to one that has ended."""
 
 
 class Acknowledger(Protocol):
@@ -51,6 +53,22 @@ class Acknowledger(Protocol):
 
     def hold(self, held: bool) -> None:
         """Say that the store is away (True) or back (False)."""
+
+    def retained(self, topic: str) -> bytes:
+        """Ask the broker, and wait for its answer, what it retains at a topic of suspects; empty: nothing.
+
+        Raises:
+            OSError: the broker can't be reached, does not take us, or closed the connection; or a stop came first.
+            UserError: a TLS file can't be read.
+        """
+
+    def retain(self, topic: str, payload: bytes) -> None:
+        """Return once the broker retains this at a topic of suspects.
+
+        Raises:
+            OSError: it can't be reached, or does not take it.
+            UserError: a TLS file can't be read.
+        """
 
 
 class Receiver(Protocol):

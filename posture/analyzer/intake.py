@@ -75,7 +75,7 @@ class Intake:
         waited = time.monotonic() - delivery.monotonic
         if 0 < self._options.expire_after_s < waited:
             item.verdict = unknown("expired", self._options.rule_set)
-        elif self._attempts is not None and not self._attempts.begin(item.digest):
+        elif self._attempts is not None and not self._attempts.begin(item.digest, redelivered=delivery.redelivered):
             log.error("frame %s has ended the process again and again; it is not opened", shown(identity.frame_id))
             self._reject(item, "ended_the_process")
         else:

@@ -35,6 +35,7 @@ class Item:
         picture: decoded, BGR, height x width x 3; released once it is drawn.
         view: the same for the landmarker.
         landmarks: None: nobody was found, or the frame was not looked at.
+        measured: the earlier frame whose landmarks count again for this one; None: it has its own.
         analysis_s: how long finding them took, in seconds.
         verdict: what the rules say.
         quarantine: the payload, if it is to be kept because it could not be analyzed.
@@ -52,6 +53,7 @@ class Item:
     picture: npt.NDArray[np.uint8] | None = None
     view: View | None = None
     landmarks: Landmarks | None = None
+    measured: Item | None = None
     analysis_s: float = 0.0
     verdict: Verdict = field(default_factory=lambda: unknown(""))
     quarantine: bytes | None = None
@@ -72,7 +74,7 @@ class Item:
     def give_up(self, rule_set: str) -> None:
         """Let the frame pass without a verdict, and keep its payload in quarantine."""
         self.view, self.verdict = None, unknown("analysis_failed", rule_set)
-        self.quarantine, self.picture, self.landmarks = self.delivery.payload, None, None
+        self.quarantine, self.picture, self.landmarks, self.measured = self.delivery.payload, None, None, None
 
 
 class Failures:

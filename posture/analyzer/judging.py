@@ -89,6 +89,12 @@ class Judging:
         """The state as it was told last; None: not yet."""
         return self._said
 
+    @property
+    def settled(self) -> bool:
+        """Whether frames like the last one leave the state as it is, and no calibration wants to see them."""
+        with self._lock:
+            return self._recording is None and self._tracker.settled
+
     def record(self, recording: Recording | None) -> None:
         """Give live frames to a calibration, too, until that has enough; None: to none."""
         with self._lock:
@@ -160,7 +166,7 @@ class Judging:
         if change.alert is not None:
             item.messages.append((self._topics.alert, self._with_snooze(change.alert), False))
         recording = self._recording
-        if recording is None or item.picture is None or not live:
+        if recording is None or item.picture is None or item.measured is not None or not live:
             return None
         if not recording.add(item.landmarks, item.delivery.monotonic):
             return None
@@ -213,6 +219,7 @@ class Judging:
             boot_id=identity.boot_id,
             picture_sha256=item.content or None,
             no_picture=no_picture,
+            measured_frame_id=None if item.measured is None else item.measured.identity.frame_id,
         )
 
     def _draw(self, item: Item, picture: npt.NDArray[np.uint8]) -> bytes:

@@ -25,12 +25,13 @@ from posture.analyzer.intake import Intake
 from posture.analyzer.item import Failures, Item
 from posture.analyzer.judging import Judging
 from posture.analyzer.log_lines import EveryMinute
+from posture.analyzer.measuring import Measuring
 from posture.analyzer.pose import PoseEstimator
 from posture.analyzer.progress import Progress
 from posture.runtime import EXIT_FAILED
 from posture.settings.paths import path_of
 from posture.settings.table import Settings
-from posture.store.base import Store, StoreRefusedError
+from posture.store.base import MEASURED, Store, StoreRefusedError
 from posture.system.memory import give_back_freed_memory
 from posture.wire.frame import Identity
 from posture.wire.topics import Topics
@@ -78,10 +79,18 @@ class Pipeline:
         self._progress = progress
         self._wake = wake
         self._draining = threading.Event()
-        self._attempts = Attempts(path_of(options.quarantine_dir) / f"attempts_of_{topics.pi_id}")
+        self._attempts = Attempts(
+            path_of(options.quarantine_dir) / f"attempts_of_{topics.pi_id}", stream, topics.suspects
+        )
         self._failures = Failures(options.rule_set)
         self._intake = Intake(options, pose, stream, self._failures, self._attempts)
         self._judging = Judging(options, topics)
+        self._measuring = Measuring(
+            pose,
+            # not where a row couldn't say so, nor where pictures must hide whoever is there at the moment
+            reuse=options.reuse_still and MEASURED in store.columns and not pose.all_in_every_frame,
+            settled=lambda: self._judging.settled,
+        )
         self._topics = topics
         self._commands = Commands(options, topics, self._judging, stream, self.account)
         self._committer = Committer(
@@ -190,7 +199,9 @@ class Pipeline:
             if item.view is not None:
                 began_s = time.monotonic()
                 try:
-                    item.landmarks = self._pose.detect(item.view, int(item.stream_time()[0] * 1000))
+                    self._measuring.measure(item, item.view)
+                    if self._attempts.alone:
+                        self._pose.finish()
                 except Exception:  # noqa: BLE001 - as said above
                     self._failures.give_up(item, "analyzed")
                 item.analysis_s = time.monotonic() - began_s

@@ -6,12 +6,15 @@ system library be explained, without it.
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import re
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +27,7 @@ import numpy.typing as npt
 from posture.analyzer import fitting, people
 from posture.analyzer.surroundings import Surroundings
 from posture.errors import UserError
+from posture.system.gpu_devices import gpu_devices
 from posture.system.memory import give_back_freed_memory
 from posture.verdict.persons import Following, Person
 from posture.verdict.rule_sets import Landmarks
@@ -40,6 +44,7 @@ _MAX_STEP_MS = 3_600_000  # a camera's clock may jump by years; the model's filt
 _STALE_MS = 1_000  # a region tracked for longer than this without a look says nothing about where people are
 _LOOK_EVERY_MS = 2_000  # how long somebody who joins the measured person may go unseen
 _LOOK_AT_LEAST_MS = 30_000  # likewise, if he changes nothing around that person
+_LOOK_TAKES_MS = 100  # when a look beside the tracking is taken in, in the frames' time: it must not depend on ours
 _IDLE_MS = 10_000  # after so long without a look its model is given back
 _PEOPLE = 4  # looked for at once
 _THUMBNAIL = 16  # pixels a side
@@ -48,6 +53,8 @@ _CUT = 30.0  # mean grey difference of thumbnails: a moving camera or person < 2
 _LIBRARY_NOISE = re.compile(
     r"(INFO: |WARNING: Logging before|[WIE]\d{4} \d|Stack trace:|\s+@ |libEGL warning|MESA)"
 )
+
+_STANDARD_ERROR = threading.Lock()  # two models may be made at a time
 
 
 @dataclass(frozen=True)
@@ -64,12 +71,19 @@ class PoseEstimator:
     """One stream's pose model: tracks one person from frame to frame.
 
     Every two seconds it looks for everybody else, too, if others are there or something around that person has
-    changed; else every thirty. So it does at once with a frame in which tracking found nobody, or somebody who
-    can't be the one of the last frame; at low frame rates, where the tracked region is stale, with every frame; and
-    with one that shows another scene. The second model that this takes is in memory for as long as it is in use.
+    changed; else every thirty. That takes longer than tracking, so it is done beside it, and counts from a frame
+    100 ms later on. It looks at once with a frame in which tracking found nobody, or somebody who can't be the one
+    of the last frame; at low frame rates, where the tracked region is stale, with every frame; and with one that
+    shows another scene. The second model that this takes is in memory for as long as it is in use.
 
     Use it as a context manager, or call close(): the model's own destructor fails when the interpreter
     exits. ``view`` may be called from any thread, all else from one at a time.
+
+    Attributes:
+        delegate: what the model runs on, ``cpu`` or ``gpu``.
+        all_in_every_frame: as asked for.
+        without_gpu: why it doesn't run on the GPU, if that was tried.
+        tracked: the person of the last frame was tracked from the one before, and not found anew.
     """
 
     def __init__(self, model: Path, delegate: str = "auto", *, all_in_every_frame: bool = False) -> None:
@@ -78,7 +92,8 @@ class PoseEstimator:
         Args:
             model: a ``.task`` file of the pose landmarker: full (in ``models/``), lite or heavy.
             delegate: ``cpu``, ``gpu`` or ``auto`` (the GPU if it works). Without a working GPU both ``gpu``
-                and ``auto`` log a warning and use the CPU; ``without_gpu`` says why.
+                and ``auto`` use the CPU, and ``without_gpu`` says why. The log says it, too, as a warning where the
+                GPU was asked for, or there is one.
             all_in_every_frame: look in every frame who is before or behind the measured person, for pictures that
                 must hide them, and not only every two seconds.
 
@@ -94,17 +109,20 @@ class PoseEstimator:
             )
         self._mediapipe, self._cv2 = import_libraries()
         self._model = model
-        self._clock_ms = 1
+        self._clock_ms = self._tracker_ms = 1
         self._last_timestamp_ms: int | None = None
         self._last_thumbnail: npt.NDArray[np.float32] | None = None
         self._single: Any = None  # in memory only while it is needed: it takes 73 MB, and 0.1 s to make
-        self._all_in_every_frame = all_in_every_frame
+        self.all_in_every_frame = all_in_every_frame
         self._looked_ms = self._asked_ms = -_LOOK_EVERY_MS
         self._surroundings = Surroundings()
         self._following = Following()
         self._person: Person | None = None  # of the last frame
         self._others: tuple[Landmarks, ...] = ()  # at the last look
         self._locked = False  # the tracker remembers somebody
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="look")
+        self._looking: Future[list[Person]] | None = None
+        self.tracked = False
         self.delegate = "cpu"
         self.without_gpu = ""
         self._tracking: Any = self._open_tracking(delegate)
@@ -132,6 +150,7 @@ class PoseEstimator:
         """
         step_ms = self._step_ms(timestamp_ms)
         self._clock_ms += step_ms
+        self._tracker_ms += step_ms
         if not self._same_scene(view.thumbnail):
             self._following.forget()
             self._person = None
@@ -139,19 +158,44 @@ class PoseEstimator:
         tracked = None
         if self._person is not None and step_ms <= _STALE_MS:
             tracked = self._track(view, self._person)
-        if tracked is None or self._somebody_may_have_come(view, tracked):
-            self._person = self._look(view, tracked)
+        if tracked is None:
+            self._person = self._look(view, None)
+        elif self.all_in_every_frame:
+            self._person = self._see_all(view, tracked)
         else:
-            self._person = tracked
-            if self._all_in_every_frame:
-                found = self._find(view, tracked, depth=0)
-                self._others = tuple(other.landmarks for other in found if other is not tracked)
+            self._person = self._take_in_the_look(view, tracked)
+            if self._looking is None and self._somebody_may_have_come(view, tracked):
+                self._look_beside(view, tracked)
+        self.tracked = tracked is not None and self._person is tracked
         if self._person is None:
             return None
         return replace(self._person.landmarks, others=self._others, contested=self._following.contested)
 
+    @property
+    def looking(self) -> bool:
+        """Whether others are looked for beside; what that finds counts with the next frame that is looked at."""
+        return self._looking is not None
+
+    def finish(self) -> None:
+        """Return once no picture is worked on any more: others may be looked for when ``detect`` has returned."""
+        if self._looking is not None:
+            wait([self._looking])
+
+    def pass_over(self, timestamp_ms: int) -> None:
+        """Take note of a frame that isn't looked at because nothing has moved: who was there is where he was.
+
+        For the tracker no time passes: it goes on smoothing over what it has seen.
+
+        Args:
+            timestamp_ms: as for ``detect``.
+        """
+        self._clock_ms += self._step_ms(timestamp_ms)
+        if self._person is not None:
+            self._following.goes_on_as(self._person, self._clock_ms / 1000)
+
     def close(self) -> None:
         """Free the model. A second call does nothing."""
+        self._beside.shutdown()
         for landmarker in (self._tracking, self._single):
             if landmarker is not None:
                 landmarker.close()
@@ -202,15 +246,46 @@ class PoseEstimator:
         image = view.image
         if not self._locked and self._others:
             image = self._wrap(people.alone(image.numpy_view(), last))
-        found = people.persons_of(self._tracking.detect_for_video(image, self._clock_ms), view.width, view.height)
+        found = people.persons_of(self._tracking.detect_for_video(image, self._tracker_ms), view.width, view.height)
         self._locked = bool(found)
         if found and self._following.goes_on_as(found[0], self._clock_ms / 1000):
             return found[0]
         self._release()
         return None
 
+    def _look_beside(self, view: View, tracked: Person) -> None:
+        """Begin to look for others, in a thread of its own."""
+        self._looked_ms = self._clock_ms
+        self._surroundings.remember(view.thumbnail, _share_of(view, tracked))
+        self._looking = self._beside.submit(self._find, view, tracked, people.DEPTH)
+
+    def _take_in_the_look(self, view: View, tracked: Person) -> Person | None:
+        """Whom to follow, by the look that was begun some frames ago, if there is one and its time has come."""
+        if self._looking is None or self._clock_ms - self._looked_ms < _LOOK_TAKES_MS:
+            return tracked
+        looking, self._looking = self._looking, None
+        if looking.exception() is None:
+            found = [tracked, *looking.result()[1:]]  # the first is who was tracked then
+            following = copy.copy(self._following)
+            if following.choose(found, self._clock_ms / 1000) is tracked:
+                self._following = following
+                self._others = tuple(other.landmarks for other in found[1:])
+                return tracked
+        return self._look(view, tracked)  # another one is to be followed, whose landmarks must be of this frame
+
+    def _see_all(self, view: View, tracked: Person) -> Person | None:
+        """Find everybody in this very frame, and whom of them to follow."""
+        if self._somebody_may_have_come(view, tracked):
+            return self._look(view, tracked)
+        found = self._find(view, tracked, depth=0)
+        self._others = tuple(other.landmarks for other in found if other is not tracked)
+        return tracked
+
     def _look(self, view: View, tracked: Person | None) -> Person | None:
         """Find everybody, and whom of them to follow; who is tracked stays as the tracker sees him."""
+        if self._looking is not None:
+            wait([self._looking])  # the model does one thing at a time
+            self._looking = None
         self._looked_ms = self._asked_ms = self._clock_ms
         found = self._find(view, tracked, people.DEPTH)
         person = self._following.choose(found, self._clock_ms / 1000)
@@ -236,7 +311,7 @@ class PoseEstimator:
             or self._surroundings.have_changed(view.thumbnail, _share_of(view, tracked))
         ):
             return True
-        if unseen_ms >= _IDLE_MS and self._single is not None and not self._all_in_every_frame:
+        if unseen_ms >= _IDLE_MS and self._single is not None and not self.all_in_every_frame:
             self._single.close()
             self._single = None
             give_back_freed_memory()
@@ -263,7 +338,9 @@ class PoseEstimator:
                 tracking = self._create("VIDEO", "gpu")
             except (RuntimeError, NotImplementedError, ValueError) as error:
                 self.without_gpu = _shorten(error)
-                log.warning(
+                # a machine without one is as good as any: that is no fault unless somebody asked for the GPU
+                log.log(
+                    logging.WARNING if delegate == "gpu" or gpu_devices() else logging.INFO,
                     "delegate %s: no usable GPU, the CPU is used (%s)%s",
                     delegate,
                     self.without_gpu,
@@ -295,7 +372,7 @@ class PoseEstimator:
             landmarker = tasks.vision.PoseLandmarker.create_from_options(options)
             try:
                 if mode == "VIDEO":
-                    landmarker.detect_for_video(blank, self._clock_ms - 1)
+                    landmarker.detect_for_video(blank, self._tracker_ms - 1)
                 else:
                     landmarker.detect(blank)
             except RuntimeError:
@@ -354,9 +431,9 @@ def _library_noise_to_debug() -> Iterator[None]:
     if log.isEnabledFor(logging.DEBUG):
         yield
         return
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as captured:
+    with _STANDARD_ERROR, tempfile.TemporaryFile() as captured:
+        sys.stderr.flush()
+        kept = os.dup(2)
         os.dup2(captured.fileno(), 2)
         try:
             yield

@@ -20,10 +20,14 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from posture import __version__, missing_packages
+
+if __name__ == "__main__":
+    missing_packages.explain("analyzer")
+
 import cv2
 import numpy as np
 
-from posture import __version__
 from posture.analyzer import drawing
 from posture.analyzer.pose import PoseEstimator
 from posture.errors import FailedError, UserError

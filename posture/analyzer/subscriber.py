@@ -36,7 +36,7 @@ from posture.runtime import Stop
 from posture.settings.table import Mqtt
 from posture.system.said_once import SaidOnce
 from posture.system.untrusted import shown
-from posture.wire import mqtt, receipts
+from posture.wire import mqtt, receipts, retained
 from posture.wire.malformed import Client, Malformed
 from posture.wire.reconnecting import Reconnecting
 from posture.wire.topics import Topics
@@ -196,6 +196,27 @@ class Stream:
         """Frames delivered and not yet settled."""
         with self._lock:
             return self._outstanding_frames
+
+    def retained(self, topic: str) -> bytes:
+        """Ask the broker what it retains at a topic of suspects: over a connection of its own, without the loop.
+
+        Raises:
+            OSError: the broker can't be reached, does not take us, or closed the connection; or a stop came first.
+            UserError: a TLS file can't be read.
+        """
+        settings = self._settings_as(self._topics.suspects_user)
+        return retained.read(topic, settings, self._protocol, self.client_id, self._stop)
+
+    def retain(self, topic: str, payload: bytes) -> None:
+        """Return once the broker retains this at a topic of suspects; likewise.
+
+        Raises:
+            OSError: it can't be reached, or does not take it.
+            UserError: a TLS file can't be read.
+        """
+        settings = self._settings_as(self._topics.suspects_user)
+        if retained.write({topic: payload}, settings, self._protocol, self.client_id):
+            raise ConnectionError("the broker refuses messages for it")
 
     # The loop.
 
@@ -491,7 +512,7 @@ class Stream:
             connection.client.let_go(message)
             return
         self._said.warning(f"{message}; it is taken without properties")
-        self._take(connection, message.payload, {}, message.packet_id, receiver, malformed=True)
+        self._take(connection, message, {}, message.packet_id, receiver, malformed=True)
 
     def _on_message(self, connection: _Connection, message: paho.MQTTMessage, receiver: Receiver) -> None:
         if message.topic == self._topics.command:
@@ -516,7 +537,7 @@ class Stream:
             connection.client.ack(message.mid, message.qos)
             return
         packet_id = message.mid if message.qos else 0
-        self._take(connection, bytes(message.payload), _user_properties(message.properties), packet_id, receiver)
+        self._take(connection, message, _user_properties(message.properties), packet_id, receiver)
 
     def _pass_over(self, kind: str, line: str) -> None:
         self.passed_over[kind] += 1
@@ -525,7 +546,7 @@ class Stream:
     def _take(
         self,
         connection: _Connection,
-        payload: bytes,
+        message: paho.MQTTMessage | Malformed,
         properties: Mapping[str, str],
         packet_id: int,
         receiver: Receiver,
@@ -535,30 +556,34 @@ class Stream:
         if connection.discarding:
             return
         delivery = Delivery(
-            payload=payload,
+            payload=bytes(message.payload),
             properties=properties,
             received_at=datetime.now(timezone.utc),
             monotonic=time.monotonic(),
             packet_id=packet_id,
             connection=connection.number,
             malformed=malformed,
+            redelivered=message.dup,
         )
         with self._lock:
             self._outstanding_frames += 1
-            self._outstanding_bytes += len(payload)
+            self._outstanding_bytes += len(delivery.payload)
         self._last_frame = delivery.monotonic
         self._last_frame_at = delivery.received_at
         self._frame_seen = True
         self._silence_said = False
         self._when_recalled(partial(receiver.deliver, delivery))
 
+    def _settings_as(self, user: str) -> Mqtt:
+        """Return the settings for a connection beside the session: as the analyzer's user it would end that."""
+        ours = self._settings.username == self._topics.analyzer_user
+        return replace(self._settings, username=user) if ours else self._settings
+
     def _is_superseded(self) -> bool:
         if self._held_since is not None:
             return False
         ours = Owner(self.instance, self.started, online=True)
-        settings = self._settings
-        if settings.username == self._topics.analyzer_user:
-            settings = replace(settings, username=self._topics.takeover_user)
+        settings = self._settings_as(self._topics.takeover_user)
         return is_superseded(ours, self._topics.status, settings, self._protocol, self.client_id, self._stop)
 
     def _say_camera(self, receiver: Receiver) -> None:

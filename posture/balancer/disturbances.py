@@ -70,7 +70,7 @@ class Settling:
 
     def _see_stream(self, view: ClusterView, scaled_job: ScaledJob, node: str) -> None:
         stream = scaled_job.stream
-        pods = [pod for pod in view.current_pods(scaled_job) if pod.phase in {"Pending", "Running"}]
+        pods = [pod for pod in view.current_pods(scaled_job) if pod.alive]
         ready = [(pod.ready_since_s, pod) for pod in pods if pod.ready_since_s is not None]
         if ready:
             since_s, pod = max(ready, key=lambda one: one[0])

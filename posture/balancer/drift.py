@@ -23,11 +23,16 @@ class Drift:
 
     def __str__(self) -> str:
         """Return what is written, by whom, and what is so."""
-        named = nodes_named(self.scaled_job.pod_spec.get("affinity"))
-        written = f"its affinity names {' or '.join(named)}" if named else "its affinity names no node"
-        by = self.scaled_job.affinity_manager
-        writer = f"written by {by}" if by else "who changed it is not recorded"
-        return f"{written} ({writer}), its Job is on {self.node}"
+        return f"{affinity_told(self.scaled_job)}, its Job is on {self.node}"
+
+
+def affinity_told(scaled_job: ScaledJob) -> str:
+    """Return in words what a stream's affinity names, and who wrote it."""
+    named = nodes_named(scaled_job.pod_spec.get("affinity"))
+    written = f"its affinity names {' or '.join(named)}" if named else "its affinity names no node"
+    by = scaled_job.affinity_manager
+    writer = f"written by {by}" if by else "who changed it is not recorded"
+    return f"{written} ({writer})"
 
 
 def drift_of(view: ClusterView, scaled_job: ScaledJob) -> Drift | None:

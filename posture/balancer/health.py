@@ -69,9 +69,10 @@ class Health:
             if down.lasts and self._told.get(stream) != down.trouble.reason:
                 self._told[stream] = down.trouble.reason
                 changes.append(Change(stream, down))
-        for stream in sorted(self._told.keys() - self.down.keys()):
-            del self._told[stream]
-            changes.append(Change(stream, None))
+        for stream in troubles:
+            if stream in self._told and stream not in self.down:
+                del self._told[stream]
+                changes.append(Change(stream, None))
         return changes
 
     def _down(self, stream: str, trouble: Trouble, now_s: float) -> Down:

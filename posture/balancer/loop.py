@@ -16,10 +16,10 @@ from random import Random
 
 from posture.balancer import last_node, plan_text
 from posture.balancer.delegates import Delegates
-from posture.balancer.drift import Drift, DriftWatch, drift_of
+from posture.balancer.drift import Drift, DriftWatch, affinity_told, drift_of
 from posture.balancer.health import Health
 from posture.balancer.metrics import BalancerMetrics
-from posture.balancer.moves import Mover, MoveStep, Wait, next_steps
+from posture.balancer.moves import Mover, MoveStep, Redirect, Wait, next_steps
 from posture.balancer.observer import Observer
 from posture.balancer.open_move import OpenMove, open_move_text
 from posture.balancer.refusals import Refusals
@@ -345,10 +345,11 @@ class Balancer:
             if one not in self._disagreements:
                 log.warning("%s", one)
         self._disagreements = found
-        missing = {stream: places[stream] for stream in sorted(self._delegates.gpu_missing & places.keys())}
+        missing = {stream: node for stream, node in places.items() if stream in self._delegates.gpu_missing}
         self._metrics.gpu_missing(missing)
-        for stream in missing.keys() - self._gpu_missing.keys():
-            log.warning("%s", gpu_missing(stream, missing[stream]))
+        for stream, node in missing.items():
+            if stream not in self._gpu_missing:
+                log.warning("%s", gpu_missing(stream, node))
         self._gpu_missing = missing
 
     def _see_ratios(self, snapshot: Snapshot, window: Window, start_s: float) -> None:
@@ -461,6 +462,7 @@ class Balancer:
             with self._alone(scaled_job):
                 try:
                     closed = self._mover.take(scaled_job, steps, self._observer.history_text(scaled_job.stream))
+                    self._tell_redirections(scaled_job, steps)
                 except errors.StaleError as error:
                     log.info("%s; the next pass sees what it is now", error)
         opened = OpenMove.from_text(open_move_text(scaled_job) or "")
@@ -475,6 +477,14 @@ class Balancer:
             if age_s > self._settings.start_timeout_s and opened.id not in self._hanging:
                 self._hanging.add(opened.id)
                 self._tell_that_it_hangs(view, scaled_job, opened, steps)
+
+    def _tell_redirections(self, scaled_job: ScaledJob, steps: Sequence[MoveStep]) -> None:
+        """Tell that others have written a stream's affinity while it was moved, and that it was written anew."""
+        for step in steps:
+            if isinstance(step, Redirect):
+                told = f"{affinity_told(scaled_job)} in the middle of a move; it names {step.node} again"
+                log.warning("%s: %s", scaled_job.stream, told)
+                self._tell(scaled_job, "PlacementDrift", told, warning=True)
 
     def _tell_that_it_hangs(
         self, view: ClusterView, scaled_job: ScaledJob, opened: OpenMove, steps: Sequence[MoveStep]

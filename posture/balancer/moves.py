@@ -4,7 +4,8 @@
    the move in an annotation. From here on a new Job can only land on the new node.
 2. :func:`next_steps`, for as long as the annotation is there: delete the unfinished Jobs that the old affinity
    made; wait until they and their pods are gone; delete leftover pods; when exactly one unfinished Job with the
-   new affinity is there and its pod is Ready, take the annotation off.
+   new affinity is there and its pod is Ready, take the annotation off. The annotation says where the stream goes:
+   an affinity that others write meanwhile, such as a GitOps controller, is written anew.
 
 The next steps are derived from the cluster alone in each pass, so that after a crash any balancer can go on.
 Deleting before patching would be a race: KEDA, polling in between, would make a new Job on the old node.
@@ -20,7 +21,7 @@ from typing import Any
 
 from posture.balancer import past_moves
 from posture.balancer.health import RUNS
-from posture.balancer.open_move import OpenMove, open_move_text
+from posture.balancer.open_move import OpenMove, destination_of, open_move_text
 from posture.kube import kinds
 from posture.kube.affinity import with_node
 from posture.kube.annotations import (
@@ -56,6 +57,13 @@ class DeletePod:
 
 
 @dataclass(frozen=True)
+class Redirect:
+    """Others have written the affinity since the move began: let it name the destination again."""
+
+    node: str
+
+
+@dataclass(frozen=True)
 class Wait:
     """Nothing to do until the cluster has changed."""
 
@@ -67,7 +75,7 @@ class Close:
     """The move is done: take the annotation off."""
 
 
-MoveStep = DeleteJob | DeletePod | Wait | Close
+MoveStep = DeleteJob | DeletePod | Redirect | Wait | Close
 
 
 def next_steps(
@@ -80,15 +88,19 @@ def next_steps(
     """Say what an open move needs now. Pure.
 
     Args:
-        scaled_job: whose move it is; its affinity names the new node.
+        scaled_job: whose move it is; its annotation names the new node, and so does its affinity.
         jobs: its Jobs, as listed *after* the pods: a pod without a Job then is a leftover, never a newcomer.
         pods: its pods.
         is_dead: says whether a Node object is gone, or NotReady for longer than the grace (R14).
         keda_brings_successor: R15; without it no Job is deleted on a node that lives.
     """
-    if scaled_job.node is None:
-        # the affinity was removed by hand: no node is required, so no Job is on a wrong one
+    destination = destination_of(scaled_job)
+    if destination is None:
+        # a person has pinned the stream and removed its affinity: no node is required, so no Job is on a wrong one
         return [Close()]
+    if destination != scaled_job.node:
+        # before anything else: the Job that this affinity would delete may be the right one
+        return [Redirect(destination)]
     jobs, pods = list(jobs), list(pods)
     unfinished = [job for job in jobs if not job.finished]
     old = [job for job in unfinished if job.node != scaled_job.node]
@@ -169,7 +181,7 @@ class Mover:
         return opened
 
     def heal(self, scaled_job: ScaledJob, node: str) -> None:
-        """Let the affinity name the node that the stream's Job is on; the Job runs on.
+        """Let the affinity name the node that the stream's Job is on, or is to be on; a Job runs on.
 
         Raises:
             StaleError: the ScaledJob was edited since it was read; nothing has changed.
@@ -204,6 +216,8 @@ class Mover:
             elif isinstance(step, DeletePod):
                 log.info("%s: deleting leftover pod %s", scaled_job.name, step.pod.name)
                 self._cluster.delete(kinds.POD, step.pod.name, uid=step.pod.uid, propagation="Background")
+            elif isinstance(step, Redirect):
+                self.heal(scaled_job, step.node)
             elif isinstance(step, Wait):
                 log.debug("%s: waiting for %s", scaled_job.name, step.what)
             else:

@@ -44,3 +44,13 @@ class OpenMove:
 def open_move_text(scaled_job: ScaledJob) -> str | None:
     """Return the annotation of an open move, None if there is none."""
     return (scaled_job.annotations or {}).get(MOVE)
+
+
+def destination_of(scaled_job: ScaledJob) -> str | None:
+    """Return where a stream with an open move goes; None if that is not said.
+
+    Others may have written the affinity since the move began, so the annotation counts. That of a pinned stream is
+    the operator's: it counts, as it does where the annotation is no move.
+    """
+    opened = OpenMove.from_text(open_move_text(scaled_job) or "")
+    return scaled_job.node if opened is None or scaled_job.pinned else opened.move.destination

@@ -23,16 +23,14 @@ def came_or_went(before: Mapping[str, Pod], now: Mapping[str, Pod]) -> set[str]:
         now: those of the second one.
     """
     changed = {pod.host for uid, pod in now.items() if uid not in before or _state(before[uid]) != _state(pod)}
-    went = {pod.host for uid, pod in before.items() if uid not in now and pod.phase in {"Pending", "Running"}}
+    went = {pod.host for uid, pod in before.items() if uid not in now and pod.alive}
     return (changed | went) - {""}
 
 
 def just_started(pods: Iterable[Pod], since_s: float) -> set[str]:
     """Return the Node objects with a pod that has been Ready only since this time, in seconds, or isn't yet."""
     return {
-        pod.host
-        for pod in pods
-        if pod.phase in {"Pending", "Running"} and (pod.ready_since_s is None or pod.ready_since_s > since_s)
+        pod.host for pod in pods if pod.alive and (pod.ready_since_s is None or pod.ready_since_s > since_s)
     } - {""}
 
 

@@ -16,6 +16,7 @@ from posture.kube.affinity import allows, with_node
 from posture.kube.objects import Node, Pod, ScaledJob
 from posture.kube.resources import free_of, requests_of
 from posture.kube.taints import taint_texts, tolerates
+from posture.natural_order import natural
 from posture.planning import model
 from posture.planning.ledger import Ledger
 from posture.planning.model import Phase, Snapshot
@@ -82,14 +83,19 @@ class SnapshotMaker:
         names = {*hosts, *placed.values()}
         demands = _Demands({name: view.nodes[host] for name, host in hosts.items()})
         used = _used_by_host(view)
-        nodes = [self._node(name, hosts.get(name), view, averages, used) for name in sorted(names)]
-        jobs = [self._job(view.scaled_jobs[one], node, view, demands, unsettled) for one, node in placed.items()]
+        nodes = [self._node(name, hosts.get(name), view, averages, used) for name in sorted(names, key=natural)]
+        refused = view.without_pods()
+        jobs = [
+            self._job(view.scaled_jobs[one], node, view, demands, unsettled, one in refused)
+            for one, node in placed.items()
+        ]
         return Snapshot(
             nodes=nodes,
             jobs=jobs,
             now_s=view.taken_s,
             contact_s=self._watch.contact_s,
-            unmanaged=tuple(sorted(places.keys() - placed.keys())),
+            unmanaged=tuple(stream for stream in places if stream not in placed),
+            without_pods=refused,
             arriving=arriving,
         )
 
@@ -146,9 +152,11 @@ class SnapshotMaker:
         view: ClusterView,
         demands: _Demands,
         unsettled: frozenset[str],
+        refused: bool,
     ) -> model.StreamState:
         pods = view.current_pods(scaled_job)
-        failing_s = self._watch.failing_s(view, scaled_job)
+        # to be refused a pod is no node's fault: elsewhere it would be refused, too
+        failing_s = None if refused else self._watch.failing_s(view, scaled_job)
         return model.StreamState(
             stream=scaled_job.stream,
             node=node,
@@ -212,7 +220,7 @@ def _hosts_of_pods(view: ClusterView, placed: Mapping[str, str]) -> dict[str, st
 
 
 def _phase(pods: Sequence[Pod], failing_s: float | None) -> Phase:
-    alive = [pod for pod in pods if pod.phase in {"Pending", "Running"}]
+    alive = [pod for pod in pods if pod.alive]
     if any(pod.ready_since_s is not None for pod in alive) and failing_s is None:
         return Phase.RUNNING
     if any(pod.host for pod in alive):
@@ -225,7 +233,7 @@ def _used_by_host(view: ClusterView) -> dict[str, dict[str, float]]:
     used: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for scaled_job in view.scaled_jobs.values():
         for pod in view.pods.get(scaled_job.name, ()):
-            if pod.host and pod.phase in {"Pending", "Running"}:
+            if pod.host and pod.alive:
                 for name, amount in requests_of(scaled_job.pod_spec).items():
                     used[pod.host][name] += amount
     return used

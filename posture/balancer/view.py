@@ -8,11 +8,11 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from posture.balancer.open_move import open_move_text
+from posture.balancer.open_move import destination_of, open_move_text
 from posture.kube import events, kinds, labels
 from posture.kube.client import KubeClient
 from posture.kube.objects import Job, Node, Pod, ScaledJob
-from posture.kube.troubles import Trouble, trouble_of
+from posture.kube.troubles import NO_POD_MADE, Complaint, Trouble, trouble_of
 from posture.planning.model import Keda
 
 log = logging.getLogger(__name__)
@@ -35,8 +35,8 @@ class ClusterView:
     """The Jobs of each ScaledJob, by its name."""
     pods: Mapping[str, Sequence[Pod]]
     """The pods of each ScaledJob, by its name."""
-    complaints: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """Reason and message of the newest warning about a Job, by its uid; read only where a Job has no pod."""
+    complaints: Mapping[str, Complaint] = field(default_factory=dict)
+    """The newest warning about a Job, by its uid; read only where a Job has no pod that is alive."""
     other_pods: Sequence[Pod] = ()
     """The namespace's pods that are none of this farm's streams'; only where the whole farm is read."""
     other_streams: Sequence[ScaledJob] = ()
@@ -49,14 +49,19 @@ class ClusterView:
             scaled_job, self.jobs.get(name, ()), self.pods.get(name, ()), self.complaints, self.taken_s
         )
 
+    def without_pods(self) -> list[str]:
+        """Return the streams whose Job is refused its pod, such as by a quota, or for a webhook that is away."""
+        troubles = {stream: self.trouble(scaled_job) for stream, scaled_job in self.scaled_jobs.items()}
+        return [stream for stream, one in troubles.items() if one is not None and one.reason == NO_POD_MADE]
+
     def place(self, scaled_job: ScaledJob) -> str | None:
         """Return the node that a stream is on; None if neither its Job nor its affinity says one.
 
-        It is where its Job is, which may be elsewhere than the affinity says by now. Without a Job, and while a
-        move is open, it is where the affinity sends the next one.
+        It is where its Job is, which may be elsewhere than the affinity says by now. Without a Job it is where the
+        affinity sends the next one, and while a move is open where that goes.
         """
         if open_move_text(scaled_job) is not None:
-            return scaled_job.node
+            return destination_of(scaled_job)
         running = [job for job in self.jobs.get(scaled_job.name, ()) if not job.finished and not job.deleting]
         places = [self._place_of(job) for job in sorted(running, key=lambda job: (job.created_s, job.uid))]
         if scaled_job.node in places:
@@ -104,7 +109,7 @@ def read_nodes(cluster: KubeClient) -> dict[str, Node]:
 
 
 def read_view(cluster: KubeClient, farm: str, streams: Collection[str] | None = None) -> ClusterView:
-    """Read the cluster. What others have in the namespace is kept apart.
+    """Read the cluster: its streams in natural order. What others have in the namespace is kept apart.
 
     Args:
         cluster: where from.
@@ -129,7 +134,7 @@ def read_view(cluster: KubeClient, farm: str, streams: Collection[str] | None = 
     all_pods = [Pod.read(item) for item in cluster.list(kinds.POD, owned if few else None)]
     all_jobs = [Job.read(item) for item in cluster.list(kinds.JOB, owned)]
     jobs, pods = owned_by(scaled_jobs.values(), all_jobs, all_pods)
-    with_pods = {pod.job_uid for found in pods.values() for pod in found}
+    with_pods = {pod.job_uid for found in pods.values() for pod in found if pod.alive}
     lacking = any(not job.finished and job.uid not in with_pods for found in jobs.values() for job in found)
     complaints = events.complaints_about_jobs(cluster) if lacking else {}
     return ClusterView(

@@ -13,6 +13,7 @@ import numpy as np
 
 from posture.camera import pixels
 from posture.camera.live import CREDENTIALS, CameraLostError, CameraRefusedError
+from posture.natural_order import some_of
 from posture.system import native_output
 from posture.wire.frame import UndecodableError
 
@@ -80,7 +81,7 @@ def open_webcam(device: str) -> VideoCamera:
     capture.release()
     path = Path(f"/dev/video{device}" if device.isdecimal() else device)
     if sys.platform == "linux" and not path.exists():
-        there = ", ".join(sorted(map(str, Path("/dev").glob("video[0-9]*"))))
+        there = some_of(map(str, Path("/dev").glob("video[0-9]*")))
         raise CameraRefusedError(
             f"there is no webcam at {path}; accepted: {there or 'none, for none is plugged in'}"
         )

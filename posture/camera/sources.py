@@ -14,6 +14,7 @@ from posture.camera.live import CREDENTIALS, Camera, film
 from posture.camera.pi_camera import open_picamera
 from posture.camera.pictures import as_jpeg
 from posture.errors import UserError
+from posture.natural_order import natural
 from posture.settings import table
 from posture.wire.frame import Limits, UndecodableError
 
@@ -119,7 +120,8 @@ def _named(url: str) -> tuple[str, str]:
 def _files(path: Path, loop: bool) -> Iterator[bytes]:
     try:
         if path.is_dir():
-            pictures = sorted(name for name in path.iterdir() if name.suffix.lower() in SUFFIXES)
+            found = (one for one in path.iterdir() if one.suffix.lower() in SUFFIXES)
+            pictures = sorted(found, key=lambda one: natural(one.name))
             if not pictures:
                 endings = ", ".join(sorted(SUFFIXES))
                 raise UserError(f"--source {path}: has no picture; accepted: files ending in {endings}")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from posture.dashboard.programs import Program
+from posture.kube.affinity import NODE_LABEL
 from posture.kube.annotations import MOVES
 from posture.kube.client import Object
 from posture.kube.labels import STREAM
@@ -102,6 +104,7 @@ def as_json(
     refused: Sequence[Veto],
     threshold: float,
     live_nodes: Mapping[str, str],
+    running: Sequence[Program] = (),
 ) -> dict[str, Any]:
     """Return the farm as the page shows it.
 
@@ -111,17 +114,21 @@ def as_json(
         refused: the balancer's vetoes.
         threshold: percent; a node above it is overloaded.
         live_nodes: stream -> the node that its analyzer names; used where there is no API server.
+        running: the programs that run it.
     """
-    hosts = {node.host: node.name for node in cluster.nodes}
+    hosts = {node.host: node for node in cluster.nodes}
     pods = _newest_pods(cluster.pods)
-    streams = [_stream(one, pods.get(one.name), hosts) for one in cluster.scaled_jobs]
+    ends = _last_ends(cluster.pods)
+    streams = [_stream(one, pods.get(one.name), ends.get(one.name), hosts) for one in cluster.scaled_jobs]
     if not cluster.scaled_jobs:
-        streams = [{"id": name, "node": node, "state": "", "why": ""} for name, node in live_nodes.items() if node]
-    known = {node.name: node for node in cluster.nodes}
+        told = {"state": "", "why": "", "last_end": None}
+        streams = [{"id": name, "node": node, **told} for name, node in live_nodes.items() if node]
+    known: dict[str, Node | None] = {node.name: node for node in cluster.nodes}
     names = sorted({*known, *usage, *(one["node"] for one in streams if one["node"])}, key=natural)
     return {
         "threshold": threshold,
-        "nodes": [_node(name, known.get(name), usage.get(name), streams) for name in names],
+        "programs": [asdict(program) for program in running],
+        "nodes": [_node(name, known.get(name), usage.get(name), streams, alone=not known) for name in names],
         "unplaced": [one for one in streams if not one["node"]],
         "moves": _moves(cluster.scaled_jobs),
         "vetoes": [{"reason": one.reason, "node": one.node, "stream": one.stream} for one in refused],
@@ -130,19 +137,28 @@ def as_json(
 
 
 def _node(
-    name: str, node: Node | None, usage: Usage | None, streams: Sequence[Mapping[str, Any]]
+    name: str, node: Node | None, usage: Usage | None, streams: Sequence[Mapping[str, Any]], *, alone: bool
 ) -> dict[str, Any]:
     here = sorted((one for one in streams if one["node"] == name), key=lambda one: natural(one["id"]))
-    state = "" if node is None else "NotReady" if not node.ready else "cordoned" if node.cordoned else "Ready"
     return {
         "name": name,
-        "state": state,
+        **_state(name, node, alone=alone),
         "usage": None if usage is None else usage.percent,
         "signals": {} if usage is None else dict(usage.signals),
         "why": "" if usage is None else usage.why,
         "doubts": [] if usage is None else list(usage.doubts),
         "streams": here,
     }
+
+
+def _state(name: str, node: Node | None, *, alone: bool) -> dict[str, str]:
+    """Return a node's state, and what that means where a word does not say it; alone: no node is known at all."""
+    if node is not None:
+        state = "NotReady" if not node.ready else "cordoned" if node.cordoned else "Ready"
+        return {"state": state, "meaning": ""}
+    if alone:
+        return {"state": "", "meaning": ""}
+    return {"state": "missing", "meaning": f"No node of the cluster has the label {NODE_LABEL}={name}."}
 
 
 def _newest_pods(pods: Iterable[Pod]) -> dict[str, Pod]:
@@ -152,17 +168,29 @@ def _newest_pods(pods: Iterable[Pod]) -> dict[str, Pod]:
     return found
 
 
-def _stream(scaled_job: ScaledJob, pod: Pod | None, hosts: Mapping[str, str]) -> dict[str, Any]:
+def _last_ends(pods: Iterable[Pod]) -> dict[str, Pod]:
+    """Return of each ScaledJob the pod that was the last to fail, as far as Kubernetes keeps those."""
+    failed = sorted((pod for pod in pods if pod.ended), key=lambda pod: pod.trouble_since_s)
+    return {pod.scaled_job: pod for pod in failed}
+
+
+def _stream(
+    scaled_job: ScaledJob, pod: Pod | None, failed: Pod | None, hosts: Mapping[str, Node]
+) -> dict[str, Any]:
+    host = hosts.get(pod.host) if pod is not None else None
     if scaled_job.paused:
         state, why = "paused", ""
     elif pod is None:
         state, why = "no pod", scaled_job.complaint
     elif pod.ready_since_s is not None:
         state, why = "runs", ""
+    elif host is not None and not host.ready:
+        state, why = "not heard of", "its node is NotReady; it may run all the same"
     else:
         state, why = pod.trouble or "starting", pod.why
-    node = (hosts.get(pod.host) if pod is not None and pod.host else None) or scaled_job.node or ""
-    told = {"state": state, "why": shown(why, LONGEST), "pinned": scaled_job.pinned}
+    node = (host.name if host is not None else scaled_job.node) or ""
+    last_end = {"at": failed.trouble_since_s, "why": shown(failed.ended, LONGEST)} if failed else None
+    told = {"state": state, "why": shown(why, LONGEST), "pinned": scaled_job.pinned, "last_end": last_end}
     return {"id": scaled_job.stream, "node": node, **told}
 
 

@@ -10,12 +10,13 @@ from typing import Any
 from posture.dashboard import farm
 from posture.dashboard.farm import Cluster, Usage, Veto
 from posture.dashboard.live import Live
+from posture.dashboard.programs import FIGURES, Program, programs
 from posture.dashboard.sources import KUBERNETES, PROMETHEUS, State
 from posture.errors import UserError
 from posture.kube import client, kinds, labels
 from posture.kube.client import KubeClient
 from posture.kube.errors import KubeError
-from posture.kube.objects import Node, Pod, ScaledJob
+from posture.kube.objects import DEFAULT_POLLING_S, Node, Pod, ScaledJob
 from posture.runtime import Stop
 from posture.settings.table import Settings
 from posture.usage.prometheus import Prometheus, PrometheusUnavailableError
@@ -49,6 +50,7 @@ class FarmReader:
             settings.prometheus, settings.gpu_queries, context=settings.kubernetes.context
         )
         self._cluster, self._usage, self._vetoes = Cluster(), dict[str, Usage](), list[Veto]()
+        self._programs: list[Program] = []
         self._stops: list[Stop] = []
         self._threads: list[threading.Thread] = []
 
@@ -76,7 +78,8 @@ class FarmReader:
                 for pi_id, stream in self._live.streams.items()
                 if stream.analyzer is not None and stream.analyzer.online
             }
-        return farm.as_json(self._cluster, self._usage, self._vetoes, self._settings.balancer.threshold, nodes)
+        threshold = self._settings.balancer.threshold
+        return farm.as_json(self._cluster, self._usage, self._vetoes, threshold, nodes, self._programs)
 
     def _read_cluster(self, stop: Stop) -> None:
         try:
@@ -99,8 +102,10 @@ class FarmReader:
         try:
             self._vetoes = farm.vetoes(self._prometheus.vector(VETOES))
             doubts = farm.doubts(self._prometheus.vector(DOUBTS))
+            polls = [one.polling_interval_s for one in self._cluster.scaled_jobs]
+            self._programs = programs(self._prometheus.vector(FIGURES), max(polls, default=DEFAULT_POLLING_S))
         except PrometheusUnavailableError as error:
-            self._usage, self._vetoes = {}, []
+            self._usage, self._vetoes, self._programs = {}, [], []
             if not self._settings.gpu_queries and self._settings.prometheus.url == DEFAULT_URL:
                 self._live.tell_source(PROMETHEUS, State.ABSENT, NO_FARM)
             elif self._live.tell_source(PROMETHEUS, State.DOWN, str(error)):

@@ -75,6 +75,9 @@ class _Families:
         self.missing = gauge("stream_missing_frames", "The camera numbered them, and they have no row.", one)
         self.rate = gauge("stream_frames_per_second", "Rows a second, over 5 s.", one)
         self.last = gauge("stream_last_frame_timestamp_seconds", "When its last frame came, since 1970.", one)
+        self.ahead = gauge(
+            "stream_clock_ahead_seconds", "Of its camera's clock; below 0: slow, or frames are late.", one
+        )
         self.neck = gauge("stream_neck_degrees", "Smoothed angle of the neck.", one)
         self.body = gauge("stream_body_degrees", "Smoothed angle of the trunk.", one)
         self.alerts = counter("stream_alerts", "Since the dashboard's start.", one)
@@ -103,6 +106,8 @@ class _Families:
             self.analyzer.add_metric([*name, stream.analyzer.node, stream.analyzer.delegate], 1)
         if stream.last_frame_at is not None:
             self.last.add_metric(name, stream.last_frame_at)
+        if stream.ahead_s is not None:
+            self.ahead.add_metric(name, stream.ahead_s)
         if stream.posture is not None:
             for family, angle in ((self.neck, stream.posture.neck), (self.body, stream.posture.body)):
                 if angle is not None:

@@ -18,6 +18,7 @@ def of_stream(stream: Stream) -> dict[str, Any]:
         "id": stream.pi_id,
         "condition": stream.condition,
         "why": words.of_stream(stream),
+        "clock": words.of_clock(stream),
         "analyzer": None if stream.analyzer is None else asdict(stream.analyzer),
         "camera": None if stream.camera is None else asdict(stream.camera),
         "account": None if stream.account is None else asdict(stream.account),

@@ -62,12 +62,17 @@ def hashed(password: str, salt: bytes | None = None) -> str:
     """Return a password's hash."""
     salt = salt or secrets.token_bytes(SALT_BYTES)
     key = hashlib.scrypt(password.encode(), salt=salt, dklen=HASH_BYTES, maxmem=MOST_MEMORY, **SCRYPT)
+    return _written(salt, key)
+
+
+def _written(salt: bytes, key: bytes) -> str:
     costs = "$".join(str(SCRYPT[name]) for name in ("n", "r", "p"))
     return f"scrypt${costs}${base64.b64encode(salt).decode()}${base64.b64encode(key).decode()}"
 
 
-NOBODY = User("", "viewer", hashed(secrets.token_urlsafe(KEY_BYTES)))
-"""Compared with where there is no such user, so that names can't be told by the time that it takes."""
+NOBODY = User("", "viewer", _written(secrets.token_bytes(SALT_BYTES), secrets.token_bytes(HASH_BYTES)))
+"""Compared with where there is no such user, so that names can't be told by the time that it takes. No password is
+behind it, so that a program's start does not take the time of one."""
 
 
 def matches(user: User, password: str) -> bool:

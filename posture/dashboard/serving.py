@@ -10,7 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Collection
 
 import uvicorn
-from prometheus_client.registry import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from posture.dashboard.access import ThisMachine, gate_of
 from posture.dashboard.app import Dashboard
@@ -57,6 +57,7 @@ def serve(settings: Settings, listed: Callable[[], Collection[str]]) -> None:
     if options.metrics_port:
         registry = CollectorRegistry()
         registry.register(StreamsCollector(live))
+        ProcessCollector(registry=registry)
         Exposition(options.metrics_host, options.metrics_port, registry, lambda: "", lambda: "")
     past = Past(settings.database, live)
     farm = FarmReader(settings, live)

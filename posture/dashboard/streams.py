@@ -189,6 +189,9 @@ class Stream:
     """That came since we look."""
     last_frame_at: float | None = None
     """When the last frame made itself known here; at first, of what was retained, when it was taken."""
+    ahead_s: float | None = None
+    """By how much the camera's clock was ahead of ours when its last state came, which takes no time to speak of.
+    Less than 0: it is slow, or its frames come late."""
 
     @property
     def condition(self) -> str:
@@ -362,6 +365,8 @@ class Streams(Mapping[str, Stream]):
         stream.posture = None if not payload else _posture(_Fields(payload))
         if stream.posture is None or stream.posture.reason == CAMERA_SILENT:
             return  # no frame says so
+        if not retained:
+            stream.ahead_s = stream.posture.updated - at
         if not retained or stream.last_frame_at is None:
             stream.last_frame_at = min(stream.posture.updated, at) if retained else at
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from posture.dashboard.streams import Analyzer, Stream
 
+AHEAD_S, LATE_S = 30.0, 60.0
+"""What passes these is no matter of seconds any more that clocks and networks differ by."""
 MEASURES = {
     "neck": "the neck leans too far",
     "body": "the trunk leans too far",
@@ -59,6 +61,24 @@ def of_stream(stream: Stream) -> str:
     if stream.condition in CONDITIONS:
         return CONDITIONS[stream.condition]
     return of_reason(stream.posture.reason) if stream.posture else "No frame has been analyzed yet."
+
+
+def of_clock(stream: Stream) -> str:
+    """Return what is wrong with the times of a stream's frames; empty if nothing is known to be."""
+    ahead_s = stream.ahead_s
+    if ahead_s is None or -LATE_S <= ahead_s <= AHEAD_S or stream.condition in ("offline", "silent"):
+        return ""
+    if ahead_s > 0:
+        return f"The camera's clock is {_length(ahead_s)} ahead."
+    return f"Frames come {_length(-ahead_s)} late, or the camera's clock is slow."
+
+
+def _length(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} d"
 
 
 def _offline(analyzer: Analyzer | None) -> str:

@@ -18,12 +18,11 @@ from posture.store.base import (
     MINUTES_TABLE,
     TABLE,
     URL_SETTING,
-    StoreRefusedError,
     StoreUnavailableError,
     as_text,
     clean_key,
 )
-from posture.store.sqlite import SqliteStore
+from posture.store.sqlite import SqliteStore, errors_of
 
 TIMES = ("received_time", "analyzed_time", "captured_time")
 # From name to name by the primary key: DISTINCT would read every minute.
@@ -72,21 +71,16 @@ class SqliteReader:
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        if not self._path.is_file():
-            raise StoreUnavailableError(
-                f"database {self._path}: there is no such file; {URL_SETTING} names it, and an analyzer makes it"
-            )
-        try:
+        with errors_of(self._path):
+            if not self._path.is_file():
+                raise StoreUnavailableError(
+                    f"database {self._path}: there is no such file; {URL_SETTING} names it, "
+                    "and an analyzer makes it"
+                )
             # never made by us: an empty one would hide that the path is wrong
             address = f"file:{quote(str(self._path.absolute()))}?mode=ro"
             with contextlib.closing(sqlite3.connect(address, uri=True, timeout=self._timeout_s)) as db:
                 yield db
-        except sqlite3.OperationalError as error:
-            raise StoreUnavailableError(f"database {self._path}: {error}") from error
-        except sqlite3.DatabaseError as error:
-            raise StoreRefusedError(
-                f"{URL_SETTING}: {self._path} is no database that we can use: {error}"
-            ) from error
 
     def _rows(self, query: str, *values: str | int) -> list[Any]:
         with self._connection() as db:

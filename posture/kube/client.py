@@ -44,6 +44,7 @@ from posture.kube.errors import (
 )
 from posture.kube.kinds import Kind
 from posture.kube.kubeconfig import Target
+from posture.natural_order import natural
 from posture.system.backoff import Backoff
 from posture.system.untrusted import shown
 
@@ -178,7 +179,7 @@ class KubeClient:
         namespace: str | None = None,
         fields: Mapping[str, str] | None = None,
     ) -> list[Object]:
-        """Return all objects with exactly these labels, page by page.
+        """Return all objects with exactly these labels, in natural order of their names.
 
         Args:
             kind: their kind.
@@ -196,7 +197,7 @@ class KubeClient:
             found += page.get("items") or []
             token = page.get("metadata", {}).get("continue")
             if not token:
-                return found
+                return sorted(found, key=lambda item: natural(item["metadata"]["name"]))
             query["continue"] = token
 
     def get(self, kind: Kind, name: str, namespace: str | None = None) -> Object:

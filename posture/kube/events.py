@@ -7,7 +7,8 @@ import time
 
 from posture.kube import kinds, labels
 from posture.kube.client import KubeClient, Object
-from posture.kube.objects import ScaledJob
+from posture.kube.objects import ScaledJob, seconds
+from posture.kube.troubles import Complaint
 
 COMPONENT = "posture-balancer"
 
@@ -58,8 +59,8 @@ def create(cluster: KubeClient, scaled_job: ScaledJob, reason: str, message: str
     cluster.create(kinds.EVENT, body)
 
 
-def complaints_about_jobs(cluster: KubeClient) -> dict[str, tuple[str, str]]:
-    """Return uid of a Job -> reason and message of the newest warning about it, such as why it gets no pod.
+def complaints_about_jobs(cluster: KubeClient) -> dict[str, Complaint]:
+    """Return uid of a Job -> the newest warning about it, such as why it gets no pod.
 
     Raises:
         KubeError: the API server did not answer.
@@ -67,9 +68,10 @@ def complaints_about_jobs(cluster: KubeClient) -> dict[str, tuple[str, str]]:
     about_jobs = {"involvedObject.kind": kinds.JOB.name, "type": "Warning"}
     found = sorted(cluster.list(kinds.EVENT, fields=about_jobs), key=_last_seen)
     return {
-        event["involvedObject"].get("uid", ""): (
+        event["involvedObject"].get("uid", ""): Complaint(
             str(event.get("reason") or "Warning"),
             " ".join(str(event.get("message") or "").split()),
+            seconds(_last_seen(event)) or 0.0,
         )
         for event in found
     }

@@ -221,6 +221,13 @@ class Pod:
     """Kubernetes' own words about the trouble, where it has some."""
     status: int | None = None
     """The exit status of a container that has ended: the first that is not 0."""
+    ended: str = ""
+    """How a pod that has failed ended, in Kubernetes' own word (OOMKilled, Error, Evicted), with that status."""
+
+    @property
+    def alive(self) -> bool:
+        """Say whether it runs, or is to run; one that is being deleted does until it has ended."""
+        return self.phase in {"Pending", "Running"}
 
     @classmethod
     def read(cls, body: Mapping[str, Any]) -> Pod:
@@ -247,6 +254,7 @@ class Pod:
             created_s=created_s,
             why=_words(status, conditions),
             status=_exit_status(status),
+            ended=_end(status),
         )
 
 
@@ -296,6 +304,15 @@ def _exit_status(status: Mapping[str, Any]) -> int | None:
     states = [container.get("state") or {} for container in status.get("containerStatuses") or []]
     codes = [int(state["terminated"].get("exitCode", 0)) for state in states if "terminated" in state]
     return next((code for code in codes if code), codes[0] if codes else None)
+
+
+def _end(status: Mapping[str, Any]) -> str:
+    if status.get("phase") != "Failed":
+        return ""
+    ends = [(one.get("state") or {}).get("terminated") or {} for one in status.get("containerStatuses") or []]
+    end = next((one for one in ends if one.get("exitCode")), {})
+    reason = str(status.get("reason") or end.get("reason") or "Failed")
+    return f"{reason}, status {end['exitCode']}" if end else reason
 
 
 def _ended_s(container: Mapping[str, Any]) -> float | None:

@@ -11,12 +11,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from posture.kube.objects import Job, Pod, ScaledJob
+from posture.natural_order import some_of
 
 STEADY_S = 60.0
 """An analyzer whose predecessor ended within so many seconds has to outlive it."""
 
+NO_POD_MADE = "FailedCreate"
+"""The Job controller's reason for a Job whose pod the API server does not take."""
+
 AT_LEAST_S = 5.0
 """Times of the API server are whole seconds: so much has to be outlived at any rate."""
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """A warning of Kubernetes about a Job."""
+
+    reason: str
+    message: str
+    last_s: float
+    """When it was last given, in seconds since 1970 by the API server's clock."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +52,7 @@ def trouble_of(
     scaled_job: ScaledJob,
     jobs: Sequence[Job],
     pods: Sequence[Pod],
-    complaints: Mapping[str, tuple[str, str]],
+    complaints: Mapping[str, Complaint],
     now_s: float,
 ) -> Trouble | None:
     """Return what is wrong with a stream; None if one pod of it is Ready, and stays.
@@ -47,24 +61,28 @@ def trouble_of(
         scaled_job: the stream's.
         jobs: its Jobs.
         pods: its pods.
-        complaints: uid of a Job -> reason and message of the newest warning about it.
+        complaints: uid of a Job -> the newest warning about it.
         now_s: by the API server's clock, in seconds since 1970.
     """
-    alive = [pod for pod in pods if pod.phase in {"Pending", "Running"} and not pod.deleting]
+    alive = [pod for pod in pods if pod.alive and not pod.deleting]
     ready = [pod for pod in alive if pod.ready_since_s is not None]
     if len(alive) > 1:
-        names = ", ".join(sorted(pod.name for pod in alive))
+        names = some_of(pod.name for pod in alive)
         return Trouble("TooManyPods", f"{len(alive)} pods at once, of which one takes the other's frames: {names}")
     if ready:
         return _unsteady(ready[0], pods, now_s)
     unfinished = [job for job in jobs if not job.finished]
     if not unfinished:
         return _without_job(scaled_job)
-    return _of_job(max(unfinished, key=lambda one: (not one.deleting, one.created_s)), alive, complaints)
+    job = max(unfinished, key=lambda one: (not one.deleting, one.created_s))
+    return _of_job(job, alive, complaints.get(job.uid), [pod for pod in pods if pod.job_uid == job.uid])
 
 
-def _of_job(job: Job, alive: Sequence[Pod], complaints: Mapping[str, tuple[str, str]]) -> Trouble:
-    """Return what is wrong with a Job that has no pod that is Ready."""
+def _of_job(job: Job, alive: Sequence[Pod], complaint: Complaint | None, made: Sequence[Pod]) -> Trouble:
+    """Return what is wrong with a Job that has no pod that is Ready.
+
+    A pod that was made since, and has ended, shows that a complaint is over.
+    """
     if job.deleting and job.held_by:
         return Trouble("JobHeld", f"Job {job.name} is deleted, and held by the finalizer {', '.join(job.held_by)}")
     if job.deleting:
@@ -73,8 +91,8 @@ def _of_job(job: Job, alive: Sequence[Pod], complaints: Mapping[str, tuple[str, 
         return Trouble("JobSuspended", f"Job {job.name} is suspended")
     if alive:
         return _of_pod(alive[0])
-    if job.uid in complaints:
-        return Trouble(*complaints[job.uid])
+    if complaint is not None and all(pod.created_s < complaint.last_s for pod in made):
+        return Trouble(complaint.reason, complaint.message)
     return Trouble("NoPod", f"Job {job.name} has no pod yet", passing=True)
 
 

@@ -119,7 +119,11 @@ def place(
     """
     read = {node: found for node, found in sampled.items() if isinstance(found, Reading)}
     usage = {node: found.value for node, found in read.items()}
-    unknown = {node: found for node, found in sampled.items() if isinstance(found, UsageUnknownError)}
+    unknown = {
+        node: found
+        for node, found in sorted(sampled.items(), key=lambda one: natural(one[0]))
+        if isinstance(found, UsageUnknownError)
+    }
     if not usage and set(before) - set(pinned):
         reasons = "\n".join(f"  {found}" for found in unknown.values())
         raise FailedError(f"no node's GPU usage is known, so that nothing can be placed:\n{reasons}")
@@ -134,7 +138,7 @@ def place(
         NodeShare(node, None, had[node], gets[node], _pins(fixed[node]) + found.reason)
         for node, found in unknown.items()
     ]
-    elsewhere = sorted(set(gets) - set(sampled))
+    elsewhere = sorted(gets.keys() - sampled.keys(), key=natural)
     rows += [
         NodeShare(node, None, had[node], gets[node], _pins(fixed[node]) + "not in GPU_QUERIES")
         for node in elsewhere

@@ -18,7 +18,7 @@ from posture.kube import errors, events, kinds, labels, ownership
 from posture.kube.client import KubeClient, Object
 from posture.kube.objects import Job, Pod, ScaledJob, name_of
 from posture.kube.pausing import is_paused, set_paused
-from posture.kube.troubles import trouble_of
+from posture.kube.troubles import Complaint, trouble_of
 from posture.natural_order import natural, some_of
 from posture.runtime import Stop
 
@@ -143,7 +143,8 @@ class Rollout:
         selector = labels.of_streams(self.farm)
         scaled_jobs = self.cluster.list(kinds.SCALED_JOB, labels.of_farm(self.farm))
         jobs, pods = self.cluster.list(kinds.JOB, selector), self.cluster.list(kinds.POD, selector)
-        lacking = any(is_unfinished(job) and not any(is_owned_by(pod, job) for pod in pods) for job in jobs)
+        alive = [pod for pod in pods if Pod.read(pod).alive]
+        lacking = any(is_unfinished(job) and not any(is_owned_by(pod, job) for pod in alive) for job in jobs)
         complaints = events.complaints_about_jobs(self.cluster) if lacking else {}
         found = {}
         for scaled_job in scaled_jobs:
@@ -162,14 +163,14 @@ class Seen:
         scaled_job: its ScaledJob.
         jobs: that ScaledJob's Jobs.
         pods: those Jobs' pods.
-        complaints: uid of a Job -> reason and message of the newest warning about it.
+        complaints: uid of a Job -> the newest warning about it.
         now_s: when, by the API server's clock, in seconds since 1970.
     """
 
     scaled_job: Object
     jobs: Sequence[Object]
     pods: Sequence[Object]
-    complaints: Mapping[str, tuple[str, str]]
+    complaints: Mapping[str, Complaint]
     now_s: float
 
     @property

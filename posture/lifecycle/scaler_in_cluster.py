@@ -198,7 +198,8 @@ class InCluster:
             if part is not None:
                 part[labels.FARM] = self.farm
         for toleration in template["spec"].get("tolerations", []):
-            toleration["key"] = taints.master_key(self.farm)
+            if toleration["key"] == taints.master_key(ownership.DEFAULT_FARM):
+                toleration["key"] = taints.master_key(self.farm)
         if not partly:
             template["spec"]["serviceAccountName"] = self.name
             for volume in template["spec"]["volumes"]:

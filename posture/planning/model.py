@@ -95,6 +95,8 @@ class VetoReason(str, enum.Enum):
     """The stream's affinity names no node or several, and it has no Job on a node with the label."""
     KEDA_AWAY = "keda_away"
     """R15: the ScaledJob does not show that KEDA would make a new Job."""
+    PODS_REFUSED = "pods_refused"
+    """R15: Kubernetes takes no pods of several streams; one that were moved would not start either."""
     NO_ELIGIBLE_NODE = "no_eligible_node"
     """R13, R14: no node could run the stream."""
     MANY_LOST = "many_lost"
@@ -142,6 +144,8 @@ class Rules:
     """R13: never longer."""
     suspect_limit: int = 2
     """R13: a node that is closed to so many streams is no destination of an offload for any."""
+    refused_limit: int = 2
+    """R15: while Jobs of so many streams are refused their pods, no stream leaves a node for its load."""
     useless_limit: int = 2
     """After so many moves without an effect a node's load counts as not the farm's."""
 
@@ -299,6 +303,8 @@ class Snapshot:
     """R14: for how long the contact with the API server has been unbroken."""
     unmanaged: Sequence[str] = ()
     """Streams that are on no node: their affinity names none or several, and they have no pod."""
+    without_pods: Sequence[str] = ()
+    """R15: streams whose Job is refused its pod."""
     arriving: Sequence[Arrival] = ()
     """R1: moves of other farms that are under way."""
 

@@ -70,6 +70,9 @@ def _relieve_overloaded(draft: Draft) -> None:
         draft.veto(
             VetoReason.ALL_OVERLOADED, nodes=float(len(known)), lowest=lowest, threshold=draft.rules.threshold
         )
+    elif len(draft.snapshot.without_pods) >= draft.rules.refused_limit:
+        for node in draft.overloaded:
+            draft.veto(VetoReason.PODS_REFUSED, node.name, streams=float(len(draft.snapshot.without_pods)))
     elif draft.overloaded:
         under = [node for node in known if (node.usage or 0.0) <= draft.limit]
         if draft.rules.policy is Policy.README:

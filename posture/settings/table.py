@@ -318,6 +318,12 @@ class Analyzer:
         "auto, cpu or gpu",
         "auto tries the GPU and falls back to the CPU; with gpu that is said as a fault, too",
     )
+    reuse_still: bool = _setting(
+        False,
+        parsers.boolean,
+        "true or false",
+        "while nothing moves, the landmarks of the frame measured last count again, for up to 2 s: docs/still.md",
+    )
     landmarks: bool = _setting(
         True, parsers.boolean, "true or false", "store the 33 landmarks, so that rules can be scored again"
     )
@@ -421,7 +427,7 @@ class Kubernetes:
         "200m",
         parsers.cores,
         "cores, such as 0.2, or thousandths, such as 200m",
-        "what an analyzer's pod reserves of its node; a posture-job file that says so itself wins (docs/sizing.md)",
+        "what an analyzer's pod reserves of its node; another value in a posture-job file wins (docs/sizing.md)",
     )
     requests_memory: str = _setting(
         "320Mi",

@@ -20,6 +20,8 @@ CHUNK_BYTES = 1_000_000
 """One statement or request carries at most this many rows, and about this many bytes of text."""
 MAX_KEY_BYTES = 512
 """Of a text that is indexed: PostgreSQL refuses index entries of 2704 bytes and more."""
+KEYS = ("pi_id", "frame_id", "boot_id", "measured_frame_id")
+"""Columns that are indexed, or hold what is indexed elsewhere."""
 INTEGER_BITS = {"seq": 63, "schema_version": 31}
 URL_SETTING = "POSTURE_DATABASE_URL"
 ACCEPTED_URLS = "sqlite:///path, postgresql://user:password@host:port/database, or https://project (Supabase)"
@@ -64,6 +66,8 @@ class Row:
     """Of the camera's picture without its stamp, in hex: tells a frame sent twice from another one of its id."""
     no_picture: str = ""
     """Why ``filename`` is empty, one of NO_PICTURE; empty if it is not."""
+    measured_frame_id: str | None = None
+    """The earlier frame whose landmarks count again, for nothing has moved; None: this one was measured itself."""
 
 
 COLUMNS = [entry.name for entry in fields(Row)]
@@ -88,9 +92,11 @@ degrees, are over those that have one.
 NO_PICTURE = ("unchanged", "keep_none", "pictures_none", "not_decoded")
 """The state had not changed (keep: changes); the settings keep none; nothing was decoded, as ``reason`` says."""
 DIGEST = "picture_sha256"
+MEASURED = "measured_frame_id"
 LATER_COLUMNS = {
     DIGEST: "another picture under a known id is taken for one that comes again",
     "no_picture": "a row does not say why it has no picture",
+    MEASURED: "every frame is measured, whatever analyzer.reuse_still says",
 }
 """Columns that a table of an earlier version lacks, and serves without where we can't change it, with what follows;
 the oldest first."""
@@ -103,7 +109,13 @@ def says_what_lacks(columns: Sequence[str]) -> str:
 
 
 class Store(Protocol):
-    """Where rows go. One caller at a time; any number of processes."""
+    """Where rows go. One caller at a time; any number of processes.
+
+    Attributes:
+        columns: those of COLUMNS that its table has.
+    """
+
+    columns: Sequence[str]
 
     def write(self, rows: Sequence[Row]) -> set[str]:
         """Insert rows that are not there yet, durably; return the frame ids of those that this store object wrote.
@@ -146,7 +158,7 @@ def cleaned(row: Row) -> dict[str, Value]:
     for name in COLUMNS:
         value = getattr(row, name)
         if isinstance(value, str):
-            value = clean_key(value) if name in ("pi_id", "frame_id", "boot_id") else clean_text(value)
+            value = clean_key(value) if name in KEYS else clean_text(value)
         elif isinstance(value, datetime):
             value = _in_utc(value)
         elif (isinstance(value, float) and not math.isfinite(value)) or not _fits(name, value):

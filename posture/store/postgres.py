@@ -85,12 +85,12 @@ class PostgresStore(RemoteStore):
         self._timeout_s = timeout_s
         self._connection = PostgresConnection(url, timeout_s)
         self._call = self._connection.call
-        self._columns = COLUMNS
+        self.columns: Sequence[str] = COLUMNS
         try:
             self._call(self._complete_table)
         except _LacksLaterColumnsError as error:
             self.close()
-            self._columns = [name for name in COLUMNS if name not in error.columns]
+            self.columns = [name for name in COLUMNS if name not in error.columns]
             log.warning("database %s: %s", self._connection.name, says_what_lacks(error.columns))
 
     def _complete_table(self, db: Connection) -> None:
@@ -117,8 +117,8 @@ class PostgresStore(RemoteStore):
 
     def _insert(self, chunk: list[dict[str, Value]]) -> set[Key]:
         # one statement for all, so that the trigger takes up their minutes in one order and writers never deadlock
-        statement = _insert_into(self._columns, len(chunk))
-        values = [row[name] for row in chunk for name in self._columns]
+        statement = _insert_into(self.columns, len(chunk))
+        values = [row[name] for row in chunk for name in self.columns]
         return {
             (pi_id, frame_id) for pi_id, frame_id in self._call(lambda db: db.execute(statement, values).fetchall())
         }
@@ -133,7 +133,7 @@ class PostgresStore(RemoteStore):
         """See ``Store.digests``."""
         ids = {clean_key(frame_id): frame_id for frame_id in frame_ids}
         keys = (clean_key(pi_id), list(ids))
-        query = DIGESTS.format(DIGEST if DIGEST in self._columns else "NULL")
+        query = DIGESTS.format(DIGEST if DIGEST in self.columns else "NULL")
         return {ids[found]: digest for found, digest in self._call(lambda db: db.execute(query, keys).fetchall())}
 
     def counts(self, pi_id: str) -> dict[str, int]:

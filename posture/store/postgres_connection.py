@@ -23,6 +23,16 @@ Result = TypeVar("Result")
 GRACE_S = 0.5
 """The server's own time-out comes first: it says what it was about, and the connection stays."""
 
+KEEPALIVE = ("10", "5", "3", "25000")
+"""Seconds until the server asks whether we are still there, seconds between two questions, how many may remain
+without an answer, and milliseconds that anything else may. A node that loses its power in the middle of a
+transaction leaves its locks behind, and the stream's next analyzer waits for them: with the server's defaults for
+up to two hours."""
+SETTINGS = """
+    SELECT set_config('statement_timeout', %s, true), set_config('TimeZone', 'UTC', true),
+        set_config('tcp_keepalives_idle', %s, true), set_config('tcp_keepalives_interval', %s, true),
+        set_config('tcp_keepalives_count', %s, true), set_config('tcp_user_timeout', %s, true)"""
+
 REFUSALS = (
     "authentication failed",
     "no password supplied",
@@ -102,10 +112,7 @@ class PostgresConnection:
             db = self._open()
             with _cut_after(db, self._timeout_s + GRACE_S), db.pipeline(), db.transaction():
                 # settings of the transaction: those of a session would stay with a pooler's connection
-                db.execute(
-                    "SELECT set_config('statement_timeout', %s, true), set_config('TimeZone', 'UTC', true)",
-                    (str(math.ceil(self._timeout_s * 1000)),),
-                )
+                db.execute(SETTINGS, (str(math.ceil(self._timeout_s * 1000)), *KEEPALIVE))
                 return work(db)
         except psycopg.Error as error:
             self.close()
@@ -143,9 +150,14 @@ class PostgresConnection:
 
 @contextlib.contextmanager
 def _cut_after(db: Connection, seconds: float) -> Iterator[None]:
-    """Cut the connection if the server has not answered by then: its own time-outs don't bind one that hangs."""
+    """Cut the connection if the server has not answered by then: its own time-outs don't bind one that hangs.
+
+    The client library would say that the server had closed it.
+    """
+    was_cut = threading.Event()
 
     def cut() -> None:
+        was_cut.set()
         with socket.socket(fileno=os.dup(db.fileno())) as connection, contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
 
@@ -154,6 +166,10 @@ def _cut_after(db: Connection, seconds: float) -> Iterator[None]:
     timer.start()
     try:
         yield
+    except psycopg.Error as error:
+        if was_cut.is_set() and not error.sqlstate:
+            raise psycopg.OperationalError(f"no answer within {seconds:g} s") from error
+        raise
     finally:
         timer.cancel()
         timer.join()  # so that it never meets a descriptor that has been closed and given to another

@@ -56,6 +56,24 @@ PRUNE = f"""
 DELETE = f"DELETE FROM {TABLE} WHERE rowid IN (SELECT rowid FROM {TABLE} WHERE pi_id = ? LIMIT ?)"  # noqa: S608
 
 
+@contextlib.contextmanager
+def errors_of(path: Path) -> Iterator[None]:
+    """Say in the store's own errors what goes wrong with a file meanwhile.
+
+    Raises:
+        StoreUnavailableError: it can't be read or written now.
+        StoreRefusedError: it is no database that we can use.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StoreUnavailableError(f"database {path}: {error.strerror}") from error
+    except sqlite3.OperationalError as error:
+        raise StoreUnavailableError(f"database {path}: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise StoreRefusedError(f"{URL_SETTING}: {path} is no database that we can use: {error}") from error
+
+
 class SqliteStore:
     """An embedded database file.
 
@@ -69,11 +87,12 @@ class SqliteStore:
     """
 
     def __init__(self, path: Path, timeout_s: float) -> None:
+        self.columns: Sequence[str] = COLUMNS
         self._path, self._timeout_s = path, timeout_s
         self._db, self._file = self._open()
 
     def _open(self) -> tuple[sqlite3.Connection, tuple[int, int] | None]:
-        with self._errors():
+        with errors_of(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             _make_private(self._path)
             db = sqlite3.connect(self._path, timeout=self._timeout_s, check_same_thread=False, isolation_level=None)
@@ -86,19 +105,6 @@ class SqliteStore:
                 raise
         return db, _identity(self._path)
 
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise StoreUnavailableError(f"database {self._path}: {error.strerror}") from error
-        except sqlite3.OperationalError as error:
-            raise StoreUnavailableError(f"database {self._path}: {error}") from error
-        except sqlite3.DatabaseError as error:
-            raise StoreRefusedError(
-                f"{URL_SETTING}: {self._path} is no database that we can use: {error}"
-            ) from error
-
     def write(self, rows: Sequence[Row]) -> set[str]:
         """See ``Store.write``. All of the rows are one transaction."""
         if _identity(self._path) != self._file:
@@ -106,7 +112,7 @@ class SqliteStore:
             self._db.close()
             self._db, self._file = self._open()
         inserted: set[str] = set()
-        with self._errors(), _transaction(self._db):
+        with errors_of(self._path), _transaction(self._db):
             for row in rows:
                 values = cleaned(row)
                 texts = {name: as_text(value) for name, value in values.items() if isinstance(value, datetime)}
@@ -130,7 +136,7 @@ class SqliteStore:
         return low, high, number
 
     def _rows(self, query: str, *values: str) -> list[Any]:
-        with self._errors():
+        with errors_of(self._path):
             return self._db.execute(query, values).fetchall()
 
     def prune(self, older_than: datetime) -> int:
@@ -139,7 +145,7 @@ class SqliteStore:
         values = {"limit": as_text(older_than), "rows": PRUNE_ROWS}
         total = 0
         while True:
-            with self._errors():
+            with errors_of(self._path):
                 deleted = self._db.execute(PRUNE, values).rowcount
             total += deleted
             if deleted < PRUNE_ROWS or time.monotonic() > deadline:
@@ -149,7 +155,7 @@ class SqliteStore:
         """See ``Store.delete``."""
         total = 0
         while True:
-            with self._errors():
+            with errors_of(self._path):
                 deleted = self._db.execute(DELETE, (clean_key(pi_id), PRUNE_ROWS)).rowcount
             total += deleted
             if not deleted:

@@ -58,24 +58,24 @@ class SupabaseStore(RemoteStore):
         self._timeout_s = timeout_s
         self._connection = SupabaseConnection(url, key, timeout_s)
         self._call = self._connection.call
-        self._columns = COLUMNS
+        self.columns: Sequence[str] = COLUMNS
         try:
             self._try_columns()
         except (StoreUnavailableError, StoreRefusedError):
             self.close()
             raise
-        if lacking := [name for name in LATER_COLUMNS if name not in self._columns]:
+        if lacking := [name for name in LATER_COLUMNS if name not in self.columns]:
             log.warning("database %s: %s", self._connection.name, says_what_lacks(lacking))
 
     def _try_columns(self) -> None:
         try:
-            self._call(lambda: self._select(*self._columns).limit(1).retry(False).execute().data)
+            self._call(lambda: self._select(*self.columns).limit(1).retry(False).execute().data)
         except StoreRefusedError:
-            later = [name for name in LATER_COLUMNS if name in self._columns]
+            later = [name for name in LATER_COLUMNS if name in self.columns]
             if self._connection.error.get("code") != UNDEFINED_COLUMN or not later:
                 raise
             # the newest first: its answer names one column, however many are lacking
-            self._columns = [name for name in self._columns if name != later[-1]]
+            self.columns = [name for name in self.columns if name != later[-1]]
             self._try_columns()
 
     def _select(self, *columns: str) -> Any:
@@ -89,7 +89,7 @@ class SupabaseStore(RemoteStore):
             {
                 name: as_text(value) if isinstance(value, datetime) else value
                 for name, value in row.items()
-                if name in self._columns
+                if name in self.columns
             }
             for row in chunk
         ]
@@ -118,7 +118,7 @@ class SupabaseStore(RemoteStore):
     def digests(self, pi_id: str, frame_ids: Sequence[str]) -> dict[str, str | None]:
         """See ``Store.digests``."""
         ids = {clean_key(frame_id): frame_id for frame_id in frame_ids}
-        columns = [name for name in ("frame_id", DIGEST) if name in self._columns]
+        columns = [name for name in ("frame_id", DIGEST) if name in self.columns]
         found: dict[str, str | None] = {}
         for start in range(0, len(ids), KEYS_IN_A_URL):
             query = self._select(*columns).eq("pi_id", clean_key(pi_id))

@@ -34,6 +34,8 @@ ALERT = "bad_posture"  # the one type of event that there is
 CAMERA_SILENT, LOOK_AFTER_IT = "camera_silent", "look after the camera: no frame comes"
 REFRESH_S = 5.0  # an unchanged state is told again with its new angles this often
 
+NEAR = 0.15  # of a limit: closer to it than this, the next measurement may be on its other side
+
 # One-Euro filter: cutoff at rest and for the speed, in hertz, and hertz more per degree a second
 MIN_CUTOFF_HZ = 0.5
 SPEED_CUTOFF_HZ = 1.0
@@ -125,6 +127,7 @@ class StateTracker:
         self._told_s = 0.0
         self._filters: dict[str, OneEuro] = {}
         self._loads: dict[str, float] | None = None
+        self._last_loads: dict[str, float] | None = None  # of the last frame, not smoothed
         self._reason = ""
         self._over = _Stay()  # a measure, over its limit
         self._under = _Stay()  # all measures, under what ends the present state
@@ -147,6 +150,17 @@ class StateTracker:
             "rule_set": self._rule_set,
             "updated": _iso(at),
         }
+
+    @property
+    def settled(self) -> bool:
+        """Whether frames like the last one, or hardly different ones, leave the state as it is.
+
+        Never while nothing is measured, nor for ``iso11226``, whose limit is a time.
+        """
+        if not self._last_loads or any(abs(load - 1.0) < NEAR for load in self._last_loads.values()):
+            return False
+        over = max(self._last_loads.values()) > 1.0, self._over.seconds is not None
+        return over == {"Good": (False, False), "Bad": (True, True)}.get(self._state)
 
     def tell_again(self) -> None:
         """Tell the state with the next frame, whether or not it has changed."""
@@ -206,6 +220,7 @@ class StateTracker:
         smooth = {name: self._filters[name].update(value, elapsed) for name, value in verdict.measures.items()}
         self._rule_set = verdict.rule_set
         self._loads = loads(self._rule_set, smooth, self._baseline, self._limits)
+        self._last_loads = loads(self._rule_set, verdict.measures, self._baseline, self._limits)
         self._reason = verdict.reason
         # iso11226 has a holding time for a limit, which the verdict has already applied.
         load = max(self._loads.values()) if self._loads else float(verdict.status == "Bad")
@@ -218,6 +233,7 @@ class StateTracker:
 
     def _unseen(self, reason: str, elapsed: float, at: float) -> None:
         """A frame without measures: the state holds for a while, then nothing is known any more."""
+        self._last_loads = None
         if reason == "no_person":
             self._absent.update(True, elapsed)
         elif reason in SOMEBODY:

@@ -5,7 +5,6 @@ It holds settings by their names, and is read by the settings' own parsers: no b
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timezone
@@ -13,7 +12,7 @@ from typing import Any
 
 from posture.settings.parsers import NotAcceptedError
 from posture.settings.table import Analyzer
-from posture.system.untrusted import shown
+from posture.system.untrusted import json_object, shown
 
 MOST_BYTES = 4096
 NAMES = tuple(entry.name for entry in fields(Analyzer) if entry.name.startswith("baseline_"))
@@ -65,14 +64,10 @@ class Calibration:
         Raises:
             BrokenCalibrationError: it is none.
         """
-        if len(payload) > MOST_BYTES:
-            raise BrokenCalibrationError(f"{len(payload)} bytes; accepted: at most {MOST_BYTES}")
         try:
-            said = json.loads(payload)
-        except (ValueError, RecursionError):
-            raise BrokenCalibrationError("no JSON") from None
-        if not isinstance(said, dict):
-            raise BrokenCalibrationError("no JSON object")
+            said = json_object(payload, MOST_BYTES)
+        except ValueError as error:
+            raise BrokenCalibrationError(str(error)) from None
         rule_set, frames = said.get("rule_set"), said.get("frames")
         if rule_set not in RULE_SETS:
             raise BrokenCalibrationError(f"rule_set: {shown(rule_set)!r}; accepted: {', '.join(RULE_SETS)}")

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
+from posture.system.untrusted import json_object
+
 CALIBRATE, SNOOZE, FORGET = "calibrate", "snooze_s", "forget_calibration"
 COMMANDS = (CALIBRATE, SNOOZE, FORGET)
 MOST_BYTES = 1024
@@ -64,14 +66,10 @@ class Command:
         Raises:
             RefusedCommandError: it is none.
         """
-        if len(payload) > MOST_BYTES:
-            raise RefusedCommandError(f"the command has {len(payload)} bytes; accepted: at most {MOST_BYTES}")
         try:
-            fields = json.loads(payload)
-        except (ValueError, RecursionError):
-            fields = None
-        if not isinstance(fields, dict):
-            raise RefusedCommandError('the command is no JSON object; accepted: such as {"calibrate": 6}')
+            fields = json_object(payload, MOST_BYTES)
+        except ValueError as error:
+            raise RefusedCommandError(f'the command: {error}, such as {{"calibrate": 6}}') from None
         command_id = fields.pop("id", None)
         if command_id is not None and not (isinstance(command_id, str) and COMMAND_ID.fullmatch(command_id)):
             raise RefusedCommandError("id: accepted are 1 to 64 letters, digits and . _ : -")

@@ -63,10 +63,13 @@ def identities_of(stream: Topics) -> list[Identity]:
             (
                 *(stream.committed, *state, stream.alert),
                 *(stream.picture, stream.answer, stream.calibration),
+                stream.suspects,  # to clear it, with the others, when the stream is gone
             ),
         ),
         # the same password: it is the analyzer, asking whether another one has taken over its session
         Identity(f"analyzer-{stream.pi_id}", stream.takeover_user, (stream.status,)),
+        # and noting which frame it opens, while its session is busy with frames
+        Identity(f"analyzer-{stream.pi_id}", stream.suspects_user, (stream.suspects,), (stream.suspects,)),
         Identity(f"camera-{stream.pi_id}", stream.camera_user, (stream.committed, stream.status), (stream.images,)),
     ]
 

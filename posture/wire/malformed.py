@@ -36,6 +36,7 @@ class Malformed:
         payload: what follows the properties, or where these end nowhere, all that follows the packet id.
         packet_id: 0 for QoS 0, which needs no acknowledgement.
         retain: it is the topic's retained message.
+        dup: the broker has delivered it before.
         why: what the library has against it.
     """
 
@@ -43,6 +44,7 @@ class Malformed:
     payload: bytes
     packet_id: int
     retain: bool
+    dup: bool
     why: str
 
     def __str__(self) -> str:
@@ -75,7 +77,7 @@ class Malformed:
             if length_bytes and length_bytes + size <= len(rest):
                 rest = rest[length_bytes + size :]
         topic = packet[2:end].decode(errors="backslashreplace")
-        return cls(topic, bytes(rest), packet_id, bool(header & 0x01), why)
+        return cls(topic, bytes(rest), packet_id, bool(header & 0x01), bool(header & 0x08), why)
 
 
 def _variable_integer(data: bytes) -> tuple[int, int]:

@@ -30,6 +30,7 @@ RECEIVE_MAXIMUM = 64
 FIRST_OF_MQTT_5 = 0x88
 """Reason codes of a CONNACK from here on are none that a broker of MQTT 3.1.1 has."""
 RETAIN_NOT_SUPPORTED = 0x9A
+UNSPECIFIED_ERROR = 0x80
 DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
@@ -250,12 +251,14 @@ def first_accepted(protocol: str, broker: Broker, attempt: Callable[[str], Conne
 
 def reason_text(reason: ReasonCode, properties: Properties | None = None) -> str:
     """Return why a broker refuses something, or ends a connection: its reason code, and what it adds to it."""
+    # paho's for a connection that has ended without a DISCONNECT: the broker was killed, or the network is away
+    lost = reason.packetType == PacketTypes.DISCONNECT and reason.value == UNSPECIFIED_ERROR
     added = [
         f"{words}{shown(getattr(properties, name))}"
         for name, words in (("ReasonString", ""), ("ServerReference", "it names the server "))
         if getattr(properties, name, None)
     ]
-    return "; ".join([str(reason), *added])
+    return "; ".join(["closed without a reason" if lost else str(reason), *added])
 
 
 def refused_subscriptions(topics: Sequence[str], reasons: Sequence[ReasonCode]) -> list[str]:

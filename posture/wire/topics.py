@@ -73,9 +73,14 @@ class Topics:
         return self._of("calibration/{}")
 
     @property
+    def suspects(self) -> str:
+        """Frames that may end the process that opens them. Retained, while there are any."""
+        return self._of("suspects/{}")
+
+    @property
     def retained(self) -> tuple[str, ...]:
         """Those that the broker keeps: of a stream that is gone they are to be cleared."""
-        return self.status, self.camera, self.account, self.state, self.calibration
+        return self.status, self.camera, self.account, self.state, self.calibration, self.suspects
 
     @property
     def client_id_prefix(self) -> str:
@@ -91,6 +96,11 @@ class Topics:
     def takeover_user(self) -> str:
         """The analyzer when it asks who has the stream: as ``analyzer_user`` it would end its own session."""
         return self._user("takeover")
+
+    @property
+    def suspects_user(self) -> str:
+        """The analyzer when it notes which frame it opens, beside its session; likewise."""
+        return self._user("suspects")
 
     @property
     def camera_user(self) -> str:

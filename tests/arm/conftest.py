@@ -11,6 +11,7 @@ import machines
 import pytest
 from machines import LIBRARIES, Machine
 
+HERE = Path(__file__).resolve().parent
 WHICH = os.environ.get("ARM", "")
 collect_ignore_glob = [] if WHICH else ["test_*.py"]
 MakeMachine = Callable[..., Machine]
@@ -22,7 +23,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if WHICH != "all":
-        left_out = [item for item in items if item.get_closest_marker("long")]
+        left_out = [item for item in items if HERE in item.path.parents and item.get_closest_marker("long")]
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
 

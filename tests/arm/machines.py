@@ -149,9 +149,11 @@ def _layer(name: str, made_of: list[str], make: Callable[[Path], None]) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)  # of two test runs one makes it
         if not folder.exists():
             with tempfile.TemporaryDirectory(dir=CACHE, prefix=f"{name}-") as unfinished:
-                make(Path(unfinished) / "layer")
-                (Path(unfinished) / "layer").rename(folder)
-    os.utime(folder)  # its own time may be that of Debian's release
+                made = Path(unfinished) / "layer"
+                make(made)
+                os.utime(made)  # its own is that of Debian's release, too old for the run beside it
+                made.rename(folder)
+    os.utime(folder)
     for old in folder.parent.iterdir():
         if time.time() - old.stat().st_mtime > KEPT_S:
             shutil.rmtree(old, ignore_errors=True)

@@ -6,7 +6,7 @@ import contextlib
 import json
 import queue
 import threading
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from types import TracebackType
 from typing import Any
 
@@ -16,8 +16,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from posture.wire.topics import Topics
 
 
-def moment() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+def moment(ahead_s: float = 0) -> str:
+    return (datetime.now(timezone.utc) + timedelta(seconds=ahead_s)).isoformat(timespec="milliseconds")
 
 
 class Farm:

@@ -11,7 +11,29 @@ from driven_exporter import METRIC, GpuExporter, gpu_queries
 from scripted_api import ScriptedServer, write_kubeconfig
 from servers import Mosquitto, PrometheusServer
 
+SCALER = """\
+posture_scaler_keda_age_seconds 4
+posture_balancer_up 1
+process_start_time_seconds 1772445600
+"""
 MOVE = {"at": "2026-03-02T09:00:00Z", "kind": "offload", "from": "a", "to": "b", "why": "a is at 61 %"}
+
+
+def dashboard_of(
+    folder: Path, broker: Mosquitto, prometheus: PrometheusServer, api: ScriptedServer
+) -> DashboardProcess:
+    """The page of a farm of the nodes a and b, not started yet."""
+    kubeconfig = folder / "kubeconfig"
+    write_kubeconfig(kubeconfig, api.address)
+    settings = {
+        "mqtt": {"url": f"mqtt://127.0.0.1:{broker.port}"},
+        "prometheus": {"url": prometheus.url, "scrape_interval_s": 0.5, "timeout_s": 2},
+        "GPU_QUERIES": {
+            name: {"instance": query.instance, "metric": query.metric}
+            for name, query in gpu_queries("a", "b").items()
+        },
+    }
+    return DashboardProcess(folder, settings, KUBECONFIG=str(kubeconfig))
 
 
 def test_nodes_streams_and_moves_are_shown_and_each_source_may_stop_and_come_back(
@@ -31,16 +53,7 @@ def test_nodes_streams_and_moves_are_shown_and_each_source_may_stop_and_come_bac
     }
     api = api_farm.answering(lists)
     working = api.answer
-    write_kubeconfig(tmp_path / "kubeconfig", api.address)
-    settings = {
-        "mqtt": {"url": f"mqtt://127.0.0.1:{shared_broker.port}"},
-        "prometheus": {"url": prometheus.url, "scrape_interval_s": 0.5, "timeout_s": 2},
-        "GPU_QUERIES": {
-            name: {"instance": query.instance, "metric": query.metric}
-            for name, query in gpu_queries("a", "b").items()
-        },
-    }
-    dashboard = DashboardProcess(tmp_path, settings, KUBECONFIG=str(tmp_path / "kubeconfig"))
+    dashboard = dashboard_of(tmp_path, shared_broker, prometheus, api)
     dashboard.start()
     try:
         browser.open(f"{dashboard.url}/farm")
@@ -55,6 +68,9 @@ def test_nodes_streams_and_moves_are_shown_and_each_source_may_stop_and_come_bac
         assert "StreamDown · its image can't be pulled" in browser.text("#farm")
         prometheus.stop()
         browser.until_text("#banners", "Prometheus is away", 20)
+        # nothing is told of what is not known
+        browser.until_text(".lead", "2 streams on 2 nodes; usage unknown")
+        browser.until_text("#farm", "Not known without Prometheus.")
         api.answer = lambda _: None
         browser.until_text("#banners", "The Kubernetes API is away", 20)
         api.answer = working
@@ -84,3 +100,44 @@ def test_without_cluster_and_prometheus_the_page_says_so_and_shows_where_analyze
     browser.open(f"{shared_dashboard.url}/farm")
     browser.until_text("#farm", "No cluster: no Kubernetes credentials")
     assert browser.text("#banners") == ""
+
+
+def test_what_keeps_streams_running_is_shown_and_a_node_that_is_gone_too(
+    browser: Browser, shared_broker: Mosquitto, gpu_exporter: GpuExporter, tmp_path: Path
+) -> None:
+    gpu_exporter.show("scaler", *SCALER.splitlines())
+    scaler = {"job_name": "posture-scaler", "scrape_interval": "500ms", "scrape_timeout": "500ms"}
+    prometheus = PrometheusServer(
+        tmp_path / "prometheus", gpu_exporter.targets("a", "b"),
+        scrape_configs=[{**scaler, "static_configs": gpu_exporter.targets("scaler")}],
+    )  # fmt: skip
+    prometheus.start()
+    gpu_exporter.set("a", 12)
+    api = api_farm.answering(
+        {
+            "nodes": [api_farm.node("a")],
+            "scaledjobs": [api_farm.scaled_job("pi1", "b")],
+            "pods": [api_farm.pod("pi1", "b")],
+        }
+    )
+    dashboard = dashboard_of(tmp_path, shared_broker, prometheus, api)
+    dashboard.start()
+    try:
+        browser.zone("UTC")
+        browser.open(f"{dashboard.url}/farm")
+        browser.until_text(".programs", "KEDA asks", 20)
+        assert "Scaler answers since 2 Mar, 10:00:00" in browser.text(".programs").replace("Mar 2", "2 Mar")
+        assert "Balancer runs" in browser.text(".programs")
+        assert browser.all(".programs .ill") == []
+        browser.until_text(".node.ill", "No node of the cluster has the label gpu-node=b.")
+        browser.until_text(".lead", "none over the threshold, usage of 1 unknown")
+        gpu_exporter.show("scaler", "posture_scaler_keda_age_seconds 300", "posture_balancer_up 0")
+        browser.until_text(".programs .ill", "KEDA has not asked for 300 s", 20)
+        assert "Balancer does not run" in browser.text(".programs .ill")
+        gpu_exporter.down("scaler")
+        browser.until_text(".programs .ill", "Scaler does not answer", 20)
+    finally:
+        browser.open("about:blank")
+        dashboard.stop()
+        prometheus.stop()
+        api.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -64,6 +66,25 @@ def test_silence_and_absence_are_said_in_words(
     browser.until(lambda: [card.is_displayed() for card in browser.all(".card")] == [True, False, False])
 
 
+def test_a_cameras_wrong_clock_and_what_was_rejected_are_said_on_the_card(
+    browser: Browser, shared_dashboard: DashboardProcess, farm: Farm
+) -> None:
+    farm.stream("pi1")
+    farm.account("pi1", rejected={"truncated": 3, "not_a_picture": 1})
+    browser.open(shared_dashboard.url)
+    browser.until_text("[data-stream=pi1]", "4 rejected · 2.0 fps")
+    assert "clock" not in browser.text("[data-stream=pi1]")
+    farm.posture("pi1", "Good", updated=moment(3600))
+    browser.until_text("[data-stream=pi1]", "The camera's clock is 60 min ahead.")
+    farm.posture("pi1", "Good", updated=moment(-86_400))
+    browser.until_text("[data-stream=pi1]", "Frames come 24 h late, or the camera's clock is slow.")
+    farm.publish("status/pi1", {"state": "offline", "instance": "a", "why": "connection lost"}, retain=True)
+    browser.until(lambda: "clock" not in browser.text("[data-stream=pi1]"))
+    farm.stream("pi1")
+    browser.until_text("[data-stream=pi1]", "Sits well.")
+    assert "clock" not in browser.text("[data-stream=pi1]")
+
+
 def test_broken_messages_are_counted_and_the_page_goes_on(
     browser: Browser, shared_dashboard: DashboardProcess, farm: Farm
 ) -> None:
@@ -97,6 +118,37 @@ def test_no_request_leaves_the_machine(browser: Browser, shared_dashboard: Dashb
     requests = browser.requests()
     assert requests
     assert [url for url in requests if not url.startswith((shared_dashboard.url, "about:", "data:"))] == []
+
+
+def test_a_dashboard_that_falls_silent_is_said_to_be_away_until_it_speaks_again(
+    browser: Browser, shared_broker: Mosquitto, farm: Farm, tmp_path: Path
+) -> None:
+    farm.stream("pi1")
+    dashboard = DashboardProcess(tmp_path / "own", {"mqtt": {"url": f"mqtt://127.0.0.1:{shared_broker.port}"}})
+    dashboard.start()
+    try:
+        browser.open(dashboard.url)
+        browser.until_text("[data-stream=pi1]", "Good")
+        os.kill(dashboard.pid, signal.SIGSTOP)
+        browser.run("const now = Date.now; Date.now = () => now() + 60_000")  # a minute later
+        browser.until_text("#banners", "No connection to the dashboard")
+        os.kill(dashboard.pid, signal.SIGCONT)
+        browser.until(lambda: browser.text("#banners") == "")
+    finally:
+        os.kill(dashboard.pid, signal.SIGCONT)
+        browser.open("about:blank")
+        dashboard.stop()
+
+
+def test_a_farm_without_a_stream_says_so(browser: Browser, mosquitto: Mosquitto, tmp_path: Path) -> None:
+    dashboard = DashboardProcess(tmp_path / "own", {"mqtt": {"url": f"mqtt://127.0.0.1:{mosquitto.port}"}})
+    dashboard.start()
+    try:
+        browser.open(dashboard.url)
+        browser.until_text("#headline", "No stream has said anything yet")
+    finally:
+        browser.open("about:blank")
+        dashboard.stop()
 
 
 def test_a_broker_that_is_away_is_named_and_the_page_goes_on_by_itself(

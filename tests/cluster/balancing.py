@@ -34,6 +34,8 @@ SCRAPE_S = 0.5
 NODES = [f"node-{number}" for number in range(1, 9)]
 WAIT_S = 180.0
 """A busy machine is slow; nothing waits this long on an idle one."""
+LAST, LAST_CHARACTERS = 2, 2000
+"""Balancers whose last words are told with an error, and how many of them."""
 
 QUICK: Mapping[str, Any] = {
     "window_s": 1.0,
@@ -204,6 +206,21 @@ class Farm:
 
     def until_moved(self, stream: str, node: SimulatedNode, timeout_s: float = WAIT_S) -> None:
         """Wait for a finished move: one unfinished Job, on that node, Ready; no other pod; no open move."""
+        try:
+            self._until_moved(stream, node, timeout_s)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self._last_words()}") from None
+
+    def _last_words(self) -> str:
+        """What the balancers that were started last have said, and whether they run."""
+        told = []
+        for number, balancer in list(enumerate(self._balancers))[-LAST:]:
+            status = balancer.process.poll()
+            state = "runs" if status is None else f"has ended with {status}"
+            told.append(f"balancer {number} {state}:\n{balancer.said()[-LAST_CHARACTERS:]}")
+        return "\n".join(told)
+
+    def _until_moved(self, stream: str, node: SimulatedNode, timeout_s: float) -> None:
         self.until_on(stream, node, timeout_s)
         self.cluster.until(
             Job,

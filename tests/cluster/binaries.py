@@ -55,7 +55,7 @@ def ensure() -> Path:
 
 def tools() -> GoTools:
     about = "the control plane and KEDA: about ten minutes on two cores, once"
-    return GoTools(HERE, "cluster", about, (*PROGRAMS, CRDS), linker_flags(), finish)
+    return GoTools(HERE, "cluster", about, (*PROGRAMS, CRDS), flags=linker_flags(), finish=finish)
 
 
 def finish(go: str, built: Path) -> None:

@@ -21,28 +21,28 @@ from stack_objects import DEPLOY
 from stub_scaler import StubScaler
 
 HERE = Path(__file__).resolve().parent
-OF_THE_BALANCER = {
-    f"test_{name}.py"
-    for name in (
+GROUPS = {
+    "balancer": (
         *("balancer_on_cluster", "drift", "failover", "move", "refused_changes", "shared_nodes"),
         *("streams_that_do_not_run", "without_api_server"),
-    )
+    ),
+    "stack": ("admission_policy", "deploy", "prometheus_by_the_api_server", "rbac", "setup_farm", "stack"),
 }
-"""About half of the time that all take."""
+"""Files that one worker takes; all others are a third one's."""
+GROUP_OF = {f"test_{name}.py": group for group, names in GROUPS.items() for name in names}
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """These tests go to two workers, each with a control plane: they wait more than they work."""
+    """These tests go to three workers, each with a control plane."""
     for item in items:
         if HERE in item.path.parents:
-            half = "balancer" if item.path.name in OF_THE_BALANCER else "farm"
-            item.add_marker(pytest.mark.xdist_group(f"cluster-{half}"))
+            item.add_marker(pytest.mark.xdist_group(f"cluster-{GROUP_OF.get(item.path.name, 'farm')}"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """The control plane, started once a worker. Tests take ``cluster``."""
+    """The control plane, started once a worker, for as long as it has such tests. Tests take ``cluster``."""
     try:
         programs = binaries.ensure()
     except binaries.BinariesMissingError as error:
@@ -64,7 +64,7 @@ def cluster(running_cluster: Cluster) -> Cluster:
     return running_cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def kubelets(running_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubelets]:
     """The thread that simulates nodes. Tests take ``nodes``."""
     simulated = Kubelets(running_cluster.kubeconfig, tmp_path_factory.mktemp("pods"))
@@ -96,7 +96,7 @@ def stub_scaler() -> Iterator[StubScaler]:
     scaler.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def usage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Usage]:
     """A real Prometheus with a fake exporter, whose nodes a test takes by ``farm.add_nodes``."""
     yield from running_usage(tmp_path_factory.mktemp("prometheus"))
@@ -124,6 +124,9 @@ def kubectl(running_cluster: Cluster) -> Iterator[Kubectl]:
     yield Kubectl(running_cluster)
     for name in found:
         running_cluster.client.delete(CustomResourceDefinition, name)
+    running_cluster.until(
+        CustomResourceDefinition, None, lambda left: not {one.metadata.name for one in left} & set(found)
+    )
 
 
 @pytest.fixture(scope="module")

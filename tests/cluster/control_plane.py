@@ -346,8 +346,8 @@ class Cluster:
         return self.kubeconfig_of(namespace, name)
 
     def kubeconfig_of(self, namespace: str, service_account: str) -> Path:
-        """A kubeconfig with a token of a service account that exists, for one hour."""
-        request = ServiceAccount.Token(spec=TokenRequestSpec(audiences=[], expirationSeconds=3600))
+        """A kubeconfig with a token of a service account that exists, for half a day."""
+        request = ServiceAccount.Token(spec=TokenRequestSpec(audiences=[], expirationSeconds=43_200))
         request.metadata = ObjectMeta()
         answer = self.client.create(request, service_account, namespace=namespace)
         return self._write_kubeconfig(f"{namespace}-{service_account}", answer.status.token, namespace)

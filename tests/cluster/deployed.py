@@ -31,6 +31,7 @@ def send(
     dry_run: bool = False,
     method: str = "PATCH",
     content: str = "application/apply-patch+yaml",
+    manager: str = "test",
 ) -> str:
     """Apply an object as ``kubectl apply --server-side`` does, strictly; return what speaks against it."""
     group, kind = manifest["apiVersion"], manifest["kind"]
@@ -45,7 +46,7 @@ def send(
     where = f"namespaces/{metadata['namespace']}/" if resource["namespaced"] else ""
     query = {"fieldValidation": "Strict", **({"dryRun": "All"} if dry_run else {})}
     if "apply" in content:
-        query |= {"fieldManager": "test", "force": "true"}
+        query |= {"fieldManager": manager, "force": "true"}
     answer = session.request(
         method,
         f"{base}/{where}{resource['name']}/{metadata['name']}",
@@ -57,9 +58,16 @@ def send(
     return "" if answer.ok else str(answer.json()["message"])
 
 
-def account(cluster: Cluster, namespace: str, name: str) -> Path:
-    """The kubeconfig of an account of deploy/base/rbac-*.yaml, with its rights there, in a test's namespace."""
-    path = BASE / f"rbac-{name.removeprefix('posture-')}.yaml"
+def account(cluster: Cluster, namespace: str, name: str, path: Path | None = None) -> Path:
+    """The kubeconfig of an account with its rights, in a test's namespace.
+
+    Args:
+        cluster: where.
+        namespace: the test's.
+        name: the account's.
+        path: which file of deploy/ has it; None: deploy/base/rbac-*.yaml by its name.
+    """
+    path = path or BASE / f"rbac-{name.removeprefix('posture-')}.yaml"
     text = path.read_text().replace("namespace: posture-farm", f"namespace: {namespace}")
     for item in yaml.safe_load_all(text):
         if item["kind"].startswith("Cluster"):  # one for each test

@@ -95,6 +95,10 @@ class Script:
         self._reader.start()
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def said(self) -> str:
         """All it has printed."""
         return self._said
@@ -106,8 +110,11 @@ class Script:
         assert text in self._said, f"{'it ended' if found else 'time is up'} without {text!r}:\n{self._said}"
 
     def press_enter(self) -> None:
+        self.type("")
+
+    def type(self, line: str) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write("\n")
+        self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
 
     def close_stdin(self) -> None:

@@ -8,7 +8,7 @@ from control_plane import ScaledJob
 from lightkube import ApiError, Client
 from lightkube.types import PatchType
 
-from posture.kube.annotations import PINNED
+from posture.kube.annotations import CLEARED, ENVIRONMENT, PINNED
 
 NAME = "posture-analyzer-scaledjob-pi1"
 POD = "/spec/jobTargetRef/template/spec"
@@ -75,6 +75,8 @@ ATTEMPTS: dict[str, tuple[str, str, Any]] = {
     "not pinned": ("remove", annotation(PINNED), None),
     "pinned": ("replace", annotation(PINNED), "false"),
     "somebody's annotation": ("replace", annotation("theirs"), "y"),
+    "what the patch has written": ("add", annotation(ENVIRONMENT), "x"),
+    "cleared topics": ("add", annotation(CLEARED), "true"),
     "a new annotation": ("add", annotation("autoscaling.keda.sh/paused-replicas"), "5"),
     "no annotations": ("remove", "/metadata/annotations", None),
 }  # fmt: skip

@@ -18,7 +18,7 @@ from lightkube.resources.batch_v1 import Job
 from stolen_token import ATTEMPTS, NAME, POD, annotation, patch, refusal
 from watching import wait_for
 
-from posture.kube.annotations import HISTORY, MOVE, PINNED
+from posture.kube.annotations import HISTORY, MOVE, MOVES, PINNED, STATE
 from posture.manifests.scaled_job import Manifest
 
 FILE = BASE.parents[1] / "posture-job-pi1.yaml"
@@ -58,7 +58,7 @@ def test_what_the_balancer_does_is_allowed(cluster: Cluster, namespace: str, thi
     term = [{"matchExpressions": [{"key": "gpu-node", "operator": "In", "values": ["nano"]}]}]
     patch(
         thief, namespace, ("test", "/metadata/generation", generation), ("replace", node, term),
-        ("add", annotation(MOVE), "{}"), ("add", annotation(HISTORY), "{}"),
+        *(("add", annotation(name), "{}") for name in (MOVE, MOVES, HISTORY, STATE)),
     )  # fmt: skip
     patch(thief, namespace, ("remove", annotation(MOVE), None))
     patch(thief, namespace, ("remove", f"{POD}/affinity", None))

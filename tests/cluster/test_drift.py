@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from balancing import Farm
 from control_plane import ScaledJob
+from lightkube.resources.batch_v1 import Job
 from lightkube.types import PatchType
 from nodes import SimulatedNode
-from scaled_jobs import affinity, name_of
+from scaled_jobs import affinity, labels_of_jobs, name_of
 
 PINNED = {"posture-farm/pinned": "true"}
 AFFINITY = "/spec/jobTargetRef/template/spec/affinity"
@@ -87,3 +88,24 @@ def test_a_stream_that_nothing_places_is_named(farm: Farm) -> None:
     balancer = farm.balancer("--once")
     assert balancer.wait() == 0
     assert "not moved: pi1: unmanaged" in balancer.said()
+
+
+@EDITS
+def test_an_affinity_that_others_write_in_mid_move_costs_the_stream_no_second_start(farm: Farm, edit: Any) -> None:
+    busy, idle, other = farm.add_nodes(80, 10, 30)
+    idle.start_delay_s = 3.0
+    farm.add_stream("pi1", busy)
+    farm.add_stream("pi2", busy, annotations=PINNED)
+    before = farm.job_uids("pi1")
+    balancer = farm.balancer(cooldown_base_s=1000.0, cooldown_cap_s=1000.0)
+
+    def successor(jobs: Any) -> bool:
+        return bool(jobs) and not before & {job.metadata.uid for job in jobs}
+
+    (job,) = farm.cluster.until(Job, farm.namespace, successor, labels_of_jobs("pi1"))
+    as_somebody_else(farm, "pi1", edit(other))
+    balancer.wait_for("in the middle of a move; it names " + idle.name)
+    farm.until_moved("pi1", idle)
+    assert farm.job_uids("pi1") == {job.metadata.uid}
+    assert named(farm, "pi1") == [idle.name]
+    assert [reason for reason, _ in farm.events("pi1")] == ["MoveBegun", "PlacementDrift", "MoveFinished"]

@@ -19,8 +19,8 @@ from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import Node, Pod
 from nodes import Kubelets, SimulatedNode
 from pods import Fault
+from processes import is_running
 from scaled_jobs import affinity, is_ready
-from servers import is_running
 
 HERE = Path(__file__).resolve().parent
 END_S = 30.0
@@ -127,7 +127,7 @@ def test_a_node_can_run_the_pods_real_command_with_its_environment(
         time.sleep(0.02)
     cluster.client.delete(Pod, "one", namespace=namespace)
     cluster.until(Pod, namespace, lambda pods: not pods)
-    assert not is_running(str(pid))
+    assert not is_running(pid)
 
 
 def test_a_program_that_ends_ends_its_pod(cluster: Cluster, namespace: str, nodes: Kubelets) -> None:
@@ -184,7 +184,7 @@ def test_no_component_outlives_a_killed_run(cluster: Cluster, tmp_path: Path) ->
     command = [sys.executable, "-c", STARTS_ETCD, str(HERE), str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout is not None
-        pid = run.stdout.readline().strip()
+        pid = int(run.stdout.readline())
         assert is_running(pid)
         os.kill(run.pid, signal.SIGKILL)
     deadline = time.monotonic() + END_S

@@ -6,15 +6,19 @@ import base64
 import contextlib
 import json
 import re
+import shlex
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
 from control_plane import Cluster
+from cryptography import x509
 from killing_proxy import KillingProxy, resource_of
 from kubectl import Kubectl
 from life import ROOT, Checkout, Script
@@ -22,6 +26,8 @@ from lightkube.resources.core_v1 import Node
 from nodes import Kubelets
 from servers import Mosquitto, PrometheusServer, free_port
 from stack_objects import DEPLOY
+
+from posture.dashboard import passwords
 
 NAMESPACE = "posture-farm"
 STREAMS = ("hall-1", "hall-2", "desk-10")
@@ -216,47 +222,138 @@ def test_one_command_makes_it_a_farm(applied: Laptop) -> None:
         assert (applied.folder / f"broker/camera-{stream}/ca.crt").exists()
 
 
-def test_mosquitto_takes_the_users_and_the_certificate_and_a_camera_connects_by_its_line(
-    applied: Laptop, tmp_path: Path
-) -> None:
-    said = applied.run("--broker-name", "127.0.0.1")
-    files = {name: tmp_path / name for name in ("passwords", "acl", "tls.crt", "tls.key", "ca.crt")}
-    for name, text in {**applied.secret("posture-mqtt"), **applied.secret("posture-mqtt-tls")}.items():
+@contextlib.contextmanager
+def broker_of(laptop: Laptop, folder: Path) -> Iterator[Mosquitto]:
+    """A Mosquitto with the users and the certificate that the cluster's has."""
+    folder.mkdir()
+    files = {name: folder / name for name in ("passwords", "acl", "tls.crt", "tls.key", "ca.crt")}
+    for name, text in {**laptop.secret("posture-mqtt"), **laptop.secret("posture-mqtt-tls")}.items():
         files[name].write_text(text)
     broker = Mosquitto(
-        tmp_path / "broker", allow_anonymous="false", password_file=str(files["passwords"]),
+        folder / "broker", allow_anonymous="false", password_file=str(files["passwords"]),
         acl_file=str(files["acl"]), certfile=str(files["tls.crt"]), keyfile=str(files["tls.key"]),
         use_username_as_clientid="true",
     )  # fmt: skip
     broker.start()
     try:
-        match = re.search(r"install\.sh (hall-1) picamera mqtts://127\.0\.0\.1:30883 (\S+)$", said, re.M)
-        assert match is not None
-        stream, folder = match.groups()
-        command = [
-            "--pi-id",
-            stream,
-            "--source",
-            str(PICTURE),
-            "--no-spool",
-            "--fail-fast",
-            "--json",
-            "--drain",
-            "5",
-        ]
-        camera = applied.checkout.run(
-            "publish_images.py", *command, "--broker", f"mqtts://127.0.0.1:{broker.port}",
-            POSTURE_MQTT_CA_FILE=f"{folder}/ca.crt",
-            **{f"{name}_FILE": f"{folder}/{name}" for name in ("POSTURE_MQTT_USERNAME", "POSTURE_MQTT_PASSWORD")},
-        )  # fmt: skip
-        assert json.loads(camera.splitlines()[-1])["sent"] == 1
-        stranger = {"POSTURE_MQTT_CA_FILE": f"{folder}/ca.crt"}
-        url = f"mqtts://127.0.0.1:{broker.port}"
-        assert "refuses the credentials" in applied.checkout.run(
-            "publish_images.py", *command, "--broker", url, status=2, **stranger
-        )  # fmt: skip
+        yield broker
     finally:
         broker.stop()
+
+
+def film(laptop: Laptop, broker: Mosquitto, folder: Path, status: int = 0, *, named: bool = True) -> str:
+    """Publish a picture as the camera does that has this folder; return what it says last."""
+    stream = folder.name.removeprefix("camera-")
+    names = ("POSTURE_MQTT_USERNAME", "POSTURE_MQTT_PASSWORD") if named else ()
+    return laptop.checkout.run(
+        "publish_images.py", "--pi-id", stream, "--source", str(PICTURE), "--no-spool", "--fail-fast", "--json",
+        "--drain", "5", "--broker", f"mqtts://127.0.0.1:{broker.port}", status=status,
+        POSTURE_MQTT_CA_FILE=str(folder / "ca.crt"), **{f"{name}_FILE": str(folder / name) for name in names},
+    ).splitlines()[-1]  # fmt: skip
+
+
+def test_mosquitto_takes_the_users_and_the_certificate_and_a_camera_connects_by_its_line(
+    applied: Laptop, tmp_path: Path
+) -> None:
+    said = applied.run("--broker-name", "127.0.0.1")
+    match = re.search(r"install\.sh hall-1 picamera mqtts://127\.0\.0\.1:30883 (broker/camera-hall-1)$", said, re.M)
+    assert match is not None
+    with broker_of(applied, tmp_path / "mosquitto") as broker:
+        folder = applied.folder / match[1]
+        assert json.loads(film(applied, broker, folder))["sent"] == 1
+        assert "refuses the credentials" in film(applied, broker, folder, 2, named=False)
+
+
+def documented(laptop: Laptop, whose: str) -> list[list[str]]:
+    """The kubectl commands in a row of docs/setup.md, section Changing a password."""
+    (row,) = re.findall(rf"^\| {whose} \| (.*) \|$", (ROOT / "docs" / "setup.md").read_text(), re.M)
+    return [shlex.split(line)[1:] for line in re.findall(r"`(kubectl [^`]+)`", row)]
+
+
+def test_a_cameras_password_is_changed_as_documented_and_no_other(
+    applied: Laptop, kubectl: Kubectl, tmp_path: Path
+) -> None:
+    applied.run()
+    before = applied.objects()
+    shutil.copytree(applied.folder / "broker", tmp_path / "before")
+    shutil.rmtree(applied.folder / "broker" / "camera-hall-1")
+    (forget,) = documented(applied, "a camera's, or an analyzer's")
+    kubectl.run(*forget)
+    assert "broker/camera-hall-1" in applied.run()
+    after = applied.objects()
+    changed = {name for name in before if after[name].get("data") != before[name].get("data")}
+    assert changed == {"Secret posture-farm/posture-setup", "Secret posture-farm/posture-mqtt"}
+    pods = [one["StatefulSet posture-farm/posture-mqtt"]["spec"]["template"]["metadata"] for one in (before, after)]
+    assert pods[0] != pods[1], "the broker reads its users when it starts"
+    with broker_of(applied, tmp_path / "mosquitto") as broker:
+        assert "refuses the credentials" in film(applied, broker, tmp_path / "before" / "camera-hall-1", 2)
+        assert json.loads(film(applied, broker, applied.folder / "broker" / "camera-hall-1"))["sent"] == 1
+        assert json.loads(film(applied, broker, tmp_path / "before" / "camera-hall-2"))["sent"] == 1
+
+
+def test_the_databases_password_is_changed_as_documented(applied: Laptop, kubectl: Kubectl) -> None:
+    applied.run()
+    before, new = applied.env(), "p@ss/w:rd 100 %"
+    env = (applied.folder / ".env").read_text().replace(before["POSTURE_PASSWORD"], new)
+    (applied.folder / ".env").write_text(env)
+    assert "another value of POSTURE_PASSWORD" in applied.run(status=2), "no slip of the pen shuts the farm out"
+    delete, restart = documented(applied, "the database's")
+    kubectl.run(*delete)
+    applied.run()
+    kubectl.run(*restart)
+    given = {"POSTGRES_PASSWORD": before["POSTGRES_PASSWORD"], "POSTURE_PASSWORD": new}
+    assert applied.secret("posture-postgres") == given
+    assert given.items() <= applied.secret("posture-setup").items()
+    address = urlsplit(applied.secret("posture-farm")["POSTURE_DATABASE_URL"])
+    assert (address.hostname, unquote(address.password or "")) == ("posture-postgres.posture-farm.svc", new)
+
+
+def test_the_operators_password_is_changed_as_documented(applied: Laptop) -> None:
+    hint = "the page: user operator, password POSTURE_OPERATOR_PASSWORD of .env"
+    assert hint in applied.run()
+    applied.set("dashboard", "users_file: broker/page/users")
+    script = applied.checkout.start("dashboard.py", "--add-user", "operator", "--role", "operator")
+    script.type("another password")
+    assert script.wait() == 0, script.said
+    said = applied.run()
+    users = applied.secret("posture-dashboard")["users"]
+    assert users == (applied.folder / "broker" / "page" / "users").read_text()
+    assert passwords.matches(
+        passwords.read(applied.folder / "broker" / "page" / "users").users["operator"], "another password"
+    )
+    assert hint not in said
+
+
+def test_the_password_of_a_database_that_was_left_out_for_a_while_is_not_lost_with_this_laptop(
+    applied: Laptop, kubectl: Kubectl
+) -> None:
+    applied.run()
+    env = applied.folder / ".env"
+    password = applied.env()["POSTURE_PASSWORD"]
+    kubectl.run("-n", NAMESPACE, "delete", "statefulset", "posture-postgres")
+    try:
+        env.write_text(env.read_text() + "POSTURE_DATABASE_URL=postgresql://farm@db.example/farm\n")
+        applied.run()
+    finally:
+        kubectl.run("apply", "-k", str(DEPLOY / "stack"))
+    env.unlink()
+    applied.run("--recover")
+    assert applied.env()["POSTURE_PASSWORD"] == password
+
+
+def test_the_brokers_name_is_known_to_later_runs_until_another_one_is_given(applied: Laptop) -> None:
+    for given, known in (
+        (["farm.example", "192.0.2.80"], "farm.example"),
+        ([], "farm.example"),
+        (["other.example"], "other.example"),
+    ):
+        flags = [word for name in given for word in ("--broker-name", name)]
+        said = applied.run(*flags)
+        assert f" hall-1 picamera mqtts://{known}:30883 " in said
+        assert "nothing to do" in applied.run()
+        certificate = x509.load_pem_x509_certificate(applied.secret("posture-mqtt-tls")["tls.crt"].encode())
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert known in names.get_values_for_type(x509.DNSName)
 
 
 def test_a_second_run_changes_nothing_and_says_so(applied: Laptop) -> None:

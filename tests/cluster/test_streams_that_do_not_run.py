@@ -141,6 +141,32 @@ def state_of(scaled_job: Any) -> str:
     return annotations(scaled_job).get("posture-farm/state", "")
 
 
+def test_nothing_is_moved_while_a_quota_refuses_the_pods_of_several_streams(farm: Farm, nodes: Any) -> None:
+    busy, idle = farm.add_nodes(80, 10)
+    refused, staying = ("pi1", "pi2"), ("pi3", "pi4", "pi5")
+    for stream in (*refused, *staying):
+        farm.add_stream(stream, busy, wait=False)
+    for stream in (*refused, *staying):
+        farm.until_on(stream, busy)
+    before = farm.job_uids(*staying)
+    hard = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "small"}}
+    farm.cluster.client.create(from_dict({**hard, "spec": {"hard": {"pods": "1"}}}), namespace=farm.namespace)
+    (job,), (pod,) = farm.jobs("pi1"), farm.pods("pi2")
+    delete(farm, job)
+    nodes.end_pod(farm.namespace, pod.metadata.name, 1)  # it stays with its Job, which gets no other
+
+    def told(events: Any) -> bool:
+        return len({one.involvedObject.uid for one in events if one.reason == "FailedCreate"}) >= len(refused)
+
+    farm.cluster.until(Event, farm.namespace, told, timeout_s=WAIT_S)
+    balancer = farm.balancer()
+    said = balancer.wait_for("1 overloaded", count=3)
+    assert f"not moved: {busy.name}: pods_refused (streams 2)" in said
+    assert farm.job_uids(*staying) == before
+    farm.cluster.client.delete(ResourceQuota, "small", namespace=farm.namespace)
+    balancer.wait_for(f"offload from {busy.name} to {idle.name}")
+
+
 def test_an_analyzer_that_ends_with_0_again_and_again_is_not_called_running(farm: Farm, nodes: Any) -> None:
     node, _ = farm.add_nodes(10, 10)
     farm.add_stream("pi1", node)

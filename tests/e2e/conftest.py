@@ -16,12 +16,14 @@ HERE = Path(__file__).resolve().parent
 
 MINUTES = os.environ.get("E2E_MINUTES", "")
 LONG_MINUTES = 60
-collect_ignore_glob = [] if MINUTES else ["test_*.py"]
+"""From so many on a run is a long one; it takes up to 90."""
+SOAKS = "SOAK_MINUTES" in os.environ
+collect_ignore_glob = ["test_soak.py"] if MINUTES else ["test_farm.py", "test_stack.py"] if SOAKS else ["test_*.py"]
 REPORT = HERE.parent.parent / "e2e-report"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "long: only in a run of an hour")
+    config.addinivalue_line("markers", "long: only in a long run")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -43,7 +45,7 @@ def farm(docker: Engine) -> Iterator[RealFarm]:
         programs = binaries.ensure()
     except binaries.BinariesMissingError as error:
         pytest.fail(str(error)) if os.environ.get("CI") == "true" else pytest.skip(str(error))
-    farm = RealFarm(README if int(MINUTES) >= LONG_MINUTES else QUICK, programs, docker, REPORT)
+    farm = RealFarm(README if int(MINUTES or 0) >= LONG_MINUTES else QUICK, programs, docker, REPORT)
     try:
         farm.start()
         yield farm

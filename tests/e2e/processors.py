@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter, defaultdict
 from collections.abc import Mapping
+from pathlib import Path
 
 from real_nodes import CGROUPS, CONTAINERS, RealNode, read
 
@@ -30,12 +32,12 @@ class NodeProcessors:
     """
 
     def __init__(self, nodes: Mapping[str, RealNode], cores: float) -> None:
-        self.cores = dict.fromkeys(nodes, cores)
-        self.used_s = dict.fromkeys(nodes, 0.0)
+        self.cores = defaultdict(lambda: cores)  # one may join meanwhile
+        self.used_s: Counter[str] = Counter()
         self._nodes = nodes
         self._seen: dict[str, float] = {}
         """Container -> its processor time at the last look."""
-        self._ticks = dict.fromkeys(nodes, (0.0, 0.0))
+        self._ticks: dict[str, tuple[float, float]] = {}
         """Node -> busy and idle."""
         self._last_s = time.monotonic()
         self._end = threading.Event()
@@ -54,21 +56,20 @@ class NodeProcessors:
     def _look(self) -> None:
         now_s = time.monotonic()
         passed_s, self._last_s = now_s - self._last_s, now_s
-        for name, node in self._nodes.items():
+        for name, node in list(self._nodes.items()):
             used_s = 0.0
             for container in node.main_processes():
                 total_s = processor_time(container)
                 used_s += max(0.0, total_s - self._seen.get(container, total_s))
                 self._seen[container] = total_s
             self.used_s[name] += used_s
-            busy, idle = self._ticks[name]
+            busy, idle = self._ticks.get(name, (0.0, 0.0))
             whole = passed_s * self.cores[name] * TICKS
             more = min(whole, used_s * TICKS)
             self._ticks[name] = busy + more, idle + whole - more
-            self._write(name)
+            self._write(name, node.disk / PLACE)
 
-    def _write(self, name: str) -> None:
-        folder = self._nodes[name].disk / PLACE
+    def _write(self, name: str, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         busy, idle = map(round, self._ticks[name])
         files.replace(folder / "stat", f"cpu  {busy} 0 0 {idle} 0 0 0 0 0 0\n".encode())

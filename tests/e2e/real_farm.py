@@ -7,95 +7,68 @@ exporter for each node that shows what really runs there. Brought up by build_an
 from __future__ import annotations
 
 import contextlib
-import itertools
+import functools
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import node_services
 import psycopg
 import yaml
-from control_plane import Cluster
-from discovery import from_file, scrape_configs, write_pods
+from cameras import Access
+from control_plane import SERVICES, Cluster
+from dashboard_process import DashboardProcess
+from deployed import account as service_account
+from discovery import MONITORING, from_file, scrape_configs, write_pods
 from docker_engine import Engine
-from driven_exporter import METRIC, GpuExporter
+from driven_exporter import METRIC, GpuExporter, instance_of
 from exporters import NAME as EXPORTER
 from exporters import exporters
+from farm_at_work import NAMESPACE, WAIT_S, FarmAtWork, Pace, Usage, is_ready
 from life import Checkout, Registry
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import Node, Pod, Secret
+from onlooker import Onlooker, OpenPage
 from processors import NodeProcessors
-from real_nodes import SERVERS_ADDRESS, Machine, RealNode, links, read
+from real_nodes import PODS, SERVERS_ADDRESS, Machine, RealNode, ip, links, read
 from servers import (
     Mosquitto,
     Postgres,
     PrometheusServer,
+    free_port,
     make_cluster,
     postgres_binaries,
     server_user,
 )
 from service_network import CoreDns, KubeProxy, knowing_names, remove_rules
-from timeline import Timeline
+from timeline import PICTURES, Timeline
 from watching import wait_for
 
 from posture.manifests import files as manifest_files
-from posture.system import files
-from posture.system.children import bound_to_us
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FACTORS = {"agx": 10.0, "orin": 20.0, "nano": 45.0}
 """Percent of a node that one analyzer takes: a fast, a middling and a slow one."""
+NEWCOMER = "xavier"
+"""A node that joins in one of the tests; as fast as none of the others."""
+ALL_FACTORS = {**FACTORS, NEWCOMER: 5.0}
 STREAMS = ("pi1", "pi2", "pi3", "pi4")
-NAMESPACE = "posture-farm"
 NOT_OURS = {"job-name": "not-ours"}
+OURS = ("KUBE-", "10.244.", f"{SERVICES}.")
+"""What is in a route or a rule of the kernel that is ours or kube-proxy's."""
 LOOK_S = 0.5
 LARGE = 100.0
 """Processors of a node that is never busy."""
-WAIT_S = 240.0
-"""For a farm on a busy machine."""
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How long the farm's timers are. Times in seconds.
-
-    Attributes:
-        window_s, sample_interval_s, interval_s, warm_up_s, node_grace_s, cooldown_base_s: of the balancer.
-        polling_s: how often KEDA looks at a ScaledJob.
-        node_monitor_s: until a node that doesn't report is NotReady.
-        scrape_s: of Prometheus.
-        fps: frames a second of each camera.
-    """
-
-    window_s: float
-    sample_interval_s: float
-    interval_s: float
-    warm_up_s: float
-    node_grace_s: float
-    cooldown_base_s: float
-    polling_s: int
-    node_monitor_s: int
-    scrape_s: float
-    fps: float = 2.0
-
-    @property
-    def loop_s(self) -> float:
-        """One loop of the balancer."""
-        return self.window_s + self.interval_s
-
-
-QUICK = Pace(8, 1, 4, 2, 10, 30, 2, 15, 1)
-README = Pace(30, 5, 30, 15, 60, 300, 10, 50, 1)
+QUICK = Pace(8, 1, 4, 2, 10, 30, 60, 2, 15, 1)
+README = Pace(30, 5, 30, 15, 60, 300, 4800, 10, 50, 1)
 
 
 class FarmMosquitto(Mosquitto):
@@ -114,13 +87,13 @@ class FarmPostgres(Postgres):
         binaries, user = postgres_binaries(), server_user()
         make_cluster(data, binaries, user)
         with (data / "pg_hba.conf").open("a") as rules:
-            rules.write("host all farm 10.244.0.0/16 trust\n")
+            rules.write(f"host all farm {PODS} trust\n")
         data.with_name(f"{data.name}.log").touch()
         super().__init__(data, binaries, user)
         self.command += ["-c", f"listen_addresses=127.0.0.1,{SERVERS_ADDRESS}"]
 
 
-class Usage:
+class MadeUpUsage(Usage):
     """Each node's GPU usage: analyzers that run there times the node's factor, and load that is not ours."""
 
     def __init__(self, nodes: Mapping[str, RealNode]) -> None:
@@ -130,8 +103,7 @@ class Usage:
         self.lies: dict[str, str] = {}
         """Node -> ``silent``, ``nan`` or ``stale``: what its exporter says instead of the truth."""
         self.shown: dict[str, float] = {}
-        self.running: dict[str, list[str]] = {}
-        """Stream -> nodes where an analyzer of it runs."""
+        self.running = {}
         self._nodes = nodes
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
@@ -141,15 +113,17 @@ class Usage:
     def look(self) -> None:
         """Look what runs, and show it."""
         running: dict[str, list[str]] = {}
-        for name, node in self._nodes.items():
+        shown: dict[str, float] = {}
+        for name, node in list(self._nodes.items()):  # one may join meanwhile
             analyzers = node.analyzers()
             for stream in analyzers.values():
                 running.setdefault(stream, []).append(name)
-            self.shown[name] = min(100.0, len(analyzers) * FACTORS[name] + self.foreign[name])
-            self._show(name, self.lies.get(name, ""), node.on)
-        self.running = running
+            shown[name] = min(100.0, len(analyzers) * ALL_FACTORS[name] + self.foreign.get(name, 0.0))
+            self._show(name, shown[name], node.on)
+        self.running, self.shown = running, shown
 
-    def _show(self, name: str, lie: str, on: bool) -> None:
+    def _show(self, name: str, usage: float, on: bool) -> None:
+        lie = self.lies.get(name, "")
         if lie == "silent" or not on:
             self.exporter.down(name)
         elif lie == "nan":
@@ -158,7 +132,7 @@ class Usage:
             minutes_ago = round((time.time() - 300) * 1000)
             self.exporter.show(name, f"{METRIC} 1 {minutes_ago}")
         else:
-            self.exporter.set(name, self.shown[name])
+            self.exporter.set(name, usage)
 
     def _follow(self) -> None:
         while not self._end.wait(LOOK_S):
@@ -170,87 +144,17 @@ class Usage:
         self.exporter.close()
 
 
-class Camera:
-    """publish_images.py of one stream, with a spool."""
-
-    def __init__(
-        self, stream: str, farm: RealFarm, *, clock_offset_s: int | None = None, fps: float | None = None
-    ) -> None:
-        self.stream = stream
-        folder = farm.folder / "cameras"
-        folder.mkdir(exist_ok=True)
-        self._clock = folder / f"clock-{stream}"
-        self.log = folder / f"{stream}-{time.monotonic_ns()}.log"
-        self.output = self.log.with_suffix(".json")
-        command = [
-            sys.executable, str(ROOT / "publish_images.py"), "--pi-id", stream, "--source",
-            str(ROOT / "samples" / "side_walk.mp4"), "--loop", "--fps", str(fps or farm.pace.fps), "--json",
-            "--broker", f"mqtt://127.0.0.1:{farm.mosquitto.port}", "--spool", str(folder / f"spool-{stream}"),
-            "--receipt-timeout", "15", "--drain", str(WAIT_S),
-        ]  # fmt: skip
-        environ = dict(os.environ)
-        if clock_offset_s is not None:
-            self.set_clock(clock_offset_s)
-            environ |= wrong_clock(self._clock)
-        with self.log.open("wb") as log, self.output.open("wb") as output:
-            self._process = subprocess.Popen(
-                bound_to_us(command), stdin=subprocess.DEVNULL, stdout=output, stderr=log, env=environ
-            )
-
-    def set_clock(self, offset_s: int) -> None:
-        """Step its clock: from now on it is wrong by so many seconds. Needs one that was wrong from the start."""
-        files.replace(self._clock, f"{offset_s:+d}s\n".encode())
-
-    def stop(self) -> None:
-        """No more pictures; what waits is still sent."""
-        self._process.send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
-
-    def result(self) -> dict[str, Any]:
-        """What became of its frames."""
-        self._process.wait(WAIT_S + 60)
-        said = self.output.read_text()
-        assert said, f"{self.stream}'s camera has failed:\n{self.log.read_text()[-2000:]}"
-        return dict(json.loads(said.splitlines()[-1]))
-
-
-@dataclass(frozen=True)
-class Account:
-    """What became of one stream's frames: published = rows + missing; each row has a picture, or lost it."""
-
-    stream: str
-    published: int
-    rows: int
-    doubled: int
-    pictures: int
-    pictures_lost: int
-    sent_again: int
-    downtime_s: float
-
-    @property
-    def missing(self) -> int:
-        return self.published - self.rows
-
-
-class RealFarm:
+class RealFarm(FarmAtWork):
     """All of it. ``start()`` first, ``close()`` at the end, whatever happens between."""
 
+    usage: MadeUpUsage
+    nodes: dict[str, RealNode]
+
     def __init__(self, pace: Pace, binaries: Path, docker: Engine, report: Path) -> None:
-        self.pace = pace
         self.machine = Machine()
-        self.folder = self.machine.folder
+        super().__init__(STREAMS, pace, Timeline(report, ALL_FACTORS, STREAMS), self.machine.folder)
         self.docker = docker
-        self.timeline = Timeline(report, FACTORS, STREAMS)
-        self.nodes: dict[str, RealNode] = {}
-        self.accounts: list[tuple[str, list[Account]]] = []
-        self.cameras: dict[str, Camera] = {}
-        """Those that film."""
-        self.lost_disks: set[str] = set()
-        """Nodes that were lost with what was on their disks."""
+        self.nodes = {}
         self._binaries = binaries
         self._closing = contextlib.ExitStack()
 
@@ -284,24 +188,31 @@ class RealFarm:
         self._start(KubeProxy(services, control_plane, self.cluster, next(iter(FACTORS))))
         dead = [component.name for component in self.cluster.components if not component.running]
         assert not dead, f"{dead} ended at once: another program had taken the port"
-        self.usage = Usage(self.nodes)
+        self.usage = MadeUpUsage(self.nodes)
         self._closing.callback(self.usage.close)
+        self._metrics_ports = {"scaler": free_port(), "balancer": free_port(), "dashboard": free_port()}
         self._exporters = self.folder / "exporters.json"
         write_pods(self._exporters, [])
         self.prometheus = self._start(
             PrometheusServer(
                 self._folder("prometheus"),
-                self.usage.exporter.targets(*FACTORS),
+                self.usage.exporter.targets(*ALL_FACTORS),
                 scrape_interval_s=self.pace.scrape_s,
-                scrape_configs=[from_file(scrape_configs()[EXPORTER], self._exporters, self.pace.scrape_s)],
+                scrape_configs=[
+                    from_file(scrape_configs()[EXPORTER], self._exporters, self.pace.scrape_s),
+                    *self._scrapes_of_programs(),
+                ],
+                rule_files=[MONITORING / "alerts.yml"],
             )
         )
         for node in FACTORS:
             self.usage.exporter.wait_for_scrapes(node)
         self._make_objects()
         self._make_checkout()
+        self.dashboard = self._start(self._make_dashboard())
         self._closing.callback(self._end_scripts)
-        self.timeline.follow(self.usage, self.checkout.records / "scaler.log")
+        self.timeline.read_moves(lambda: [self.checkout.records / "scaler.log"])
+        self.timeline.follow(self.usage)
         self._closing.callback(self.timeline.close)
 
     def close(self) -> None:
@@ -343,30 +254,32 @@ class RealFarm:
     def _start_nodes(self) -> None:
         self.sandbox_image = self._push_sandbox()
         self._closing.callback(self._end_nodes)
-        for number, name in enumerate(FACTORS, 1):
-            kept = self.machine.kept / name
-            node = RealNode(
-                name,
-                number,
-                self.folder / name,
-                kept,
-                self._binaries / "kubelet",
-                self.cluster.kubeconfig,
-                self.sandbox_image,
-            )
-            self.nodes[name] = node
-            node.start()
-        self.cluster.until(
-            Node, None, lambda nodes: sum(map(is_ready_node, nodes)) == len(FACTORS), timeout_s=WAIT_S
+        for name in FACTORS:
+            self._start_node(name)
+        self.cluster.until(Node, None, lambda nodes: sum(map(is_ready, nodes)) == len(FACTORS), timeout_s=WAIT_S)
+
+    def _start_node(self, name: str) -> None:
+        self.nodes[name] = RealNode(
+            name,
+            1 + list(ALL_FACTORS).index(name),
+            self.folder / name,
+            self.machine.kept / name,
+            self._binaries / "kubelet",
+            self.cluster.kubeconfig,
+            self.sandbox_image,
         )
+        self.nodes[name].start()
 
     def _end_nodes(self) -> None:
         with contextlib.suppress(Exception):
             self.cluster.start()
-            self.cluster.keda.stop()
-            for pod in self.cluster.client.list(Pod, namespace=NAMESPACE):
-                self.cluster.client.delete(Pod, pod.metadata.name, namespace=NAMESPACE, grace_period=1)
-            self.cluster.until(Pod, NAMESPACE, lambda pods: not pods, timeout_s=60)
+            for component in (self.cluster.keda, self.cluster.controller_manager, self.cluster.scheduler):
+                component.stop()  # who would make others
+            for pod in self.cluster.client.list(Pod, namespace="*"):
+                namespace = pod.metadata.namespace
+                self.cluster.client.delete(Pod, pod.metadata.name, namespace=namespace, grace_period=1)
+            # what becomes of the objects is no matter: a finalizer may hold them
+            wait_for(lambda: not any(node.main_processes() for node in self.nodes.values()), 60, look_s=0.5)
         for node in self.nodes.values():
             peaceful = node.on and not node.main_processes()
             try:
@@ -391,13 +304,15 @@ class RealFarm:
         pace = self.pace
         checkout = Checkout(
             self.folder / "farm", self.cluster, NAMESPACE, list(FACTORS), self.prometheus,
-            balancer={**self._timers(), "lease_s": 10},
+            balancer={**pace.balancer, "lease_s": 10},
             kubernetes={
                 "start_timeout_s": 600, "stop_timeout_s": 120,
                 "pictures_host_path": "/var/lib/posture-farm",  # where account() looks for them
             },
             scaler={"refresh_s": min(5.0, pace.sample_interval_s), "stabilize_s": 120},
         )  # fmt: skip
+        for program in ("scaler", "balancer"):
+            checkout.settings[program]["metrics_port"] = self._metrics_ports[program]
         checkout.settings["prometheus"].update(scrape_interval_s=pace.scrape_s, max_age_s=0)
         checkout.settings["analyzer"] = {"keep": "all"}  # each row has a picture, or lost it: see Account
         checkout.settings["streams"] = list(STREAMS)  # two have files of their own, two have none
@@ -409,23 +324,36 @@ class RealFarm:
         self.checkout = checkout
         self._set_polling()
 
-    def _timers(self) -> dict[str, float]:
-        pace = self.pace
-        return {
-            "window_s": pace.window_s, "sample_interval_s": pace.sample_interval_s, "interval_s": pace.interval_s,
-            "warm_up_s": pace.warm_up_s, "node_grace_s": pace.node_grace_s,
-            "cooldown_base_s": pace.cooldown_base_s,
-        }  # fmt: skip
+    def _scrapes_of_programs(self) -> list[dict[str, Any]]:
+        """Jobs of Prometheus with the names that deploy/monitoring gives them."""
+        interval = f"{round(self.pace.scrape_s * 1000)}ms"
+        return [
+            {
+                "job_name": f"posture-{program}",
+                "scrape_interval": interval,
+                "scrape_timeout": interval,
+                "static_configs": [{"targets": [f"127.0.0.1:{port}"]}],
+            }
+            for program, port in self._metrics_ports.items()
+        ]
+
+    def _make_dashboard(self) -> DashboardProcess:
+        """The page, with the rights of its account in deploy/dashboard."""
+        rights = ROOT / "deploy" / "dashboard" / "rbac.yaml"
+        kubeconfig = service_account(self.cluster, NAMESPACE, "posture-dashboard", rights)
+        taken = ("GPU_QUERIES", "prometheus", "kubernetes", "streams")
+        settings = {
+            **{section: self.checkout.settings[section] for section in taken},
+            "mqtt": {"url": f"mqtt://127.0.0.1:{self.mosquitto.port}"},
+            "database": {"url": self.postgres.url},
+            "dashboard": {"metrics_port": self._metrics_ports["dashboard"]},
+        }
+        return DashboardProcess(self._folder("dashboard"), settings, KUBECONFIG=str(kubeconfig))
 
     def _set_polling(self) -> None:
         for path in self.checkout.manifests():
             text = re.sub(r"pollingInterval: \d+", f"pollingInterval: {self.pace.polling_s}", path.read_text())
-            # four analyzers and all servers share what cores there are
-            path.write_text(
-                text.replace(
-                    "              limits:\n", "              requests: {cpu: 100m}\n              limits:\n"
-                )
-            )
+            path.write_text(text)
 
     def _end_scripts(self) -> None:
         with contextlib.suppress(AssertionError, OSError):
@@ -452,13 +380,49 @@ class RealFarm:
         if self.pace is QUICK:
             return
         self.pace = QUICK
-        self.checkout.settings["balancer"].update(self._timers())
+        self.checkout.settings["balancer"].update(self.pace.balancer)
         self.checkout.write_settings()
         self._set_polling()
+        self.run_again()
+
+    def run_again(self) -> None:
+        """Run build_and_push.py without building, as an operator does who has changed something, or mends it."""
         before = self.script
         self.script = self.checkout.start("build_and_push.py", "--skip-build")
         self.script.until_it_says("press ENTER", 300)
         before.wait(60)
+
+    def join(self, name: str) -> None:
+        """Let a new node join, write its line into cluster.yaml, and wait until the balancer knows it."""
+        log = str(self.checkout.records / "scaler.log")
+        said = len(read(log))
+        self._start_node(name)
+        self.cluster.until(
+            Node,
+            None,
+            lambda nodes: any(node.metadata.name == name and is_ready(node) for node in nodes),
+            timeout_s=WAIT_S,
+        )
+        self.checkout.settings["GPU_QUERIES"][name] = {"instance": instance_of(name), "metric": METRIC}
+        self.checkout.write_settings()
+        wait_for(lambda: re.search(rf"{name} [\d.]+ %", read(log)[said:]) is not None, WAIT_S, look_s=0.5)
+
+    def lose_for_good(self, name: str) -> None:
+        """Cut a node's power, and take it out of the cluster and out of cluster.yaml."""
+        self.nodes[name].cut_power()
+        self.cluster.client.delete(Node, name)
+        del self.checkout.settings["GPU_QUERIES"][name]
+        self.checkout.write_settings()
+
+    def forget(self, name: str) -> None:
+        """Let nothing be left of a node that joined, its disk included."""
+        node = self.nodes[name]
+        if name in self.checkout.settings["GPU_QUERIES"]:
+            self.lose_for_good(name)
+        del self.nodes[name]
+        self.lost_disks.add(name)
+        node.wipe_images()
+        shutil.rmtree(node.disk)
 
     @contextlib.contextmanager
     def balanced_by_processors(self) -> Iterator[NodeProcessors]:
@@ -466,8 +430,19 @@ class RealFarm:
 
         At first the nodes are so large that nothing is too much for them.
         """
-        processors = NodeProcessors(self.nodes, LARGE)
         before = {"GPU_QUERIES": self.checkout.settings["GPU_QUERIES"]}
+        with self.exporters_on_nodes() as processors:
+            queries = {node: {"instance": node, "signal": "cpu"} for node in self.nodes}
+            self._balance_by({"GPU_QUERIES": queries})
+            try:
+                yield processors
+            finally:
+                self._balance_by(before)
+
+    @contextlib.contextmanager
+    def exporters_on_nodes(self) -> Iterator[NodeProcessors]:
+        """Run our exporter on each node; the nodes are so large at first that nothing is too much for them."""
+        processors = NodeProcessors(self.nodes, LARGE)
         try:
             image = f"{self.registry.host}/posture-scheduler:e2e"
             self.docker.run(
@@ -475,11 +450,8 @@ class RealFarm:
             )
             self.docker.run("push", image, timeout_s=600)
             with exporters(self.cluster, NAMESPACE, image, len(self.nodes), self._exporters):
-                queries = {node: {"instance": node, "signal": "cpu"} for node in self.nodes}
-                self._balance_by({"GPU_QUERIES": queries})
                 yield processors
         finally:
-            self._balance_by(before)
             processors.close()
 
     def _balance_by(self, settings: Mapping[str, Any]) -> None:
@@ -498,6 +470,19 @@ class RealFarm:
             node.mend()
         self.usage.lies.clear()
         self.usage.foreign.update(dict.fromkeys(FACTORS, 0.0))
+
+    @functools.cached_property
+    def onlooker(self) -> Onlooker:
+        made = Onlooker(self.timeline.folder / PICTURES)
+        self._closing.callback(made.close)
+        return made
+
+    @contextlib.contextmanager
+    def open_page(self) -> Iterator[OpenPage]:
+        yield OpenPage(self.dashboard.url)
+
+    def take_in_new_nodes(self) -> None:
+        """They label themselves."""
 
     def places_by_the_plan(self) -> dict[str, str]:
         """Stream -> node, as build_and_push.py has written it down."""
@@ -549,11 +534,6 @@ class RealFarm:
         before = loops()
         wait_for(lambda: loops() > before + count, (count + 2) * (self.pace.loop_s + 10) + 60, look_s=0.5)
 
-    def until_moved(self, before: Mapping[str, str]) -> dict[str, str]:
-        """Wait until each stream runs once, and not all where they were."""
-        wait_for(lambda: self.until_each_runs_once() != before, WAIT_S, look_s=1.0)
-        return self.until_each_runs_once()
-
     def leftovers(self) -> list[str]:
         """What of the nodes is still on this machine after ``close()``."""
         told = [f"link {name}" for name in links()]
@@ -564,168 +544,26 @@ class RealFarm:
                 told.append(f"process {entry.name}: {line}")
         told += [f"cgroup {name}" for name in self.machine.left_cgroups]
         rules = subprocess.run(["iptables-save"], capture_output=True, text=True, check=True).stdout
-        told += [f"rule {line}" for line in rules.splitlines() if "KUBE-" in line or "10.244." in line]
+        for kind, listed in (("route", ip("route", "show")), ("rule", rules)):
+            told += [f"{kind} {line}" for line in listed.splitlines() if any(ours in line for ours in OURS)]
         return told + [str(path) for path in [self.folder] if path.exists()]
 
-    @contextlib.contextmanager
-    def traffic(
-        self,
-        name: str,
-        *,
-        settle: Callable[[], None] | None = None,
-        fps: Mapping[str, float] | None = None,
-        **offsets: int,
-    ) -> Iterator[None]:
-        """Let all cameras film; afterwards every frame must have its row, once.
+    # how a farm of this form is asked
 
-        Args:
-            name: of what happens meanwhile.
-            settle: waited for before the cameras stop.
-            fps: stream -> its camera's frames a second, where they are not the pace's.
-            offsets: stream -> by how many seconds its camera's clock is wrong at first.
-        """
-        began = time.time()
-        cameras = [
-            Camera(stream, self, clock_offset_s=offsets.get(stream), fps=(fps or {}).get(stream))
-            for stream in STREAMS
-        ]
-        self.cameras = {camera.stream: camera for camera in cameras}
-        try:
-            self.until_rows(began)
-            yield
-            if settle is not None:
-                settle()
-            self.until_rows(time.time())
-            for camera in cameras:
-                camera.stop()
-            accounts = [self.account(camera, began) for camera in cameras]
-        finally:
-            for camera in cameras:
-                camera.kill()
-        self.accounts.append((name, accounts))
-        self.timeline.accounts.append((name, accounts))
-        wrong = [
-            one for one in accounts if one.missing or one.doubled or one.pictures + one.pictures_lost != one.rows
-        ]
-        assert not wrong, wrong
+    @property
+    def database_url(self) -> str:
+        return str(self.postgres.url)
 
-    def account(self, camera: Camera, since: float) -> Account:
-        """Count what became of a camera's frames, once it has ended."""
-        result = camera.result()
-        with psycopg.connect(self.postgres.url) as db:
-            rows = db.execute(
-                "SELECT seq, filename, processed_by, extract(epoch FROM analyzed_time) FROM posture_log "
-                "WHERE pi_id = %s AND boot_id = %s ORDER BY analyzed_time",
-                (camera.stream, result["boot_id"]),
-            ).fetchall()
-        places = {
+    def access_of(self, stream: str) -> Access:
+        return Access(["--broker", f"mqtt://127.0.0.1:{self.mosquitto.port}"])
+
+    def stored_pictures(self, stream: str) -> Mapping[str, Collection[str]]:
+        return {
             name: {path.name for path in node.disk.glob("posture-farm/analyzed_images/*/*")}
             for name, node in self.nodes.items()
         }
-        have = sum(row[1] in places.get(row[2], ()) for row in rows)
-        lost = sum(row[1] not in places.get(row[2], ()) and row[2] in self.lost_disks for row in rows)
-        times = [float(row[3]) for row in rows]
-        gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
-        return Account(
-            camera.stream, result["captured"], len({row[0] for row in rows}),
-            len(rows) - len({row[0] for row in rows}), have, lost, result["resent"],
-            round(max(gaps, default=0.0), 1),
-        )  # fmt: skip
 
-    def rows(self, *streams: str) -> int:
-        """How many rows these streams have."""
-        with psycopg.connect(self.postgres.url) as db:
-            found = db.execute(
-                "SELECT count(*) FROM posture_log WHERE pi_id = ANY(%s)", (list(streams),)
-            ).fetchone()
-        assert found is not None
-        return int(found[0])
-
-    def until_rows(self, since: float, streams: tuple[str, ...] = STREAMS, timeout_s: float = WAIT_S) -> None:
-        """Wait until every stream has a row that was written after a time."""
-
-        def have_rows() -> bool:
-            with contextlib.suppress(psycopg.OperationalError), psycopg.connect(self.postgres.url) as db:
-                found = db.execute(
-                    "SELECT DISTINCT pi_id FROM posture_log WHERE analyzed_time > to_timestamp(%s)", (since,)
-                ).fetchall()
-                return {row[0] for row in found} >= set(streams)
-            return False
-
-        wait_for(have_rows, timeout_s, look_s=0.5)
-
-    def until_stored(self, stream: str, frame_ids: Sequence[str]) -> None:
-        """Wait until frames have their rows."""
-
-        def stored() -> bool:
-            with contextlib.suppress(psycopg.OperationalError), psycopg.connect(self.postgres.url) as db:
-                found = db.execute(
-                    "SELECT count(*) FROM posture_log WHERE pi_id = %s AND frame_id = ANY(%s)",
-                    (stream, list(frame_ids)),
-                ).fetchone()
-                return found == (len(frame_ids),)
-            return False
-
-        wait_for(stored, WAIT_S, look_s=0.5)
-
-    def until_camera_clock(self, stream: str, offset_s: int) -> None:
-        """Wait until a stream's newest row was captured by a clock that is wrong by so many seconds."""
-
-        def captured_by_it() -> bool:
-            with psycopg.connect(self.postgres.url) as db:
-                newest = db.execute(
-                    "SELECT extract(epoch FROM captured_time - analyzed_time) FROM posture_log "
-                    "WHERE pi_id = %s ORDER BY analyzed_time DESC LIMIT 1",
-                    (stream,),
-                ).fetchone()
-            return newest is not None and abs(float(newest[0]) - offset_s) < 20
-
-        wait_for(captured_by_it, WAIT_S, look_s=0.5)
-
-    def where(self) -> dict[str, list[str]]:
-        """Stream -> the nodes where a process of it runs."""
-        self.usage.look()
-        return dict(self.usage.running)
-
-    def until_each_runs_once(
-        self, timeout_s: float = WAIT_S, nodes: Mapping[str, str] | None = None
-    ) -> dict[str, str]:
-        """Wait until every stream has exactly one process, on a node that is on, and that is what the API says.
-
-        Args:
-            timeout_s: the bound.
-            nodes: stream -> where it is to be; None: anywhere.
-        """
-        found: dict[str, str] = {}
-
-        def once() -> bool:
-            running = self.where()
-            if set(running) != set(STREAMS) or any(len(places) != 1 for places in running.values()):
-                return False
-            found.update({stream: places[0] for stream, places in running.items()})
-            return self.ready_pods() == {stream: [node] for stream, node in found.items()} and (
-                nodes is None or found == dict(nodes)
-            )
-
-        try:
-            wait_for(once, timeout_s, look_s=1.0)
-        except AssertionError:
-            raise AssertionError(
-                f"not within {timeout_s:g} s: running {self.where()}, Ready {self.ready_pods()}\n{self.explain()}"
-            ) from None
-        return found
-
-    def ready_pods(self) -> dict[str, list[str]]:
-        """Stream -> the nodes of its Ready pods, as the API server has it."""
-        found: dict[str, list[str]] = {}
-        for pod in self.cluster.client.list(Pod, namespace=NAMESPACE, labels={"posture-farm/stream": None}):
-            conditions = (pod.status and pod.status.conditions) or []
-            ready = any(one.type == "Ready" and one.status == "True" for one in conditions)
-            if ready and pod.metadata.deletionTimestamp is None:
-                found.setdefault(pod.metadata.labels["posture-farm/stream"], []).append(pod.spec.nodeName)
-        return found
-
-    def scaler_log(self) -> str:
+    def last_words(self) -> str:
         return "\n".join(read(str(self.checkout.records / "scaler.log")).splitlines()[-40:])
 
     def pid_of(self, name: str) -> int:
@@ -736,9 +574,17 @@ class RealFarm:
         children = read(f"/proc/{scaler}/task/{scaler}/children").split()
         return int(next(pid for pid in children if "gpu_balancer.py" in read(f"/proc/{pid}/cmdline")))
 
-    def explain(self) -> str:
-        """For an error: the last words of everything."""
-        return "\n".join([self.scaler_log(), *(node.logs() for node in self.nodes.values())])
+    def programs(self) -> dict[str, int]:
+        """Name -> pid of each program of ours that runs now."""
+        found: dict[str, int] = {f"camera {stream}": camera.pid for stream, camera in self.cameras.items()}
+        found |= {"build_and_push.py": self.script.pid, "dashboard": self.dashboard.pid}
+        for name in ("scaler", "balancer"):
+            with contextlib.suppress(OSError, ValueError, StopIteration):  # it is being started again
+                found[name] = self.pid_of(name)
+        for name, node in self.nodes.items():
+            found |= {f"analyzer {stream}": pid for pid, stream in node.analyzers().items()}
+            found |= {f"exporter {name}": pid for pid in node.running("gpu_exporter.py")}
+        return found
 
     def keep_logs(self, target: Path) -> None:
         """Copy the logs to where they survive the run."""
@@ -748,18 +594,8 @@ class RealFarm:
             with contextlib.suppress(OSError):
                 shutil.copyfile(path, target / f"{path.parent.name}-{path.name}")
         for node in self.nodes.values():
-            for path in (node.folder / "var-log" / "pods").glob("*/analyzer/*.log"):
+            for path in node.logs_of("*", "*"):
                 with contextlib.suppress(OSError):
-                    shutil.copyfile(path, target / f"{node.name}-{path.parent.parent.name}-{path.name}")
-
-
-def wrong_clock(offset: Path) -> dict[str, str]:
-    """Environment variables of a program whose clock is wrong by what a file says; its stopwatches go right."""
-    (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
-    return {"LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(offset), "FAKETIME_CACHE_DURATION": "1",
-            "DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}  # fmt: skip
-
-
-def is_ready_node(node: Any) -> bool:
-    conditions = (node.status and node.status.conditions) or []
-    return any(one.type == "Ready" and one.status == "True" for one in conditions)
+                    shutil.copyfile(
+                        path, target / f"{node.name}-{path.parent.parent.name}-{path.parent.name}-{path.name}"
+                    )

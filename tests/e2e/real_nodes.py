@@ -25,6 +25,7 @@ from typing import Any
 
 import pytest
 import yaml
+from control_plane import SERVICES
 from servers import find_program, free_port
 
 from posture.system import recorded_processes
@@ -36,7 +37,13 @@ CGROUPS = Path("/sys/fs/cgroup")
 CONTAINERS = "k8s.io"
 """containerd's name for what kubelet starts: the cgroup above a container's own."""
 SERVERS_LINK, SERVERS_ADDRESS = "pfe2e", "10.244.0.1"
-BETWEEN_PODS = ("FORWARD", "--source", "10.244.0.0/16", "--destination", "10.244.0.0/16", "--jump", "ACCEPT")
+PODS = "10.244.0.0/16"
+BETWEEN_PODS = ("FORWARD", "--source", PODS, "--destination", PODS, "--jump", "ACCEPT")
+PAST_SERVICES = (
+    "OUTPUT", "--protocol", "tcp", "--destination", f"{SERVICES}.0/24",
+    "--jump", "REJECT", "--reject-with", "tcp-reset",
+)  # fmt: skip
+"""To a Service whose pod is away, and so to whoever else on the network has that address."""
 CONTAINER_ID = re.compile(r"\b[0-9a-f]{64}\b")
 STARTED_S = 120.0
 ROOM = 20 << 30
@@ -90,6 +97,9 @@ class Machine:
         ip("link", "set", SERVERS_LINK, "up")
         # from pod to pod, where Docker lets nothing be forwarded
         iptables("--insert", *BETWEEN_PODS)
+        iptables("--append", *PAST_SERVICES)
+        # a node that is off has no bridge: nor is anybody else to be taken for its pods
+        ip("route", "add", "unreachable", PODS)
 
     def clean(self) -> None:
         """Take away what outlives the processes of a run: links, cgroups, mounts, files, and the farm's scaler."""
@@ -97,8 +107,11 @@ class Machine:
             recorded_processes.stop(record.stem, record.parent, 10)
         for name in links():
             ip("link", "delete", name)
-        while iptables("--check", *BETWEEN_PODS, may_fail=True):
-            iptables("--delete", *BETWEEN_PODS)
+        if PODS in ip("route", "show", "type", "unreachable"):
+            ip("route", "delete", "unreachable", PODS)
+        for rule in (BETWEEN_PODS, PAST_SERVICES):
+            while iptables("--check", *rule, may_fail=True):
+                iptables("--delete", *rule)
         for line in read("/proc/mounts").splitlines():
             if line.split()[1].startswith(f"{self.folder}/"):
                 subprocess.run(["umount", "--lazy", line.split()[1]], check=True)
@@ -206,6 +219,14 @@ class RealNode:
         self._say(f"signal {name} {number.value}")
         self._await(lambda: name not in self._running)
 
+    def leave_labels_to_others(self) -> None:
+        """As a new node it has no label from now on, until somebody gives it one."""
+        path = self.folder / "node.json"
+        specification = json.loads(path.read_text())
+        kubelet = specification["programs"]["kubelet"]
+        kubelet["command"] = [one for one in kubelet["command"] if not one.startswith("--node-labels=")]
+        path.write_text(json.dumps(specification))
+
     def restart_runtime(self) -> None:
         """Restart containerd under its running containers."""
         self.stop_program("containerd", signal.SIGTERM)
@@ -252,6 +273,14 @@ class RealNode:
             if script is not None:
                 found[pid] = named[1] if named else script[1].lower()
         return found
+
+    def logs_of(self, pod: str, container: str) -> list[Path]:
+        """What a container has said; names as patterns, a pod's with its namespace in front."""
+        return list((self.folder / "var-log" / "pods").glob(f"{pod}/{container}/*.log"))
+
+    def running(self, script: str) -> list[int]:
+        """Pids of the containers here that run a script."""
+        return [pid for pid in self.main_processes().values() if script in read(f"/proc/{pid}/cmdline")]
 
     def wipe_images(self) -> None:
         """Forget what containerd has kept; after an end without a farewell it may not be whole."""

@@ -10,18 +10,19 @@ import random
 import socket
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
-from faults import FIRST, OTHERS, Fault, overload
+from faults import ANY_FARM, FIRST, OTHERS, SEED, Fault, survive
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import Node, Pod
 from real_farm import NAMESPACE, STREAMS, WAIT_S, RealFarm
+from victims import overload
 from watching import wait_for
 
 UP_S = 900.0
 """The first time, all layers of the images are built, pushed and pulled."""
-SEED = int(os.environ.get("E2E_SEED") or random.SystemRandom().randrange(1_000_000))
-RANDOM_FAULTS = 30
+RANDOM_FAULTS = 40
 HOT_FPS = 10.0
 HOT_SHARE = 0.32
 """Of a node, what one stream at that pace uses."""
@@ -69,9 +70,9 @@ def test_a_node_whose_analyzers_use_up_its_processors_gives_up_one_of_them(farm:
     hot = {stream: HOT_FPS for stream, node in before.items() if node == busy}
     moves = len(farm.timeline.moves())
     with farm.balanced_by_processors() as processors, farm.traffic("processors", fps=hot):
-        rows, used_s = farm.rows(*hot), processors.used_s[busy]
+        rows, used_s = farm.count_rows(*hot), processors.used_s[busy]
         wait_for(lambda: processors.used_s[busy] > used_s + MEASURED_S, WAIT_S)
-        of_a_frame_s = (processors.used_s[busy] - used_s) / (farm.rows(*hot) - rows)
+        of_a_frame_s = (processors.used_s[busy] - used_s) / (farm.count_rows(*hot) - rows)
         of_one = of_a_frame_s * HOT_FPS
         # all nodes are so large that two busy streams are too much for one, and one beside a quiet one is not
         processors.cores.update(dict.fromkeys(processors.cores, of_one / HOT_SHARE))
@@ -89,34 +90,28 @@ def test_a_node_whose_analyzers_use_up_its_processors_gives_up_one_of_them(farm:
     )
 
 
-def survive(farm: RealFarm, fault: Fault, rng: random.Random) -> None:
-    """Let a fault happen during traffic: every stream runs once again in time, no frame is missing or doubled."""
-    farm.mend()
-    farm.until_each_runs_once()
-    with farm.traffic(fault.name, **fault.clocks):
-        with farm.timeline.span("fault", fault.name) as span:
-            fault.happen(farm, rng)
-        began = time.monotonic()
-        farm.until_each_runs_once(fault.within_s)
-        said = f"every stream ran once {time.monotonic() - began:.0f} s after it (bound {fault.within_s:g} s)"
-        span.outcome = f"{span.outcome}; {said}" if span.outcome else said
+def cases(faults: Sequence[Fault]) -> pytest.MarkDecorator:
+    """Of these, what test_stack.py does not have."""
+    return pytest.mark.parametrize(
+        "fault", [pytest.param(one, id=one.name.replace(" ", "-")) for one in faults if one not in ANY_FARM]
+    )
 
 
-@pytest.mark.parametrize("fault", [pytest.param(one, id=one.name.replace(" ", "-")) for one in FIRST])
+@cases(FIRST)
 def test_every_stream_runs_once_and_no_frame_is_lost_after(farm: RealFarm, fault: Fault) -> None:
     farm.be_quick()
     survive(farm, fault, random.Random(SEED))
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("fault", [pytest.param(one, id=one.name.replace(" ", "-")) for one in OTHERS])
+@cases(OTHERS)
 def test_every_stream_runs_once_and_no_frame_is_lost_also_after(farm: RealFarm, fault: Fault) -> None:
     farm.be_quick()
     survive(farm, fault, random.Random(SEED))
 
 
 @pytest.mark.long
-def test_thirty_faults_at_random_lose_no_frame(farm: RealFarm) -> None:
+def test_forty_faults_at_random_lose_no_frame(farm: RealFarm) -> None:
     farm.be_quick()
     print(f"E2E_SEED={SEED}")
     farm.timeline.facts["seed of the random faults"] = str(SEED)

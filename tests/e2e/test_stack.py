@@ -1,33 +1,59 @@
-"""From a bare cluster to a farm and back, by the commands of README and nothing else.
+"""From a bare cluster to a farm and back, by the commands of README and nothing else; and what the farm survives.
 
-The tests run in the order in which they stand here; each leaves what the next one needs. No Pi is here: the cameras
-are publish_images.py with what the printed lines say (tests/bare types install.sh on a bare Debian).
+The tests run in the order in which they stand here; each leaves what the next one needs. No Pi is here: a bare
+Debian is one camera by its printed line, with a folder of pictures as its source, and the others are
+publish_images.py with what their lines say.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
+import random
+import shutil
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
 
+import psycopg
 import pytest
+import requests
+from bare_debian import CHECKOUT, booted
+from documented_steps import COUNT, ENVIRONMENT, PICTURES, SET_UP, STACK, eventually, give_pictures
+from faults import ANY_FARM, ANY_FARM_FIRST, SEED, Fault, survive
 from lightkube.core.exceptions import ApiError
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import Namespace, Node, PersistentVolumeClaim, Pod
-from real_farm import ROOT, WAIT_S, RealFarm
-from stack import NAMESPACE, STREAMS, CameraLine, Stack
-from thief import Thief
+from minio import Minio
+from minio.error import S3Error
+from real_farm import WAIT_S, RealFarm
+from stack import NAMESPACE, STREAMS, Stack
+from stack_faults import STACK_FIRST, STACK_OTHERS
+from thief import Thief, listening
+from typed import with_changes
 from watching import wait_for
 
-from posture.system.children import bound_to_us
-
 UP_S = 900.0
-FPS = 2
 FRAMES = 20
+RANDOM_FAULTS = 10
 PARTS = {"posture-mqtt": NAMESPACE, "posture-postgres": NAMESPACE, "posture-pictures": NAMESPACE}
 PROGRAMS = ("posture-scaler", "posture-dashboard", "posture-exporter")
+STOLEN = b"whose password was stolen"
+OTHERS_TOPICS = (
+    "images/hall-2", "images/HALL-2", "images", "images/hall-1/x", "status/hall-1", "status/hall-2",
+    "posture/hall-1/state", "posture/hall-2/state", "posture/hall-1/alert", "posture/hall-1/picture",
+    "posture/hall-1/answer", "committed/hall-1", "committed/hall-2", "camera/hall-1", "account/hall-1",
+    "calibration/hall-1", "suspects/hall-1", "command/hall-1", "command/hall-2", "$CONTROL/dynamic-security/v1",
+    "$SYS/broker/version", "x",
+)  # fmt: skip
+SUBSCRIPTIONS = (
+    "#",
+    "+/+",
+    "images/hall-2",
+    "$share/stolen/images/+",
+    "$share/stolen/#",
+    "$SYS/#",
+    "posture/+/picture",
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +62,9 @@ def stack(farm: RealFarm) -> Iterator[Stack]:
     client = farm.cluster.client
     client.delete(Namespace, NAMESPACE)
     wait_for(lambda: NAMESPACE not in {one.metadata.name for one in client.list(Namespace)}, WAIT_S)
-    for node in farm.nodes:
-        client.patch(Node, node, {"metadata": {"labels": {"gpu-node": None}}})
+    for name, node in farm.nodes.items():
+        node.leave_labels_to_others()
+        client.patch(Node, name, {"metadata": {"labels": {"gpu-node": None}}})
     made = Stack(farm)
     made.give_storage()
     try:
@@ -46,41 +73,26 @@ def stack(farm: RealFarm) -> Iterator[Stack]:
         made.close()
 
 
-@pytest.fixture(scope="module")
-def lines(stack: Stack) -> dict[str, CameraLine]:
-    """The lines that setup_farm.py has printed."""
-    return stack.camera_lines(stack.run("setup_farm.py"))
+def cases(*faults: Fault) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("fault", [pytest.param(one, id=one.name.replace(" ", "-")) for one in faults])
 
 
-def film(stack: Stack, lines: Mapping[str, CameraLine]) -> dict[str, dict[str, Any]]:
-    """Let each camera publish until some of its frames are rows; return what became of all, as it says."""
-    before = stack.frames()
-    cameras = {
-        stream: subprocess.Popen(
-            bound_to_us([
-                sys.executable, str(ROOT / "publish_images.py"), "--pi-id", stream, "--json", "--loop",
-                "--source", str(ROOT / "samples" / "side_walk.mp4"), "--fps", str(FPS),
-                "--broker", line.broker, "--ca-file", str(line.ca_file), "--drain", str(WAIT_S),
-            ]),
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
-            env={
-                "PATH": "/usr/bin:/bin",
-                "POSTURE_MQTT_USERNAME_FILE": str(line.folder / "POSTURE_MQTT_USERNAME"),
-                "POSTURE_MQTT_PASSWORD_FILE": str(line.folder / "POSTURE_MQTT_PASSWORD"),
-            },
-        )
-        for stream, line in lines.items()
-    }  # fmt: skip
-    wait_for(lambda: all(stack.frames()[name] >= before[name] + FRAMES for name in lines), WAIT_S, look_s=2.0)
-    for camera in cameras.values():
-        camera.terminate()
-    said = {stream: camera.communicate(timeout=WAIT_S)[0] for stream, camera in cameras.items()}
-    return {stream: json.loads(text.splitlines()[-1]) for stream, text in said.items()}
+def until_done(stack: Stack, name: str) -> None:
+    """Wait until a Job has done what it is for."""
+
+    def done() -> bool:
+        status = stack.cluster.client.get(Job, name, namespace=NAMESPACE).status
+        assert not (status and status.failed), stack.kubectl("-n", NAMESPACE, "logs", f"job/{name}")
+        return bool(status and status.succeeded)
+
+    wait_for(done, WAIT_S, look_s=0.5)
 
 
-def test_a_bare_cluster_becomes_a_farm_by_three_commands(stack: Stack) -> None:
-    stack.apply("deploy/overlays/own-keda")
-    said = stack.run("setup_farm.py")
+def test_a_bare_cluster_becomes_a_farm_by_readmes_commands(stack: Stack) -> None:
+    # the farm's KEDA is its own, and the public images are stood in for
+    stack.type(with_changes(STACK, {"deploy/stack": str(stack.with_our_images("deploy/overlays/own-keda"))}))
+    stack.type(ENVIRONMENT)
+    said = stack.type(SET_UP)
     lines = stack.camera_lines(said)
     assert list(lines) == ["desk-10", "hall-1", "hall-2"]
     assert not [name for name, value in stack.secrets().items() if value in said]
@@ -89,12 +101,8 @@ def test_a_bare_cluster_becomes_a_farm_by_three_commands(stack: Stack) -> None:
     stack.bring_up(UP_S)
     for name in PROGRAMS:
         stack.until_ready(NAMESPACE, name)
-    streams = {f"posture-farm/stream={name}" for name in STREAMS}
-    ready = {one for one in streams if stack.kubectl("-n", NAMESPACE, "get", "pods", "-l", one, "-o", "name")}
-    assert ready == streams
-    assert {node.metadata.labels["gpu-node"] for node in stack.farm.cluster.client.list(Node)} == set(
-        stack.farm.nodes
-    )
+    stack.until_each_runs_once()
+    assert {node.metadata.labels["gpu-node"] for node in stack.cluster.client.list(Node)} == set(stack.nodes)
 
 
 def test_it_changes_nothing_a_second_time(stack: Stack) -> None:
@@ -102,58 +110,121 @@ def test_it_changes_nothing_a_second_time(stack: Stack) -> None:
     kinds = "secrets,configmaps,statefulsets,deployments"
     shown = ["-o", 'jsonpath={range .items[*]}{.kind} {.metadata.name} {.metadata.resourceVersion}{"\\n"}{end}']
     versions = stack.kubectl("-n", NAMESPACE, "get", kinds, *shown)
-    stack.run("setup_farm.py")
+    stack.type(SET_UP)
     assert {path: path.read_bytes() for path in before} == before
     assert stack.kubectl("-n", NAMESPACE, "get", kinds, *shown) == versions
 
 
-def test_frames_of_cameras_with_their_printed_lines_are_rows_and_on_the_page(
-    stack: Stack, lines: dict[str, CameraLine]
-) -> None:
-    captured = {stream: one["captured"] for stream, one in film(stack, lines).items()}
-    wait_for(lambda: stack.frames() == captured, WAIT_S, look_s=2.0)
+def test_frames_of_cameras_with_their_printed_lines_are_rows_and_on_the_page(stack: Stack) -> None:
+    with stack.traffic("first frames"):
+        wait_for(lambda: min(stack.count_rows(stream) for stream in STREAMS) >= FRAMES, WAIT_S, look_s=1.0)
     rows = stack.rows()
-    assert len(rows) == sum(captured.values()), "no row twice"
     with stack.page("operator", stack.secrets()["POSTURE_OPERATOR_PASSWORD"]) as page:
         assert set(page.json("/api/streams")["streams"]) == set(STREAMS)
-        for stream in STREAMS:
-            for row in [row for row in rows if row["pi_id"] == stream]:
-                picture = page.get(f"/api/streams/{stream}/frames/{row['frame_id']}")
-                assert picture.startswith(b"\xff\xd8"), row
+        for row in rows:
+            picture = page.get(f"/api/streams/{row['pi_id']}/frames/{row['frame_id']}")
+            assert picture.startswith(b"\xff\xd8"), row
         farm = page.json("/api/farm")
         assert {one["id"] for node in farm["nodes"] for one in node["streams"]} == set(STREAMS)
-        assert {node["name"] for node in farm["nodes"]} == set(stack.farm.nodes)
+        assert {node["name"] for node in farm["nodes"]} == set(stack.nodes)
 
 
-def test_a_stolen_password_of_a_camera_opens_its_own_topic_only(stack: Stack, lines: dict[str, CameraLine]) -> None:
-    thief = Thief(lines["hall-1"])
-    try:
+def test_a_bare_debian_becomes_a_camera_by_its_printed_line(stack: Stack, tmp_path: Path) -> None:
+    line, before = stack.lines["hall-1"], stack.count_rows("hall-1")
+    architecture = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True)
+    with booted(architecture.stdout.strip(), tmp_path) as pi:
+        give_pictures(pi)
+        shutil.copytree(line.folder, pi.root / CHECKOUT.lstrip("/") / "broker" / line.folder.name)
+        pi.run(with_changes(line.printed, {" picamera ": f" {PICTURES} "}))
+        wait_for(lambda: stack.count_rows("hall-1") == before + COUNT, WAIT_S, look_s=1.0)
+        confirmed = f"confirmed {COUNT}, waiting 0, dropped 0"
+        eventually(lambda: confirmed in pi.run("sudo journalctl --no-pager -u posture-camera"))
+
+
+@cases(*STACK_FIRST, *ANY_FARM_FIRST)
+def test_every_stream_runs_once_and_no_frame_is_lost_after(stack: Stack, fault: Fault) -> None:
+    survive(stack, fault, random.Random(SEED))
+
+
+@pytest.mark.long
+@cases(*STACK_OTHERS, *(one for one in ANY_FARM if one not in ANY_FARM_FIRST))
+def test_every_stream_runs_once_and_no_frame_is_lost_also_after(stack: Stack, fault: Fault) -> None:
+    survive(stack, fault, random.Random(SEED))
+
+
+@pytest.mark.long
+def test_ten_faults_at_random_lose_no_frame(stack: Stack) -> None:
+    print(f"E2E_SEED={SEED}")
+    rng = random.Random(SEED)
+    failures = []
+    for fault in rng.choices(STACK_FIRST + STACK_OTHERS + ANY_FARM, k=RANDOM_FAULTS):
+        try:
+            survive(stack, fault, rng)
+        except AssertionError as error:
+            failures.append((fault.name, str(error)))
+    assert not failures, failures
+
+
+def test_a_stolen_password_of_a_camera_opens_its_own_topic_only_while_the_farm_works(stack: Stack) -> None:
+    camera = stack.lines["hall-1"]
+    user, password = (camera.read(f"POSTURE_MQTT_{name}") for name in ("USERNAME", "PASSWORD"))
+    thief = Thief(camera, STOLEN)
+    with (
+        stack.traffic("a stolen password of hall-1's camera"),
+        listening(camera, stack.checkout / "broker" / "viewer") as heard,
+    ):
         assert thief.may_publish("images/hall-1")
-        others = ["images/hall-2", "status/hall-1", "state/hall-1", "committed/hall-1", "commands/hall-1", "x"]
-        assert [topic for topic in others if thief.may_publish(topic)] == []
-        # the broker takes the subscription, and sends what this user may read
-        assert thief.hears("#") <= {"status/hall-1", "committed/hall-1"}
-    finally:
-        thief.close()
+        assert [topic for topic in OTHERS_TOPICS if thief.may_publish(topic)] == []
+        assert [topic for topic in OTHERS_TOPICS if thief.may_publish(topic, retain=True)] == []
+        for topic in ("status/hall-2", "posture/hall-2/state"):
+            thief.may_leave(topic)
+        # the broker takes each subscription, and sends what this user may read
+        for topic in SUBSCRIPTIONS:
+            assert thief.hears(topic) <= {"status/hall-1", "committed/hall-1"}, topic
+        for name in (user, "posture", "postgres"):
+            with pytest.raises(psycopg.OperationalError, match="authentication failed"):
+                psycopg.connect(
+                    host=stack.address_of("posture-postgres"), user=name, password=password, dbname="posture"
+                )
+        store = Minio(
+            f"{stack.address_of('posture-pictures')}:8333", user, password, secure=False, region="us-east-1"
+        )
+        with pytest.raises(S3Error):
+            list(store.list_objects("posture"))
+        for name in (user, "operator", "admin"):
+            with pytest.raises(requests.HTTPError), stack.page(name, password):
+                pass
+        heard_of_it = [topic for topic, payload in heard if STOLEN in payload]
+    assert heard_of_it == []
+    # what it may: it is that camera
+    assert stack.ask(
+        "SELECT DISTINCT pi_id FROM posture_log WHERE frame_id = %s", hashlib.sha256(STOLEN).hexdigest()
+    ) == [("hall-1",)]
 
 
-def test_the_database_is_restored_from_a_backup(stack: Stack) -> None:
-    client = stack.farm.cluster.client
-
-    def done(name: str) -> bool:
-        status = client.get(Job, name, namespace=NAMESPACE).status
-        assert not (status and status.failed), stack.kubectl("-n", NAMESPACE, "logs", f"job/{name}")
-        return bool(status and status.succeeded)
-
-    before = stack.rows()
-    assert before
-    stack.kubectl("-n", NAMESPACE, "create", "job", "backup-now", "--from=cronjob/posture-backup")
-    wait_for(lambda: done("backup-now"), WAIT_S, look_s=0.5)
-    stack.sql("DELETE FROM posture_log")
-    assert stack.rows() == []
-    stack.apply("deploy/stack/restore")
-    wait_for(lambda: done("posture-restore"), WAIT_S, look_s=0.5)
-    assert stack.rows() == before
+def test_the_database_is_restored_from_a_backup_while_cameras_publish(stack: Stack) -> None:
+    """Nothing but what was written between backup and stop is gone, and that is known by name."""
+    with stack.traffic("database restored"):
+        rows = stack.count_rows(*STREAMS)
+        stack.kubectl("-n", NAMESPACE, "create", "job", "backup-now", "--from=cronjob/posture-backup")
+        until_done(stack, "backup-now")
+        saved = stack.count_rows(*STREAMS)
+        wait_for(lambda: stack.count_rows(*STREAMS) > saved, WAIT_S)
+        stack.run("stop.py")
+        before = {row["frame_id"]: row for row in stack.rows()}
+        stack.apply("deploy/stack/restore")
+        until_done(stack, "posture-restore")
+        after = {row["frame_id"]: row for row in stack.rows()}
+        assert after.items() <= before.items()
+        assert len(after) >= rows, "what was there when the backup was begun is in it"
+        gone = [row for name, row in before.items() if name not in after]
+        assert gone
+        stack.taken |= {(row["boot_id"], int(row["seq"])) for row in gone}
+        stack.delete("deploy/stack/restore")
+        stack.run("build_and_push.py", "--in-cluster", "--skip-build", "--no-wait", timeout_s=UP_S)
+        for name in PROGRAMS:
+            stack.until_ready(NAMESPACE, name)
+        stack.until_each_runs_once()
 
 
 def test_after_the_end_nothing_is_left_but_what_is_documented(stack: Stack) -> None:

@@ -11,7 +11,7 @@ import platform
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,18 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from seen import Seen
 
 mpl.use("Agg")  # no display is needed
 
 SAMPLE_S = 1.0
 THRESHOLD = 50.0
+PICTURES = "seen"
+"""The folder of the dashboard's pictures, in the report's."""
 COLOURS = ("#1971c2", "#2f9e44", "#e8590c", "#9c36b5", "#e03131")
-MOVE = re.compile(r"^(\S+Z) INFO posture\.balancer\.loop: (\S+): ([\w ]+) from (\S+) to (\S+): (.*)$")
+MOVE = re.compile(
+    r"^(?:\S+ std(?:out|err) F )?(\S+Z) INFO posture\.balancer\.loop: (\S+): ([\w ]+) from (\S+) to (\S+): (.*)$"
+)
 
 
 @dataclass
@@ -37,6 +42,8 @@ class Span:
         kind: ``test`` or ``fault``.
         began_s, ended_s: seconds since 1970.
         outcome: what came of it.
+        seen: what an operator sees of it.
+        picture: of the dashboard meanwhile, a file in PICTURES.
     """
 
     what: str
@@ -44,6 +51,8 @@ class Span:
     began_s: float
     ended_s: float | None = None
     outcome: str = ""
+    seen: Seen | None = None
+    picture: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,7 @@ class Timeline:
     Attributes:
         folder: of the report.
         factors: node -> percent that one analyzer takes.
-        streams: their names.
+        streams: their names; more may come.
         accounts: name of what happened -> the streams' accounts.
     """
 
@@ -78,18 +87,20 @@ class Timeline:
     began_s: float = field(default_factory=time.time)
     _samples: list[tuple[float, dict[str, float], dict[str, list[str]]]] = field(default_factory=list)
     _end: threading.Event = field(default_factory=threading.Event)
-    _logs: list[Path] = field(default_factory=list)
+    _logs: list[Callable[[], Iterable[Path]]] = field(default_factory=list)
     _thread: threading.Thread | None = None
     _moves: dict[MoveMade, None] = field(default_factory=dict)
 
-    def follow(self, usage: Any, log: Path) -> None:
+    def read_moves(self, logs: Callable[[], Iterable[Path]]) -> None:
+        """Take moves from these logs of balancers, too: their own, or as containerd keeps those of pods."""
+        self._logs.append(logs)
+
+    def follow(self, usage: Any) -> None:
         """Take samples from now on.
 
         Args:
             usage: what runs where, and how busy the nodes look.
-            log: of scaler and balancer.
         """
-        self._logs.append(log)
 
         def take() -> None:
             while not self._end.wait(SAMPLE_S):
@@ -113,8 +124,8 @@ class Timeline:
             span.ended_s = time.time()
 
     def moves(self) -> list[MoveMade]:
-        """The moves so far, from the balancer's log."""
-        for log in self._logs:
+        """The moves so far, from the balancers' logs."""
+        for log in [log for logs in self._logs for log in logs()]:
             with contextlib.suppress(OSError):
                 for line in log.read_text(errors="replace").splitlines():
                     found = MOVE.match(line)
@@ -152,12 +163,12 @@ class Timeline:
         return page
 
     def _figure(self) -> Figure:
-        names = list(self.factors)
+        samples = list(self._samples)  # more come meanwhile
+        names = [name for name in self.factors if any(name in shown for _, shown, _ in samples)]
         rows = len(names) + 2
         figure = Figure(figsize=(18, 3.2 + 1.7 * len(names) + 0.55 * len(self.streams)), layout="constrained")
         heights = [*[1.7] * len(names), 0.55 * len(self.streams), 0.9]
         axes = figure.subplots(rows, 1, sharex=True, gridspec_kw={"height_ratios": heights})
-        samples = list(self._samples)  # more come meanwhile
         times = [(at - self.began_s) / 60 for at, _, _ in samples]
         colours = dict(zip(names, COLOURS, strict=False))
         for name, ax in zip(names, axes, strict=False):
@@ -229,7 +240,7 @@ class Timeline:
         }  # fmt: skip
         accounts = [
             (name, one.stream, one.published, one.rows, one.missing, one.doubled, one.pictures, one.pictures_lost,
-             one.sent_again, f"{one.downtime_s:g}")
+             one.without_picture, one.taken, one.sent_again, f"{one.downtime_s:g}")
             for name, of_streams in self.accounts for one in of_streams
         ]  # fmt: skip
         moves = [
@@ -238,7 +249,8 @@ class Timeline:
         ]
         spans = [
             (number, clock(span.began_s), span.kind, span.what,
-             f"{(span.ended_s or time.time()) - span.began_s:.0f}", span.outcome)
+             f"{(span.ended_s or time.time()) - span.began_s:.0f}", span.outcome,
+             "" if span.seen is None else span.seen.told, Picture(span.picture and f"{PICTURES}/{span.picture}"))
             for number, span in enumerate(self.spans, 1)
         ]  # fmt: skip
         return PAGE.format(
@@ -246,11 +258,11 @@ class Timeline:
             drawing=drawing,
             accounts=table(
                 ("during", "stream", "published", "rows", "missing", "doubled", "pictures", "lost with a disk",
-                 "sent again", "longest gap, s"),
+                 "none, for a reason", "taken by a restore", "sent again", "longest gap, s"),
                 accounts,
             ),
             moves=table(("#", "UTC", "stream", "kind", "way", "why"), moves),
-            spans=table(("#", "UTC", "kind", "what", "s", "outcome"), spans),
+            spans=table(("#", "UTC", "kind", "what", "s", "outcome", "alert", "on the dashboard"), spans),
         )  # fmt: skip
 
 
@@ -269,11 +281,25 @@ def merged(times: Sequence[float], width: float) -> list[tuple[float, float]]:
     return [(start, length) for start, length in bars]
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A cell of a table that shows a file of the report's folder; empty: none."""
+
+    path: str
+
+
+def cell(content: object) -> str:
+    if not isinstance(content, Picture):
+        return html.escape(str(content))
+    path = html.escape(content.path)
+    return f'<a href="{path}"><img src="{path}" alt="{path}" loading="lazy"></a>' if path else ""
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     if not rows:
         return "<p>none</p>"
     top = "".join(f"<th>{html.escape(name)}</th>" for name in head)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    body = "".join("<tr>" + "".join(f"<td>{cell(content)}</td>" for content in row) + "</tr>" for row in rows)
     return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
 
 
@@ -285,12 +311,13 @@ svg {{ width: 100%; height: auto; }}
 table {{ border-collapse: collapse; margin: .5rem 0 1.5rem; }}
 th, td {{ border-bottom: 1px solid #dee2e6; padding: .2rem .7rem; text-align: left; vertical-align: top; }}
 th {{ font-weight: 600; }}
+td img {{ width: 260px; max-height: 200px; object-fit: cover; object-position: top; border: 1px solid #dee2e6; }}
 h1 {{ font-size: 1.5rem; }} h2 {{ font-size: 1.1rem; margin-top: 2rem; }}
 </style></head><body>
 <h1>Posture Farm, end to end</h1>
 {facts}
 {drawing}
-<h2>The account: published = rows + missing, for each stream</h2>
+<h2>The account: published = rows + missing + taken by a restore, for each stream</h2>
 {accounts}
 <h2>Moves</h2>
 {moves}

@@ -7,10 +7,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
 import threading
+import time
 import urllib.request
 import uuid
 from collections import defaultdict
@@ -20,7 +22,9 @@ from typing import Any
 
 import grpc
 import pytest
+import requests
 from docker_engine import BUILD_S, Engine
+from documented_steps import COMPOSE_DOWN, COMPOSE_SHOWS, COMPOSE_UP
 from farm import Camera, Watcher, clip_jpegs
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from identities import TAP, TAP_PASSWORD, Client, credentials, files_with_tap
@@ -370,10 +374,17 @@ class Compose:
             "COMPOSE_PROJECT_NAME": self.project, "BROKER_LISTEN": f"127.0.0.1:{self.port}",
         }  # fmt: skip
 
-    def run(self, *arguments: str, timeout_s: float = 400) -> str:
+    def type(self, line: str) -> str:
+        """Type a line of README."""
+        return self._run("bash", "-c", line.replace("docker-compose", " ".join(self.program)))
+
+    def run(self, *arguments: str) -> str:
+        return self._run(*self.program, *arguments)
+
+    def _run(self, *arguments: str) -> str:
         done = subprocess.run(
-            [*self.program, *arguments],
-            cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=timeout_s, check=False,
+            arguments,
+            cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=400, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{arguments}: {done.stdout[-2000:]}\n{done.stderr[-4000:]}\n{self.logs()}"
         return done.stdout
@@ -404,12 +415,13 @@ def compose(images: Engine, tmp_path: Path) -> Iterator[Compose]:
 
 def test_compose_up_brings_rows_and_pictures_and_down_in_mid_stream_loses_nothing(compose: Compose) -> None:
     compose.environ["CAMERA_FRAMES"] = "2000"
-    compose.run("up", "-d")
+    compose.type(COMPOSE_UP)
     watcher = Watcher(compose.port, *credentials(compose.folder / "broker", "viewer"))
     watcher.wait_for(lambda w: len(w.receipts) >= 40, 120)
     output = compose.folder / "analyzed_images"
     assert len(rows_of(output)) >= 40
-    compose.run("down")
+    assert {"posture.db", "analyzed_images_from_pi1"} <= set(compose.type(COMPOSE_SHOWS).split())
+    compose.type(COMPOSE_DOWN)
     assert compose.containers() == []
     seen = len(rows_of(output))
     assert seen < 4000, "it stopped in mid-stream"
@@ -457,6 +469,29 @@ def test_compose_with_the_postgres_profile_keeps_its_rows_over_down_and_up(compo
     compose.run("up", "-d", "postgres")
     assert wait_for_health(compose.docker, compose.run("ps", "--quiet", "postgres").strip()) == "healthy"
     assert counted() == "20|20|2"
+
+
+def test_compose_with_the_dashboard_profile_shows_the_page_to_who_has_its_password(compose: Compose) -> None:
+    port = free_port()
+    compose.environ |= {"COMPOSE_PROFILES": "dashboard", "DASHBOARD_LISTEN": f"127.0.0.1:{port}"}
+    compose.run("up", "-d", "dashboard")
+    url, visitor = f"http://127.0.0.1:{port}", requests.Session()
+    deadline = time.monotonic() + 60
+    while " as dashboard.all " not in compose.run("logs", "--no-color", "broker") or "startup complete" not in (
+        compose.run("logs", "--no-color", "dashboard")
+    ):
+        assert time.monotonic() < deadline, compose.logs()
+        time.sleep(0.2)
+    form = visitor.get(f"{url}/login", timeout=10).text
+    (token,) = re.findall(r'name="token" value="([^"]+)"', form)
+    password = (compose.folder / "page" / "password").read_text().strip()
+    for given, status in (("not this one", 401), (password, 200)):
+        answer = visitor.post(
+            f"{url}/login", timeout=10, data={"token": token, "name": "operator", "password": given, "next": "/"}
+        )
+        assert answer.status_code == status
+    assert visitor.get(f"{url}/", timeout=10).url == f"{url}/"
+    assert password not in compose.logs()
 
 
 def test_composes_first_start_makes_passwords_that_a_second_one_keeps_and_strangers_are_turned_away(

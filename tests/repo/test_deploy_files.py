@@ -110,7 +110,24 @@ def test_a_farm_of_another_name_has_its_own_scaler_behind_the_service() -> None:
     template = deployment["spec"]["template"]
     assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
     assert deployment["spec"]["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
-    assert [item["key"] for item in template["spec"]["tolerations"]] == [taints.master_key("second")]
+    assert keys_by_effect(template["spec"])["NoSchedule"] == [taints.master_key("second")]
+
+
+@pytest.mark.parametrize("path", [BASE / "scaler.yaml", DEPLOY / "dashboard" / "dashboard.yaml"])
+def test_scaler_and_page_do_not_wait_five_minutes_for_a_node_that_is_lost(path: Path) -> None:
+    pod = find("Deployment", path)["spec"]["template"]["spec"]
+    lost = [item for item in pod["tolerations"] if item["effect"] == "NoExecute"]
+    assert {item["key"]: item["tolerationSeconds"] for item in lost} == {
+        "node.kubernetes.io/not-ready": 30,
+        "node.kubernetes.io/unreachable": 30,
+    }
+
+
+def keys_by_effect(pod: dict[str, Any]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for item in pod["tolerations"]:
+        found.setdefault(item["effect"], []).append(item["key"])
+    return found
 
 
 def test_no_two_of_composes_services_build_one_image() -> None:
@@ -139,7 +156,7 @@ def test_the_scalers_pod_may_nothing_and_runs_beside_the_masters_taint() -> None
         assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
         assert not container["securityContext"]["allowPrivilegeEscalation"]
     assert pod["enableServiceLinks"] is False
-    assert [item["key"] for item in pod["tolerations"]] == [taints.master_key(table.Kubernetes().farm)]
+    assert keys_by_effect(pod)["NoSchedule"] == [taints.master_key(table.Kubernetes().farm)]
     known = {table.environment_name(section, name) for section, name, _ in table.all_settings()}
     patch = find("Deployment", WITH_TLS / "scaler.yaml")["spec"]["template"]["spec"]["containers"][0]
     own = [entry for container in pod["containers"] for entry in container["env"]]
@@ -223,6 +240,19 @@ def test_composes_broker_has_the_settings_that_the_documentation_asks_for() -> N
     asked = re.findall(r"```\n(.*?)```", part, re.S)[0].splitlines()
     given = (DEPLOY / "mosquitto.conf").read_text().splitlines()
     assert set(asked) <= set(given)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [BASE / "scaler.yaml", DASHBOARD / "dashboard.yaml", EXPORTER / "exporter.yaml"],
+    ids=lambda path: path.stem,
+)
+def test_a_program_may_take_seconds_to_answer_on_a_busy_node(path: Path) -> None:
+    workloads = [item for _, item in objects(path) if item["kind"] in ("Deployment", "DaemonSet")]
+    containers = [one for item in workloads for one in item["spec"]["template"]["spec"]["containers"]]
+    probes = [probe for one in containers for name, probe in one.items() if name.endswith("Probe")]
+    assert probes
+    assert min(probe.get("timeoutSeconds", 1) for probe in probes) >= 5
 
 
 def promtool(*arguments: str) -> str:

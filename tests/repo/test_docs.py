@@ -188,7 +188,7 @@ def test_the_readme_begins_with_a_small_picture_made_by_a_named_command() -> Non
     first_screen = "\n".join(README.splitlines()[:10])
     (name,) = re.findall(r"!\[[^]]+\]\(([^)]+)\)", first_screen)
     assert (ROOT / name).stat().st_size <= 400_000
-    assert "`python3 docs/picture.py`" in README
+    assert "`.venv/bin/python docs/picture.py`" in README
 
 
 def test_the_readmes_file_table_has_every_script() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from documented_steps import COPY_DATABASE, PUT_COPY_BACK
 from psycopg import sql
 from servers import Postgres, postgres_binaries
 from stack_objects import container_of, find, values_of, write_config_maps
@@ -77,6 +78,18 @@ class Database:
     def restore(self, **more: str) -> Done:
         pod = template("stack/restore", "Job", "posture-restore")
         return self.run(pod, container_of(pod)["command"], "stack/restore", **more)
+
+    def type(self, line: str) -> None:
+        """Type a line of docs/stack.md; what kubectl runs in the database's pod is run here."""
+        inside, found = re.subn(r"^kubectl -n posture-farm exec (?:-i )?posture-postgres-0 -- ", "", line)
+        assert found, line
+        path = f"{postgres_binaries()}:{os.environ['PATH']}"
+        done = subprocess.run(
+            ["bash", "-c", inside],
+            env={**SECRET, "PGPORT": str(self.server.port), "PATH": path},
+            cwd=self.folder, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
 
     def connect(self) -> psycopg.Connection[tuple[Any, ...]]:
         """As an analyzer does."""
@@ -157,6 +170,16 @@ def test_a_lost_database_comes_back_from_its_backup(database: Database) -> None:
     assert database.restore().returncode == 0
     assert database.frames() == {"a", "b"}
     assert database.counted() == 2
+
+
+def test_a_copy_elsewhere_is_put_back_as_documented(database: Database) -> None:
+    database.add("a", "b")
+    database.type(COPY_DATABASE)
+    database.add("c")
+    database.type(PUT_COPY_BACK)
+    assert database.frames() == {"a", "b"}
+    database.add("d")
+    assert database.counted() == 3
 
 
 def test_of_many_backups_the_newest_seven_stay(database: Database) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from farm import Analyzer, Watcher
-from identities import TAP, TAP_PASSWORD, guarded_mosquitto
+from camera_script import published, publishing
+from farm import Analyzer, Watcher, ended
+from identities import TAP, TAP_PASSWORD, Client, credentials, files_with_tap, guarded_mosquitto
 from servers import Mosquitto
 
-from posture.wire.identities import PASSWORD, USERNAME
+from posture.wire.identities import PASSWORD, USERNAME, withdraw
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,6 +39,7 @@ def test_without_names_it_makes_the_users_of_all_streams_here_and_prints_no_pass
     for user in (
         "analyzer.pi1",
         "takeover.pi1",
+        "suspects.pi1",
         "camera.pi1",
         "analyzer.pi2",
         "camera.pi2",
@@ -83,6 +86,14 @@ def test_a_place_that_is_no_folder_is_said_in_one_line(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+def give(broker: Mosquitto, identities: Path, folder: Path) -> None:
+    """Let a broker start again with other users."""
+    files_with_tap(identities, folder)
+    broker.stop()
+    shutil.copytree(folder, broker.log.parent, dirs_exist_ok=True)
+    broker.start()
+
+
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[Mosquitto]:
     assert run("--dir", str(tmp_path / "identities"), "pi1").returncode == 0
@@ -115,6 +126,68 @@ def test_frames_become_rows_and_a_newer_analyzer_takes_the_stream_over(guarded: 
     assert newer.stop() == 0
     assert len(newer.rows()) == 5
     watcher.close()
+
+
+def test_a_users_password_is_changed_as_documented_and_no_other(guarded: Mosquitto, tmp_path: Path) -> None:
+    """As docs/broker.md has it: the file deleted, the script run again, the broker started again."""
+    identities = tmp_path / "identities"
+    before = {folder: credentials(identities, folder) for folder in ("camera-pi1", "analyzer-pi1")}
+    (identities / "camera-pi1" / PASSWORD).unlink()
+    assert run("--dir", str(identities), "pi1").returncode == 0
+    give(guarded, identities, tmp_path / "again")
+    for (user, password), taken in (
+        (before["camera-pi1"], False),
+        (credentials(identities, "camera-pi1"), True),
+        (before["analyzer-pi1"], True),
+    ):
+        client = Client(guarded.port, user, password)
+        assert bool(client.refused) is not taken
+        client.close()
+
+
+def test_a_stream_moves_to_another_farm_at_its_broker_without_a_loss_and_its_camera_stays_as_it_is(
+    tmp_path: Path,
+) -> None:
+    """As docs/operations.md has it: users copied, taken down here, brought up there."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    assert run("--dir", str(old), "pi1", "pi2").returncode == 0
+    shutil.copytree(old, new)
+    broker = guarded_mosquitto(tmp_path, old)
+    broker.start()
+    watcher = Watcher(broker.port, TAP, TAP_PASSWORD)
+    farms = []
+    for folder in (old, new):
+        (tmp_path / f"rows-{folder.name}").mkdir()
+        settings = as_user(folder / "analyzer-pi1")
+        farms.append(Analyzer(tmp_path / f"rows-{folder.name}", broker.port, **settings))
+    here, there = farms
+    clip = str(ROOT / "samples" / "side_walk.mp4")
+    shutil.copytree(old / "camera-pi1", tmp_path / "on-the-pi")
+    flags, users = ("--source", clip, "--loop", "--fps", "10"), as_user(tmp_path / "on-the-pi")
+    with ended(here, there):
+        here.start().wait_online(watcher)
+        with publishing(tmp_path, broker.port, *flags, **users) as camera:
+            watcher.wait_for(lambda w: len(w.receipts) >= 10)
+            assert here.stop() == 0
+            here.start("--clear-topics")
+            assert here.process is not None
+            assert here.process.wait(30) == 0, here.log.read_text()
+            withdraw(old, ["pi1"])
+            give(broker, old, tmp_path / "without")
+            assert camera.wait(30) == 2, "it is refused; as a service it tries again every ten seconds"
+        assert run("--dir", str(new), "pi1", "pi2").returncode == 0
+        give(broker, new, tmp_path / "again")
+        there.start().wait_online(watcher)
+        status, result, log = published(tmp_path, broker.port, *flags, "--limit", "10", "--drain", "60", **users)
+        assert (status, result["in_spool"], result["dropped"], result["set_aside"]) == (0, 0, 0, 0), log
+        assert there.stop() == 0
+        watcher.wait_for(lambda w: w.retained["status/pi1"]["state"] == "offline")
+    watcher.close()
+    broker.stop()
+    rows = [row["frame_id"] for farm in farms for row in farm.rows()]
+    assert len(rows) == len(set(rows))
+    assert set(rows) == watcher.receipts
+    assert min(len(farm.rows()) for farm in farms) >= 10
 
 
 DEBIANS_MOSQUITTO_CONF = """\

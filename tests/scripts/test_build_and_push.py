@@ -22,6 +22,7 @@ from servers import free_port
 
 from posture import __version__
 from posture.kube.objects import Node
+from posture.kube.troubles import Complaint
 from posture.lifecycle import container_images, rollout
 from posture.lifecycle.preflight.cluster import check_places
 from posture.lifecycle.preflight.findings import Finding, Intent, Survey
@@ -521,7 +522,7 @@ def pod(of: str = "j", waiting: str = "") -> dict[str, Any]:
 
 NOW, OLD = scaled_job(), scaled_job(revision="0")
 NOW_S = 1_767_225_700.0
-QUOTA = ("FailedCreate", "exceeded quota: small")
+QUOTA = Complaint("FailedCreate", "exceeded quota: small", NOW_S)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,7 @@ def test_a_short_run_measures_both_ways_and_writes_a_class_that_simulate_takes(
         "| ours",
         "| tutorial",
     ]
+    assert "board: more than 1 streams may be carried, the search has ended before: --most" in done.stdout
     board = read_classes(classes)["board"]
     assert board.streams == 1
     assert board.processor > 0.01
@@ -97,3 +99,14 @@ def test_bad_flags_are_named_before_anything_is_measured(flags: list[object], me
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("bench", ["scaler.py", "many_streams.py"])
+def test_without_the_servers_a_benchmark_names_the_package(bench: str, tmp_path: Path) -> None:
+    environ = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "bench" / bench)],
+        capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path, env=environ | {"PATH": "/nowhere"},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "error: prometheus is not installed: apt-get install prometheus\n"

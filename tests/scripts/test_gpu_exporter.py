@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import requests
 from boards import DEVFREQ, devfreq, proc
+from processes import resident_kib
 from servers import PrometheusServer, free_port, wait_until_accepting
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,6 +116,5 @@ def test_a_wrong_flag_is_one_line_and_status_2(arguments: list[str], said: str) 
 def test_it_is_small(tmp_path: Path) -> None:
     with running(tmp_path) as (port, process):
         until(port, "posture_cpu_usage_percent")
-        status = Path(f"/proc/{process.pid}/status").read_text()
-        (resident,) = re.findall(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)
-        assert int(resident) < 30 * 1024, f"{resident} kB: something is imported that is not needed"
+        resident = resident_kib(process.pid)
+        assert resident < 30 * 1024, f"{resident} kB: something is imported that is not needed"

@@ -126,8 +126,8 @@ def test_the_plan_is_a_table_of_nodes_with_usage_jobs_and_why(patcher: Patcher) 
         ["busy", "95.0 %", "0 -> 1", "even share"],
         ["half", "50.0 %", "0 -> 2", "even share + 1: one of the 2 with the lowest usage"],
         ["idle", "5.0 %", "0 -> 2", "even share + 1: one of the 2 with the lowest usage"],
-        ["nan", "-", "0 -> 0", f'{METRIC}{{instance="nan.test:9100"}} is nan; accepted: 0 to 100'],
         ["down", "-", "0 -> 0", f'{METRIC}{{instance="down.test:9100"}} {ABSENT}'],
+        ["nan", "-", "0 -> 0", f'{METRIC}{{instance="nan.test:9100"}} is nan; accepted: 0 to 100'],
     ]
     assert ended.stdout.count("would write") == 5
     assert content(patcher.folder) == before

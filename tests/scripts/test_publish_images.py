@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import pytest
 from camera_script import published, publishing, result_of
+from certificates import make_certificates
 from farm import ROOT, Analyzer, Watcher, clip_jpegs, ended, noise_jpeg
 from hostile import encoded
 from http_camera_server import HttpCamera, part, snapshot, stream
@@ -470,29 +471,10 @@ def test_a_user_whose_password_is_in_a_file_gets_in(tmp_path: Path, folder: Path
     assert (status, result.get("acknowledged")) == (0, 3), log
 
 
-def certificates(folder: Path) -> Path:
-    """An authority, and a server's and a client's certificate that it signed."""
-    openssl = find_program("openssl", "openssl")
-
-    def run(*arguments: str) -> None:
-        subprocess.run([openssl, *arguments], cwd=folder, check=True, capture_output=True)
-
-    folder.mkdir()
-    (folder / "server.ext").write_text("subjectAltName=IP:127.0.0.1")
-    (folder / "client.ext").write_text("extendedKeyUsage=clientAuth")
-    new_key = ["-newkey", "rsa:2048", "-nodes"]
-    run("req", "-x509", *new_key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Farm", "-days", "2")
-    for name in ("server", "client"):
-        run("req", *new_key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        run(
-            "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
-            "-out", f"{name}.pem", "-days", "2", "-extfile", f"{name}.ext",
-        )  # fmt: skip
-    return folder
-
-
 def test_tls_with_client_certificates(tmp_path: Path, folder: Path) -> None:
-    files = certificates(tmp_path / "certificates")
+    files = tmp_path / "certificates"
+    files.mkdir()
+    make_certificates(files)
     broker = Mosquitto(
         tmp_path / "tls",
         cafile=str(files / "ca.pem"),

@@ -18,6 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from processes import children_of, is_running
 from raw_mqtt import RawClient, publish, user_property
 from servers import Mosquitto
 
@@ -49,20 +50,6 @@ def ids(folder: Path, pi_id: str) -> list[str]:
 
 def pictures(folder: Path, pi_id: str) -> list[Path]:
     return list((folder / "analyzed_images" / f"analyzed_images_from_{pi_id}").glob("*.jpg"))
-
-
-def children_of(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(child) for child in children.split()]
-
-
-def is_running(pid: int) -> bool:
-    """Whether the process runs; one that has ended and waits to be reaped does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in "ZX"
 
 
 def wait_for_pictures(process: subprocess.Popen[str], folder: Path) -> None:

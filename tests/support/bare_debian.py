@@ -7,6 +7,7 @@ systemd-nspawn boots it on this machine's network, since apt and pip have to rea
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import os
@@ -14,6 +15,7 @@ import pty
 import shutil
 import subprocess
 import tarfile
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -46,8 +48,6 @@ def root_file_system(architecture: str, *mirrors: str) -> Path:
     """
     made_of = "\n".join((SUITE, *PACKAGES, *PI))
     folder = CACHE / f"{architecture}-{hashlib.sha256(made_of.encode()).hexdigest()[:12]}"
-    if folder.exists():
-        return folder
     mmdebstrap = find_program("mmdebstrap", "mmdebstrap")
     CACHE.mkdir(parents=True, exist_ok=True)
     unfinished = folder.with_name(f"{folder.name}.{os.getpid()}")
@@ -55,12 +55,16 @@ def root_file_system(architecture: str, *mirrors: str) -> Path:
         mmdebstrap, f"--arch={architecture}", "--variant=minbase", f"--include={','.join(PACKAGES)}",
         *(f"--customize-hook={hook}" for hook in PI), "--skip=check/qemu", SUITE, str(unfinished), *mirrors,
     ]  # fmt: skip
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
-        unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    with (CACHE / f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of two test runs one makes it
+        if folder.exists():
+            return folder
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
+            assert done.returncode == 0, done.stderr[-3000:]
+            unfinished.rename(folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 
@@ -93,7 +97,13 @@ class BareDebian:
         )  # fmt: skip
 
     def copy_checkout(self) -> None:
-        """Give user pi the tree as git has it, with what is not committed yet."""
+        """Give user pi what ``git clone`` gives, with what is not committed yet."""
+        where = self.root / CHECKOUT.lstrip("/")
+        with tempfile.TemporaryDirectory() as folder:  # git can't write to another machine's root
+            clone = ["git", "clone", "--quiet", "--no-hardlinks", str(ROOT), f"{folder}/clone"]
+            done = subprocess.run(clone, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            shutil.copytree(f"{folder}/clone", where, symlinks=True)
         listed = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
             cwd=ROOT, capture_output=True, text=True, check=True,
@@ -102,8 +112,6 @@ class BareDebian:
         with tarfile.open(fileobj=packed, mode="w") as archive:
             for name in filter(lambda name: (ROOT / name).is_file(), listed.split("\0")):
                 archive.add(ROOT / name, name)
-        where = self.root / CHECKOUT.lstrip("/")
-        where.mkdir()
         packed.seek(0)
         with tarfile.open(fileobj=packed) as archive:
             archive.extractall(where, filter="data")
@@ -115,8 +123,8 @@ def booted(architecture: str, folder: Path) -> Iterator[BareDebian]:
     """A machine of this one's architecture, booted, with the checkout of user pi on it."""
     nspawn = find_program("systemd-nspawn", "systemd-container")
     start = (
-        f"exec {nspawn} --directory=. --machine=posture-bare --register=no --keep-unit --resolv-conf=off "
-        "--console=interactive /lib/systemd/systemd"
+        f"exec {nspawn} --directory=. --machine=posture-bare-{os.getpid()} --register=no --keep-unit "
+        "--resolv-conf=off --console=interactive /lib/systemd/systemd"
     )
     with _started(root_file_system(architecture), folder, start, "run/systemd/private") as machine:
         machine.try_to_run("systemctl is-system-running --wait", user="root", folder="/", timeout_s=BOOT_S)

@@ -1,10 +1,12 @@
-"""README's and docs/camera.md's steps, and a machine to type them on.
+"""The commands of README, CONTRIBUTING.md, docs/camera.md and docs/stack.md, and a machine to type them on.
 
-Only the broker's address, its port and the picture source are changed: the machine is in this one's network.
+Only the broker's address, its port and the picture source are changed: the machine is in this one's network. Each
+block of README has a name here, and tests/repo/test_documented_steps.py knows which test types it.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 
@@ -12,7 +14,16 @@ from bare_debian import CHECKOUT, BareDebian
 from farm import ROOT, clip_jpegs
 from typed import blocks_of, with_changes
 
-README, CAMERA = ROOT / "README.md", ROOT / "docs" / "camera.md"
+README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
+CAMERA, STACK_PAGE = ROOT / "docs" / "camera.md", ROOT / "docs" / "stack.md"
+PREPARATION, RUN, TEST = blocks_of(README, "# Posture Farm")[0].splitlines()
+"""On a machine that has nothing yet."""
+PICTURE, PROBE, SIMULATION = re.findall(r"`(\.venv/bin/python [^`]+)`", README.read_text())
+"""In the environment that ``make run`` has set up."""
+PART_OF_THE_TESTS = blocks_of(CONTRIBUTING, "## Run and test")[1]
+STACK, ENVIRONMENT, SET_UP, BRING_UP = blocks_of(README, "## A farm in a cluster")[0].splitlines()
+COPY_DATABASE, PUT_COPY_BACK = blocks_of(STACK_PAGE, "## Backup and restore")[2].splitlines()
+COMPOSE_UP, COMPOSE_SHOWS, COMPOSE_DOWN = blocks_of(README, "## Analyzers without a cluster")[0].splitlines()
 BROKER_STEPS, ANALYZER_STEPS, SERVICE_STEPS = blocks_of(
     README, "### Broker, analyzers and cameras on machines of their own"
 )
@@ -23,12 +34,17 @@ COUNT = 10
 """Pictures in that folder."""
 
 
-def prepare(machine: BareDebian, port: int) -> None:
-    """Put a folder of pictures on a machine, and the broker's port into the file that README has copied."""
+def give_pictures(machine: BareDebian) -> None:
+    """Put a folder of pictures on a machine, which its camera has as its source."""
     folder = machine.root / PICTURES.lstrip("/")
     folder.mkdir()
     for number, jpeg in enumerate(clip_jpegs(COUNT)):
         (folder / f"{number}.jpg").write_bytes(jpeg)
+
+
+def prepare(machine: BareDebian, port: int) -> None:
+    """Put a folder of pictures on a machine, and the broker's port into the file that README has copied."""
+    give_pictures(machine)
     settings = machine.root / CHECKOUT.lstrip("/") / "deploy" / "mosquitto-debian.conf"
     settings.write_text(with_changes(settings.read_text(), {"listener 1883\n": f"listener {port} 127.0.0.1\n"}))
 

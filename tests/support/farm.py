@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
+from processes import resident_kib
 
 from posture.pictures.folder import SPARES
 from posture.wire import frame
@@ -207,8 +208,7 @@ class Analyzer:
     def memory_bytes(self) -> int:
         """Resident memory now."""
         assert self.process is not None
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0]) * 1024
+        return resident_kib(self.process.pid) * 1024
 
     def rows(self) -> list[dict[str, Any]]:
         with contextlib.closing(sqlite3.connect(self.database)) as db:

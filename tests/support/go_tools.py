@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 SAY_EVERY_S = 20.0
@@ -43,6 +43,7 @@ class GoTools:
     name: str
     about: str
     files: tuple[str, ...]
+    _: KW_ONLY
     flags: str = "-s -w"
     tags: str = ""
     finish: Callable[[str, Path], None] = lambda go, folder: None

@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 import psycopg
 import pytest
 import yaml
+from processes import children_of, is_running
 
 PR_SET_PDEATHSIG = 1
 PRCTL = ctypes.CDLL(None).prctl
@@ -37,11 +39,13 @@ def free_port() -> int:
 
 
 def find_program(name: str, package: str, *folders: str) -> str:
-    """The program's path; without it the test is skipped with the reason, or fails in CI."""
+    """The program's path; without it the test is skipped with the reason, or fails in CI, and a benchmark ends."""
     found = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), *folders]))
     if found:
         return found
     reason = f"{name} is not installed: apt-get install {package}"
+    if "PYTEST_CURRENT_TEST" not in os.environ:
+        sys.exit(f"error: {reason}")
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
@@ -96,6 +100,16 @@ class Server:
                     self.command, stdout=log, stderr=log, preexec_fn=die_with_parent, user=self.user
                 )
         wait_until_accepting(self.port, self.process, self.log, self.start_s)
+
+    @property
+    def pid(self) -> int:
+        """Of its process.
+
+        Raises:
+            AssertionError: it has never been started.
+        """
+        assert self.process is not None
+        return self.process.pid
 
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:
@@ -167,11 +181,11 @@ class Postgres(Server):
     def kill(self) -> None:
         """Kill it with its sessions, which would otherwise hold its memory for a moment and prevent a start."""
         assert self.process is not None
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        children = children_of(self.process.pid)
         super().kill()
         for child in children:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(int(child), signal.SIGKILL)
+                os.kill(child, signal.SIGKILL)
         deadline = time.monotonic() + START_S
         while any(is_running(child) for child in children):
             assert time.monotonic() < deadline, "PostgreSQL's sessions outlive it"
@@ -248,14 +262,6 @@ class NodeExporter(Server):
     def targets(self, instance: str) -> list[dict[str, Any]]:
         """Prometheus' static_configs for it, under this label ``instance``."""
         return [{"targets": [f"127.0.0.1:{self.port}"], "labels": {"instance": instance}}]
-
-
-def is_running(pid: str) -> bool:
-    """Whether the process runs; one that has ended and waits for its new parent does not."""
-    try:
-        return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def postgres_binaries() -> str:

@@ -15,18 +15,30 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = {
     "Images_From_Pi.py": "analyzer",
     "Images_From_Pi1.py": "analyzer",
+    "Images_From_Pi2.py": "analyzer",
+    "broker_identities.py": "scheduler",
     "build_and_push.py": "scheduler",
     "cpu_monitor_and_offload.py": "scheduler",
+    "dashboard.py": "dashboard",
     "gpu_balancer.py": "scheduler",
     "patch_scaledjob.py": "scheduler",
     "publish_images.py": "camera",
+    "report.py": "local",
     "run_local.py": "local",
+    "setup_farm.py": "scheduler",
     "simulate.py": "scheduler",
     "stop.py": "scheduler",
 }
+OTHERS = {
+    "bench/truth.py": "analyzer",
+    "docs/people.py": "analyzer",
+    "docs/picture.py": "local",
+    "docs/views.py": "analyzer",
+}
+"""Beside the farm's scripts, and without their flags."""
 
 
-@pytest.mark.parametrize("script", sorted(set(SCRIPTS) - {"simulate.py"}))
+@pytest.mark.parametrize("script", sorted({*SCRIPTS, *OTHERS} - {"simulate.py"}))
 def test_a_missing_package_is_one_line_and_status_2(script: str, tmp_path: Path) -> None:
     # without site-packages, there is nothing but the standard library
     command = [sys.executable, "-S", "-E", str(ROOT / script), "--help"]
@@ -34,7 +46,14 @@ def test_a_missing_package_is_one_line_and_status_2(script: str, tmp_path: Path)
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: the Python package ")
-    assert f"-r requirements/{SCRIPTS[script]}.txt" in line
+    assert f"-r requirements/{(SCRIPTS | OTHERS)[script]}.txt" in line
+
+
+def test_a_missing_package_of_the_probe_is_one_line_too() -> None:
+    command = [sys.executable, "-S", "-E", "-m", "posture.analyzer.probe"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "-r requirements/analyzer.txt" in done.stderr
 
 
 def line_of(script: str, packages: Path) -> str:

@@ -11,7 +11,7 @@ const MEANS = {
   broker: "what you see is the last that was known",
   database: "history can't be shown",
   prometheus: "the nodes' usage can't be shown",
-  kubernetes: "where streams run can't be shown",
+  kubernetes: "where streams run is what was last known",
 };
 
 /** Returns a new element. Text is always text, never HTML. */
@@ -107,9 +107,26 @@ function tell(changed, alerts) {
   for (const listener of listeners) listener(changed, alerts);
 }
 
+// The server says something every 15 s: where its machine or the network is gone, nothing tells of that but the silence.
+const SILENT_MS = 40_000;
+const LOOK_MS = 5_000;
+
 export function follow() {
   const source = new EventSource("/api/feed");
+  let heard = Date.now();
+  const looking = setInterval(() => {
+    if (Date.now() - heard < SILENT_MS) return;
+    lose();
+    source.close();
+    clearInterval(looking);
+    follow();
+  }, LOOK_MS);
+  const lose = () => {
+    state.connected = false;
+    tell([], []);
+  };
   source.addEventListener("all", (event) => {
+    heard = Date.now();
     const all = JSON.parse(event.data);
     const before = [...state.streams.keys()];
     state.streams.clear();
@@ -120,16 +137,19 @@ export function follow() {
     take({ ...all, streams: { ...Object.fromEntries(before.map((name) => [name, null])), ...all.streams } });
   });
   source.addEventListener("news", (event) => {
+    heard = Date.now();
     const news = JSON.parse(event.data);
     take(news);
     tellOfAlerts(news.alerts ?? []);
   });
   source.addEventListener("goodbye", () => location.reload());
   source.addEventListener("error", () => {
-    state.connected = false;
-    tell([], []);
+    heard = Date.now();
+    lose();
     // refused for good (the server is starting, say): the browser does not try again by itself
-    if (source.readyState === EventSource.CLOSED) setTimeout(follow, 2000);
+    if (source.readyState !== EventSource.CLOSED) return;
+    clearInterval(looking);
+    setTimeout(follow, 2000);
   });
 }
 

@@ -37,25 +37,41 @@ function streamItem(stream) {
     "li", { title: stream.why },
     element("a", { class: `chip${condition ? ` is-${condition}` : ""}${trouble ? " trouble" : ""}`, href: `/streams/${encodeURIComponent(stream.id)}` },
       condition ? icon(condition) : null, stream.id, trouble ? element("small", {}, words(stream.state)) : null, stream.pinned ? element("small", {}, "pinned") : null),
+    stream.last_end ? element("span", { class: "muted small" }, ` failed ${clock(stream.last_end.at)}: ${stream.last_end.why}`) : null,
   );
 }
 
+function programItem(program) {
+  const since = program.since ? ` since ${clock(program.since)}` : "";
+  return element("li", { class: program.well ? "" : "ill" }, icon(program.well ? "good" : "warning"), element("strong", {}, program.name), ` ${program.says}${since}`);
+}
+
 function nodeCard(node, threshold) {
-  const ill = node.state === "NotReady";
+  const ill = ["NotReady", "missing"].includes(node.state);
   return element(
     "li", { class: `node panel${ill ? " ill" : ""}` },
     element("div", { class: "panel-head" }, element("h3", {}, node.name), node.state && node.state !== "Ready" ? element("span", { class: `pill${ill ? " is-offline" : ""}` }, icon(ill ? "offline" : "away"), node.state) : null),
+    node.meaning ? element("p", { class: "small" }, node.meaning) : null,
     meter(node, threshold),
     node.streams.length ? element("ul", { class: "chips" }, ...node.streams.map(streamItem)) : element("p", { class: "muted small" }, "No stream."),
   );
 }
 
+/** Says how many nodes are over the threshold, as far as their usage is known. */
+function load(farm) {
+  const known = farm.nodes.filter((node) => node.usage !== null);
+  if (!known.length) return "usage unknown";
+  const over = known.filter((node) => node.usage > farm.threshold).length;
+  const unknown = farm.nodes.length - known.length;
+  return `${over || "none"} over the threshold${unknown ? `, usage of ${unknown} unknown` : ""}`;
+}
+
 function draw(farm) {
-  const over = farm.nodes.filter((node) => node.usage !== null && node.usage > farm.threshold).length;
   const streams = farm.nodes.reduce((sum, node) => sum + node.streams.length, 0);
   const headline = farm.nodes.length
-    ? `${streams} ${streams === 1 ? "stream" : "streams"} on ${farm.nodes.length} ${farm.nodes.length === 1 ? "node" : "nodes"}; ${over ? `${over} over the threshold` : "none over the threshold"}`
+    ? `${streams} ${streams === 1 ? "stream" : "streams"} on ${farm.nodes.length} ${farm.nodes.length === 1 ? "node" : "nodes"}; ${load(farm)}`
     : "No node is known";
+  const asked = state.sources.prometheus?.state === "up";
   const absent = Object.entries(state.sources).filter(([name, source]) => ["kubernetes", "prometheus"].includes(name) && source.state === "absent");
   const moves = farm.moves.map((move) => element(
     "li", { class: "event" }, icon("brand"), element("time", {}, clock(move.at)),
@@ -66,13 +82,14 @@ function draw(farm) {
   const events = farm.events.map((event) => element("li", { class: `event${event.warning ? " event-alert" : ""}` }, icon(event.warning ? "warning" : "brand"), element("time", {}, clock(event.at)), element("span", {}, event.stream || event.about), element("span", {}, event.reason, element("span", { class: "muted" }, ` · ${event.message}`))));
   const section = (title, items, none) => element("section", { class: "panel" }, element("h2", {}, title), items.length ? element("ul", { class: "events" }, ...items) : element("p", { class: "muted" }, none));
   const conditions = farm.nodes.flatMap((node) => node.streams.map((stream) => state.streams.get(stream.id)?.condition));
-  redraw(root, [farm, conditions, absent], () => [
+  redraw(root, [farm, conditions, absent, asked], () => [
     element("p", { class: "lead" }, headline),
+    ...(farm.programs.length ? [element("ul", { class: "programs", "aria-label": "Programs" }, ...farm.programs.map(programItem))] : []),
     ...absent.map(([name, source]) => element("p", { class: "muted" }, `${name === "kubernetes" ? "No cluster" : "No Prometheus"}: ${source.why}.`)),
     element("ul", { class: "nodes", "aria-label": "Nodes" }, ...farm.nodes.map((node) => nodeCard(node, farm.threshold))),
     ...(farm.unplaced.length ? [element("section", { class: "panel" }, element("h2", {}, "On no node"), element("ul", { class: "chips" }, ...farm.unplaced.map(streamItem)))] : []),
     section("Moves", moves, "No stream has been moved."),
-    section("Not moved, and why", vetoes, "No veto in the balancer's last loop."),
+    section("Not moved, and why", vetoes, asked ? "No veto in the balancer's last loop." : "Not known without Prometheus."),
     section("Events of the cluster", events, "No Events."),
   ]);
 }

@@ -153,6 +153,8 @@ function show() {
   fact("Frames", account ? `${account.received} received, ${account.missing} missing, ${account.fps.toFixed(1)} a second` : null);
   const rejected = Object.entries(account?.rejected ?? {}).map(([reason, number]) => `${number} ${reason.replaceAll("_", " ")}`);
   fact("Rejected", rejected.join(", ") || null);
+  fact("Not MQTT", account?.malformed ? `${account.malformed} messages that the library can't parse` : null);
+  fact("Clock", stream.clock || null);
   const snoozed = Boolean(posture?.snoozed_until && posture.snoozed_until > now());
   wakeButton.hidden = !snoozed;
   forget.hidden = !stream.calibrated_at;

@@ -70,11 +70,12 @@ class Card {
       this.root.className = `card is-${condition}${trouble ? " stale" : ""}`;
       this.pillIcon.replaceChildren(icon(condition));
     }
-    setText(this.why, stream.why || (condition === "good" ? "Sits well." : ""));
+    setText(this.why, [stream.why || (condition === "good" ? "Sits well." : ""), stream.clock].filter(Boolean).join(" "));
     const measured = condition === "good" || condition === "bad" || condition === "unknown";
     setText(this.neck, degrees(measured && posture ? posture.neck : null));
     setText(this.body, degrees(measured && posture ? posture.body : null));
-    setText(this.rate, account && condition !== "offline" ? `${account.fps.toFixed(1)} fps` : "");
+    const refused = account ? Object.values(account.rejected).reduce((sum, count) => sum + count, 0) : 0;
+    setText(this.rate, account && condition !== "offline" ? `${refused ? `${refused} rejected · ` : ""}${account.fps.toFixed(1)} fps` : "");
     this.tick();
     if (this.visible) this.showPicture();
   }
@@ -192,7 +193,7 @@ onNews((changed) => {
     }
     cards.get(name).show();
   }
-  if (changed.length || !state.connected) showAll();
+  if (changed.length || !state.connected || !state.streams.size) showAll();
 });
 
 setInterval(() => {

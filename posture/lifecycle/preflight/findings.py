@@ -12,7 +12,6 @@ from posture.kube.objects import Node
 from posture.lifecycle import placement
 from posture.lifecycle.page_and_exporter import Deployed
 from posture.lifecycle.scaler_in_cluster import InCluster
-from posture.natural_order import natural
 from posture.settings import streams
 from posture.settings.table import Settings
 from posture.usage.readings import Reading, UsageUnknownError
@@ -69,7 +68,7 @@ class Survey:
     Attributes:
         reached: whether the cluster could be looked at.
         nodes: those with the label ``gpu-node``, and the master.
-        scaled_jobs: stream -> the farm's ScaledJob that exists.
+        scaled_jobs: stream -> the farm's ScaledJob that exists, in natural order.
         readings: node -> its usage, or why it is unknown.
         pods: each stream's.
         programs: the page and the exporters that are deployed; looked for with ``--in-cluster`` only.
@@ -89,16 +88,18 @@ class Survey:
         return exporters if all(one.has_no_image_yet for one in exporters) else []
 
     def removed(self, settings: Settings) -> dict[str, Object]:
-        """Return stream -> ScaledJob of those that ``streams`` of cluster.yaml no longer has, in natural order.
+        """Return stream -> ScaledJob of those that ``streams`` of cluster.yaml no longer has.
 
         Without a list none is: another operator may have files that are not here.
         """
         if not settings.streams:
             return {}
         listed = streams.names(settings)
-        gone = [name for name in sorted(self.scaled_jobs, key=natural) if name not in listed]
-        found = {name: self.scaled_jobs[name] for name in gone}
-        return {name: item for name, item in found.items() if labels.STREAM in item["metadata"]["labels"]}
+        return {
+            name: item
+            for name, item in self.scaled_jobs.items()
+            if name not in listed and labels.STREAM in item["metadata"]["labels"]
+        }
 
     def images(self) -> dict[str, str]:
         """Return stream -> its analyzer's image, of the ScaledJobs that exist."""

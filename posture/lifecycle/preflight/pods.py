@@ -14,6 +14,7 @@ from posture.kube.client import KubeClient, Object
 from posture.kube.kinds import Kind
 from posture.lifecycle.preflight.findings import SETUP, Finding, Intent, Survey, pod_spec
 from posture.lifecycle.scaler_in_cluster import CONFIG_MAP
+from posture.natural_order import some_of
 from posture.settings import table
 from posture.system.addresses import is_loopback
 
@@ -24,8 +25,6 @@ NO_RUNTIME = (
 PICTURES_KEYS = ("POSTURE_PICTURES_KEY_ID", "POSTURE_PICTURES_SECRET_KEY")
 PICTURES_DIR = "/app/analyzed_images"
 """In an analyzer's image."""
-NAMED = 5
-"""So many streams are named in one finding."""
 CLAIM = Kind("PersistentVolumeClaim", "v1", "persistentvolumeclaims")
 
 
@@ -179,9 +178,8 @@ def check_pictures(intent: Intent, read: Read) -> Iterator[Finding]:
             f"kubectl -n {namespace} edit secret posture-farm",
         )
     if lost:
-        names = ", ".join(lost[:NAMED]) + (f" and {len(lost) - NAMED} more" if len(lost) > NAMED else "")
         yield Finding(
-            f"pictures of {names} end with the pods that made them",
+            f"pictures of {some_of(lost)} end with the pods that made them",
             "analyzer.pictures_url in cluster.yaml, or kubernetes.pictures_host_path (docs/pictures.md)",
             warning=True,
         )

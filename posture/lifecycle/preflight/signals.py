@@ -80,9 +80,10 @@ def as_they_run(intent: Intent, survey: Survey) -> Iterator[Finding]:
     delegates = {stream: one.delegate for stream, one in said.items() if one.online}
     for one in agreement.disagreements(intent.settings.gpu_queries, places, delegates):
         yield Finding(str(one), agreement.remedy(one.node, one.measured), warning=True)
-    for stream, status in said.items():
-        if status.online and status.gpu_missing and stream in places:
-            yield Finding(agreement.gpu_missing(stream, places[stream]), "docs/boards.md", warning=True)
+    for stream, node in places.items():
+        status = said.get(stream)
+        if status is not None and status.online and status.gpu_missing:
+            yield Finding(agreement.gpu_missing(stream, node), "docs/boards.md", warning=True)
 
 
 def like_ratios(settings: Settings, survey: Survey) -> Iterator[Finding]:

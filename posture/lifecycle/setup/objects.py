@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from urllib.parse import quote
 
 from posture.kube import kinds, labels, ownership
 from posture.kube.client import Object
@@ -30,6 +31,8 @@ CA = "posture-ca"
 BROKER_TLS, SERVER_TLS, CLIENT_TLS = "posture-mqtt-tls", "posture-scaler-server-tls", "posture-scaler-client-tls"
 TLS_TYPE = "kubernetes.io/tls"
 CA_IN_PODS = "/ca/ca.crt"
+BROKER_NAMES = "posture-farm/broker-names"
+"""Annotation of the Secret with the broker's certificate: names that were asked for, with spaces between them."""
 GIVEN = (
     "POSTURE_MQTT_URL", "POSTURE_MQTT_CA_FILE", "POSTURE_DATABASE_URL", "POSTURE_SUPABASE_KEY",
     "POSTURE_PROMETHEUS_PASSWORD", "POSTURE_PROMETHEUS_TOKEN", *OF_PICTURES,
@@ -59,6 +62,13 @@ def wanted(
     ]
 
 
+def broker_names(survey: Survey, namespace: str, given: Sequence[str]) -> list[str]:
+    """Return the broker's names that are asked for now, or else those of the last run that was asked for some."""
+    live = survey.held.get((kinds.SECRET.name, namespace, BROKER_TLS)) or {"metadata": {}}
+    notes = live["metadata"].get("annotations") or {}
+    return list(given) or str(notes.get(BROKER_NAMES, "")).split()
+
+
 def of_farm(kept: Kept, namespace: str, survey: Survey) -> dict[str, str]:
     """Return the variables that pods get: of the stack's parts, and what ``.env`` has instead."""
     found: dict[str, str] = {}
@@ -67,7 +77,8 @@ def of_farm(kept: Kept, namespace: str, survey: Survey) -> dict[str, str]:
         found["POSTURE_MQTT_CA_FILE"] = CA_IN_PODS
     if DATABASE in survey.stateful_sets:
         password = kept.made["POSTURE_PASSWORD"]
-        found["POSTURE_DATABASE_URL"] = f"postgresql://posture:{password}@{DATABASE}.{namespace}.svc:5432/posture"
+        user = f"posture:{quote(password, safe='')}"  # one of a person's choice may hold any sign
+        found["POSTURE_DATABASE_URL"] = f"postgresql://{user}@{DATABASE}.{namespace}.svc:5432/posture"
     if PICTURES in survey.stateful_sets:
         found |= {name: kept.made[name] for name in OF_PICTURES}
     given = kept.environment.values
@@ -112,7 +123,10 @@ def _of_broker(
         files = {name: kept.identities[kept.folder / "mosquitto" / name] for name in ("passwords", "acl")}
         yield makes.secret(BROKER, files)
         known = addresses.broker_names(survey, makes.namespace, names)
-        yield makes.tls(BROKER_TLS, _certificate(makes, BROKER_TLS, kept, known, survey), kept.authority)
+        certificate = makes.tls(BROKER_TLS, _certificate(makes, BROKER_TLS, kept, known, survey), kept.authority)
+        if names:
+            certificate["metadata"]["annotations"][BROKER_NAMES] = " ".join(names)
+        yield certificate
         for namespace in (makes.namespace, *([KEDA_NAMESPACE] if survey.keda_namespace else [])):
             yield makes.config_map(CA, {CA_CERTIFICATE: kept.authority.certificate}, namespace)
     for stream in streams:

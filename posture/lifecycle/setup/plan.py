@@ -232,9 +232,9 @@ def _is_so(live: Object, item: Object) -> bool:
     """Return whether an object has what it is to have; more is somebody else's, but in our own copy."""
     data, metadata = live.get("data") or {}, live["metadata"]
     marks = (metadata.get("labels") or {}).get(labels.FARM) == item["metadata"]["labels"][labels.FARM]
-    made = (metadata.get("annotations") or {}).get(MADE) == BY_SETUP
-    same = all(data.get(key) == value for key, value in item["data"].items())
-    return marks and made and same and (name_of(item) != COPY or data.keys() == item["data"].keys())
+    notes = item["metadata"]["annotations"].items() <= (metadata.get("annotations") or {}).items()
+    same = item["data"].items() <= data.items()
+    return marks and notes and same and (name_of(item) != COPY or data.keys() == item["data"].keys())
 
 
 def _restart(cluster: KubeClient, wanted: Sequence[Object], survey: Survey) -> Iterator[Step]:

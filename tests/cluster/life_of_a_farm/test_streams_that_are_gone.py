@@ -28,7 +28,7 @@ IMAGE = "127.0.0.1:9/posture-analyzer:latest"
 ANALYZER = [
     "sh",
     "-c",
-    f'[ "$1" = --clear-topics ] && exec {sys.executable} Images_From_Pi.py "$1"; sleep 600',
+    f'[ "$1" = --clear-topics ] && exec {sys.executable} Images_From_Pi.py "$1"; exec sleep 600',
     "analyzer",
 ]
 """Its image's entry point; one that is to analyse only stays."""

@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from farm import Analyzer, Camera, Watcher, clip_jpegs, ended, noise_jpeg
+from farm import ROOT, Analyzer, Camera, Watcher, clip_jpegs, ended, noise_jpeg
 from hostile import encoded, hostile_payloads, with_segment
 from PIL import Image
 from servers import Mosquitto
@@ -260,6 +261,67 @@ def test_a_slumped_person_raises_one_alert_and_only_changes_of_state_and_alerts_
     assert all(bool(row["filename"]) != bool(row["no_picture"]) for row in rows)
     camera.close()
     watcher.close()
+
+
+def still_payloads(count: int) -> list[bytes]:
+    """Somebody who does not move, five frames a second by the camera's clock, each with a sensor's noise."""
+    rng = np.random.default_rng(1)
+    picture = cv2.imread(str(ROOT / "samples" / "side_walk.jpg"))
+    began = datetime.now(timezone.utc) - timedelta(seconds=count / 5)
+    payloads = []
+    for seq in range(count):
+        noisy = np.clip(picture + rng.normal(0, 2, picture.shape), 0, 255).astype(np.uint8)
+        jpeg = cv2.imencode(".jpg", noisy)[1].tobytes()
+        taken = began + timedelta(seconds=seq / 5)
+        payloads.append(frame.stamp(jpeg, frame.Identity(f"boot1-{seq}", taken, seq, "boot1", source="comment")))
+    return payloads
+
+
+def test_somebody_who_sits_still_is_measured_now_and_then_and_all_else_is_as_if_every_frame_were(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    folders = tmp_path / "still", tmp_path / "every"
+    for folder in folders:
+        folder.mkdir()
+    watcher = Watcher(mosquitto.port)
+    cameras = [Camera(mosquitto.port, name, stamped=False) for name in ("pi1", "pi2")]
+    analyzers = [
+        Analyzer(folders[0], mosquitto.port, 1, POSTURE_ANALYZER_REUSE_STILL="true"),
+        Analyzer(folders[1], mosquitto.port, 2),
+    ]
+    payloads = still_payloads(90)
+    with ended(*analyzers):
+        for camera, analyzer in zip(cameras, analyzers, strict=True):
+            analyzer.start().wait_online(watcher, camera.pi_id)
+            for payload in payloads:
+                camera.publish(payload)
+            watcher.wait_for(
+                lambda w, name=camera.pi_id: (w.retained.get(f"account/{name}") or {}).get("rows") == 90
+            )
+            assert analyzer.stop() == 0
+    still, every = ({row["seq"]: row for row in analyzer.rows()} for analyzer in analyzers)
+    by_id = {row["frame_id"]: row for row in still.values()}
+    again = [row for row in still.values() if row["measured_frame_id"] is not None]
+    assert len(again) >= 45
+    for row in again:
+        measured = by_id[row["measured_frame_id"]]
+        assert measured["measured_frame_id"] is None
+        assert 0 < row["seq"] - measured["seq"] <= 10
+        for column in ("landmarks", "neck_angle", "body_angle", "posture_status", "side"):
+            assert row[column] == measured[column]
+    assert {row["measured_frame_id"] for row in every.values()} == {None}
+    for seq, row in still.items():
+        assert (row["posture_status"], row["reason"]) == (every[seq]["posture_status"], every[seq]["reason"])
+        assert row["body_angle"] == pytest.approx(every[seq]["body_angle"], abs=1.5)
+    accounts = [watcher.retained[f"account/{camera.pi_id}"] for camera in cameras]
+    counted = ("received", "rows", "analyzed", "good", "bad", "unknown", "rejected", "missing", "duplicate")
+    assert [accounts[0][what] for what in counted] == [accounts[1][what] for what in counted]
+    states = [watcher.retained[f"posture/{camera.pi_id}/state"]["state"] for camera in cameras]
+    assert states == ["Good", "Good"]
+    pictures = {path.read_bytes() for path in analyzers[0].pictures.glob("*.jpg")}
+    assert len(pictures) == 90, "each is drawn on its own frame"
+    for client in (*cameras, watcher):
+        client.close()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small tmpfs to fill")

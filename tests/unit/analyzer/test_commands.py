@@ -141,7 +141,9 @@ def test_what_is_no_command_is_counted_named_and_answered_and_frames_go_on(farm:
             farm.watcher.wait_for(lambda w: sent in w.receipts)
         assert analyzer.stop() == 0
     assert len(farm.watcher.answers) == 8
-    assert "is refused: the command has 100000 bytes; accepted: at most 1024" in analyzer.log.read_text()
+    assert (
+        "is refused: the command: 100000 bytes; accepted: a JSON object of at most 1024" in analyzer.log.read_text()
+    )
 
 
 def test_a_second_calibration_waits_for_its_turn_and_one_command_is_obeyed_once(farm: Farm) -> None:

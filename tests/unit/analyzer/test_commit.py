@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import queue
@@ -298,6 +299,20 @@ def test_a_frame_whose_id_a_stranger_has_used_is_no_duplicate_both_are_kept_and_
     assert len(stage.rows()) == 2
     assert stage.account.duplicate == 2
     assert [payload for what, payload in stage.stream.said if what == "settled"] == [1] * 4
+
+
+def test_a_row_names_the_frame_that_was_measured_for_it_by_the_id_that_its_row_got(stage: Stage) -> None:
+    measured, plain = with_picture(0, b"genuine"), with_picture(1, b"one more")
+    stage.committer.commit([with_picture(0, b"stranger"), measured, an_item(2, measured=measured)])
+    stage.committer.commit([an_item(3, measured=measured), plain, an_item(4, measured=plain)])
+    assert measured.row is not None
+    assert measured.row.frame_id != "frame-0"
+    with contextlib.closing(sqlite3.connect(stage.database)) as db:
+        named = dict(db.execute("SELECT frame_id, measured_frame_id FROM posture_log"))
+    of_its_own = dict.fromkeys(["frame-0", "frame-1", measured.row.frame_id])
+    assert named == of_its_own | {
+        "frame-2": measured.row.frame_id, "frame-3": measured.row.frame_id, "frame-4": "frame-1",
+    }  # fmt: skip
 
 
 def test_a_stored_picture_is_not_replaced_by_that_of_another_frame_though_its_row_is_gone(

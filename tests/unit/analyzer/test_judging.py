@@ -15,6 +15,7 @@ from posture.analyzer.calibration import settings_of
 from posture.analyzer.delivery import Delivery
 from posture.analyzer.item import Item, unknown
 from posture.analyzer.judging import Judging, baseline_of
+from posture.analyzer.recording import Recording
 from posture.errors import UserError
 from posture.settings.limits import Limits
 from posture.settings.table import Analyzer
@@ -83,6 +84,38 @@ def test_a_row_says_which_frame_it_is_where_it_was_judged_and_what_was_seen(
     points = json.loads(row.landmarks or "")
     assert len(points) == 33
     assert points[23] == [160.0, 180.0, 0.9]
+
+
+def test_a_row_with_another_frame_s_landmarks_says_whose_they_are_and_is_judged_as_any_other() -> None:
+    stage = Judging(OPTIONS, TOPICS)
+    measured, again = an_item(0, BENT), an_item(1, BENT)
+    again.measured = measured
+    for item in (measured, again):
+        stage.judge(item)
+    assert measured.row is not None
+    assert again.row is not None
+    assert (measured.row.measured_frame_id, again.row.measured_frame_id) == (None, "frame-0")
+    assert again.verdict == measured.verdict
+    assert again.row.landmarks == measured.row.landmarks
+    assert again.jpeg is not None
+
+
+def test_landmarks_count_again_only_where_the_state_stays_and_no_calibration_wants_to_see_new_ones() -> None:
+    stage = Judging(OPTIONS, TOPICS)
+    for seq in range(10):
+        assert stage.settled is (seq > 2)
+        stage.judge(an_item(seq))
+    recording = Recording(6.0, 10.0, 0.0, lambda: None)
+    stage.record(recording)
+    assert not stage.settled
+    of_another = an_item(10)
+    of_another.measured = an_item(9)
+    stage.judge(of_another)
+    assert recording.frames == 0, "a frame that was on its way when the calibration began"
+    stage.record(None)
+    assert stage.settled
+    stage.use(OPTIONS)
+    assert not stage.settled, "rules that have judged nothing yet"
 
 
 def test_angles_are_stored_as_magnitudes() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from mediapipe.tasks.python.vision import PoseLandmarker
 
 from posture.analyzer.people import alone
 from posture.analyzer.pose import PoseEstimator
@@ -150,6 +151,42 @@ def test_who_joins_somebody_who_was_alone_is_seen_within_two_seconds(
     assert any(found is not None and found.others for found in seen)
 
 
+def test_from_when_on_who_joins_counts_is_a_matter_of_the_frames_times_alone(
+    estimator: PoseEstimator, woman: np.ndarray
+) -> None:
+    small = scaled(woman, 0.5)
+    alone, joined = (estimator.view(beside(woman, one)) for one in (np.full_like(small, 120), small))
+    seen_ms = []
+    for at_ms in range(0, 2401, 50):
+        found = estimator.detect(joined if at_ms >= 1000 else alone, at_ms)
+        assert found is not None
+        if found.others:
+            seen_ms.append(at_ms)
+    assert seen_ms == [2100, 2150, 2200, 2250, 2300, 2350, 2400]
+
+
+def test_a_larger_one_who_comes_is_measured_as_this_frame_shows_her(
+    estimator: PoseEstimator, woman: np.ndarray
+) -> None:
+    small, floor = scaled(woman, 0.5), np.full_like(np.hstack([woman, woman]), 120)
+
+    def scene(number: int) -> np.ndarray:
+        """She walks on by four pixels a frame, beside the small one, who was there first."""
+        walking = floor.copy()
+        if number >= 10:
+            left = 4 * (number - 10)
+            walking[:, left : left + woman.shape[1]] = woman
+        return beside(small, walking)
+
+    for number in range(70):
+        found = estimator.detect(estimator.view(scene(number)), 100 * number)
+        if place(found) > small.shape[1]:
+            break
+    assert number > 10
+    with PoseEstimator(MODEL, "cpu") as fresh:
+        assert place(found) == pytest.approx(place(fresh.detect(fresh.view(scene(number)), 0)), abs=3)
+
+
 def test_who_is_alone_is_the_only_one_left(estimator: PoseEstimator, woman: np.ndarray) -> None:
     scene = beside(woman, woman)
     view = estimator.view(scene)
@@ -174,3 +211,25 @@ def test_in_photographs_others_are_found_too(estimator: PoseEstimator, name: str
     assert found is not None
     assert len(found.others) >= others
     assert found.contested == (others > 0)
+
+
+def test_no_look_goes_on_with_a_picture_once_the_estimator_has_finished(
+    estimator: PoseEstimator, woman: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find, begun, ended = PoseLandmarker.detect, [], []
+
+    def watched(landmarker: PoseLandmarker, picture: object) -> object:
+        begun.append(picture)
+        found = find(landmarker, picture)
+        ended.append(picture)
+        return found
+
+    monkeypatch.setattr(PoseLandmarker, "detect", watched)
+    small = scaled(woman, 0.5)
+    alone, joined = (estimator.view(beside(woman, one)) for one in (np.full_like(small, 120), small))
+    for at_ms in range(0, 2001, 100):
+        before = len(begun)
+        estimator.detect(joined if at_ms >= 1000 else alone, at_ms)
+        estimator.finish()
+        assert len(ended) == len(begun)
+    assert len(begun) > before, "the last frame is looked at"

@@ -18,6 +18,7 @@ import pytest
 
 from posture.analyzer.pose import PoseEstimator
 from posture.errors import UserError
+from posture.system.gpu_devices import gpu_devices
 from posture.verdict.facing import SIDES
 from posture.verdict.rule_sets import Judge, Landmarks, calibrate
 
@@ -76,6 +77,22 @@ def clip_frames(count: int) -> list[np.ndarray]:
 def test_the_landmarks_of_the_reference_picture_are_as_recorded(camera: Camera, astronaut: np.ndarray) -> None:
     recorded = np.array(json.loads((PICTURES / "astronaut_landmarks.json").read_text())["landmarks"])
     assert normalised(camera.look(astronaut)) == pytest.approx(recorded, abs=1e-3)
+
+
+def test_who_is_tracked_is_tracked_on_after_frames_that_were_passed_over(
+    camera: Camera, astronaut: np.ndarray
+) -> None:
+    camera.look(astronaut)
+    assert not camera.estimator.tracked
+    camera.look(astronaut, after_ms=200)
+    assert camera.estimator.tracked
+    for _ in range(10):
+        camera.now_ms += 200
+        camera.estimator.pass_over(camera.now_ms)
+    assert camera.look(astronaut, after_ms=200) is not None
+    assert camera.estimator.tracked
+    camera.look(astronaut, after_ms=2200)
+    assert not camera.estimator.tracked, "as after a time without frames"
 
 
 def test_landmarks_are_in_pixels_of_the_given_picture(camera: Camera, astronaut: np.ndarray) -> None:
@@ -187,13 +204,17 @@ def test_the_sample_clip_shows_good_bad_and_nobody() -> None:
     assert seen["no_person"] >= 5
 
 
-def test_without_a_gpu_auto_warns_and_uses_the_cpu(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING, "posture.analyzer.pose"), PoseEstimator(MODEL, "auto") as estimator:
+@pytest.mark.parametrize("delegate", ["auto", "gpu"])
+def test_the_cpu_is_used_without_a_usable_gpu_which_is_a_fault_if_one_is_there_or_asked_for(
+    caplog: pytest.LogCaptureFixture, delegate: str
+) -> None:
+    with caplog.at_level(logging.INFO, "posture.analyzer.pose"), PoseEstimator(MODEL, delegate) as estimator:
         in_use = estimator.delegate
     if in_use == "gpu":
         pytest.skip("this machine has a usable GPU")
     assert in_use == "cpu"
-    assert "delegate auto: no usable GPU, the CPU is used" in caplog.text
+    (said,) = [one for one in caplog.records if f"delegate {delegate}: no usable GPU" in one.getMessage()]
+    assert said.levelname == ("WARNING" if delegate == "gpu" or gpu_devices() else "INFO")
 
 
 def test_an_unknown_delegate_is_refused() -> None:

@@ -5,22 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import trustme
 from camera_script import published
+from certificates import make_certificates
 from farm import ROOT, Analyzer, ended
 from servers import Mosquitto
 
 pytestmark = pytest.mark.xdist_group("camera")
-
-
-def make_certificates(folder: Path) -> None:
-    """A certificate authority, and what it signed for the server and for a client."""
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-    for name, of in (("server", "127.0.0.1"), ("client", "camera@farm.example")):
-        signed = authority.issue_cert(of)
-        signed.private_key_pem.write_to_path(str(folder / f"{name}.key"))
-        signed.cert_chain_pems[0].write_to_path(str(folder / f"{name}.pem"))
 
 
 def test_frames_and_receipts_go_over_mutual_tls_and_nobody_else_gets_in(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from farm_objects import NOW_S, job, pod, scaled_job, view
 
 from posture.balancer.health import Change, Health
@@ -50,3 +52,16 @@ def test_the_state_says_since_when_and_why_and_is_not_written_anew_for_each_read
     health.see(reading(180, suspended=True))
     assert health.state_text(written) == text
     assert Health(120).state_text(written) == "Running on nano"
+
+
+def test_streams_that_run_again_are_told_in_the_order_in_which_they_are_read() -> None:
+    health = Health(120)
+    names = ["cam2", "cam10"]
+
+    def all_of(later_s: float, *pods: Pod, suspended: bool) -> ClusterView:
+        one = reading(later_s, *pods, suspended=suspended)
+        return dataclasses.replace(one, scaled_jobs={name: dataclasses.replace(ONE, stream=name) for name in names})
+
+    for later_s in (0, 60):
+        health.see(all_of(later_s, suspended=True))
+    assert [change.stream for change in health.see(all_of(120, READY, suspended=False))] == names

@@ -10,8 +10,14 @@ from farm_objects import EXAMPLES, job, pod, scaled_job
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posture.balancer.moves import Close, DeleteJob, DeletePod, Wait, next_steps
+from posture.balancer.moves import Close, DeleteJob, DeletePod, Redirect, Wait, next_steps
+from posture.balancer.open_move import OpenMove
+from posture.kube.annotations import MOVE, PINNED
 from posture.kube.objects import Job, Pod, ScaledJob
+from posture.planning.model import Move, MoveKind
+
+TO_NANO = Move(MoveKind.OFFLOAD, "pi1", "agx", "nano", {"": 20.0}, {"": 45.0}, 80.0, 5.0, "agx is too full")
+MOVING = {MOVE: OpenMove("abc", TO_NANO, 0.0).to_text()}
 
 
 def alive(host: str) -> bool:
@@ -95,6 +101,30 @@ def test_without_a_new_job_the_move_waits_for_keda() -> None:
 
 def test_an_affinity_that_was_edited_away_ends_the_move_without_a_deletion() -> None:
     assert next_steps(scaled_job(None), [job("old", "agx")], [], alive, True) == [Close()]
+
+
+@pytest.mark.parametrize("written", ["agx", "orin", None])
+@pytest.mark.parametrize(
+    ("jobs", "pods"),
+    [
+        pytest.param([job("old", "agx")], [pod("old")], id="the old Job is there"),
+        pytest.param([], [], id="it is gone"),
+        pytest.param([job("new", "nano")], [pod("new", "nano", ready_since_s=1.0)], id="the new one runs"),
+    ],
+)
+def test_an_affinity_that_others_write_in_mid_move_is_written_anew_and_deletes_no_job(
+    written: str | None, jobs: list[Job], pods: list[Pod]
+) -> None:
+    edited = scaled_job(written, annotations=MOVING)
+    assert next_steps(edited, jobs, pods, alive, True) == [Redirect("nano")]
+    assert next_steps(scaled_job("nano", annotations=MOVING), jobs, pods, alive, True) != [Redirect("nano")]
+
+
+def test_the_affinity_of_a_stream_that_a_person_pins_in_mid_move_is_what_counts() -> None:
+    old, pinned = job("old", "nano"), MOVING | {PINNED: "true"}
+    steps = next_steps(scaled_job("agx", annotations=pinned), [old], [pod("old", "nano")], alive, True)
+    assert steps == [DeleteJob(old, "Foreground")]
+    assert next_steps(scaled_job(None, annotations=pinned), [old], [], alive, True) == [Close()]
 
 
 @dataclasses.dataclass

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from farm_objects import NOW_S, job, make, node, pod, scaled_job, view
 
-from posture.balancer.snapshot import comparable
+from posture.balancer.snapshot import SnapshotMaker, comparable
+from posture.balancer.watch import Watch
 from posture.kube import affinity
-from posture.planning.model import Keda, Phase
+from posture.kube.troubles import Complaint
+from posture.planning.ledger import Ledger
+from posture.planning.model import Keda, Phase, Rules
 from posture.settings.signals import Signal
 from posture.settings.table import GpuQuery, SignalQuery
 from posture.usage.readings import UsageUnknownError
@@ -69,3 +74,21 @@ def test_a_toleration_for_a_time_is_none_for_good() -> None:
     seen = view(scaled_job("agx", pod_spec=spec), [], [], NOW_S, node("agx"), node("nano", taints=(taint,)))
     (read,) = make(seen).jobs
     assert read.tolerates == frozenset()
+
+
+def test_nodes_are_told_in_the_order_in_which_people_count() -> None:
+    nodes = [node(name) for name in ("orin-10", "orin-2", "orin-1")]
+    seen = view(scaled_job("orin-2"), [], [], NOW_S, *nodes)
+    assert [one.name for one in make(seen).nodes] == ["orin-1", "orin-2", "orin-10"]
+
+
+def test_a_stream_whose_next_pod_is_refused_does_not_fail_on_its_node() -> None:
+    one = scaled_job("agx")
+    crashed = pod("j", phase="Failed", trouble="Error", trouble_since_s=NOW_S - 30, created_s=NOW_S - 60)
+    seen = view(one, [job("j", "agx")], [crashed], NOW_S)
+    complaint = {"uid-j": Complaint("FailedCreate", "exceeded quota: small", NOW_S - 10)}
+    watch = Watch()
+    for reading, failing_s in ((seen, 30.0), (dataclasses.replace(seen, complaints=complaint), None)):
+        watch.see_streams(reading, 120.0)
+        (read,) = SnapshotMaker(Ledger(Rules()), watch).make(reading, {}, frozenset()).jobs
+        assert (read.phase, read.failing_s) == (Phase.ABSENT, failing_s)

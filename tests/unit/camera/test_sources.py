@@ -35,6 +35,12 @@ def test_a_folders_jpegs_come_in_order_of_name_byte_by_byte_as_they_are(tmp_path
     assert list(islice(open_source(str(tmp_path), loop=True), 5)) == [first, second, first, second, first]
 
 
+def test_a_folders_pictures_come_in_the_order_in_which_people_count(tmp_path: Path) -> None:
+    for number in (2, 10, 1):
+        (tmp_path / f"frame{number}.jpg").write_bytes(noise_jpeg(number, 32, 24))
+    assert list(open_source(str(tmp_path), loop=False)) == [noise_jpeg(number, 32, 24) for number in (1, 2, 10)]
+
+
 @pytest.mark.parametrize("suffix", [".png", ".webp"])
 def test_other_pictures_become_jpegs_of_the_same_colours(tmp_path: Path, suffix: str) -> None:
     cv2.imwrite(str(tmp_path / f"red{suffix}"), RED)

@@ -53,6 +53,23 @@ def test_a_pod_that_does_not_start_says_why() -> None:
     assert (stream["state"], stream["why"]) == ("ErrImagePull", "ErrImagePull of pi1")
 
 
+def test_of_a_pod_on_a_node_that_is_not_ready_nothing_is_known() -> None:
+    told = shown(api_farm.scaled_job("pi1", "b"), pods=(api_farm.pod("pi1", "b", ready=False),))
+    [stream] = told["nodes"][1]["streams"]
+    assert (stream["state"], stream["why"]) == ("not heard of", "its node is NotReady; it may run all the same")
+
+
+def test_how_the_pod_before_has_failed_is_told_beside_the_one_that_runs() -> None:
+    failed = api_farm.pod("pi1", "a", ready=False)
+    failed["metadata"] |= {"name": "before", "creationTimestamp": "2026-03-02T07:00:00Z"}
+    end = {"exitCode": 137, "reason": "OOMKilled", "finishedAt": "2026-03-02T07:59:58Z"}
+    failed["status"] |= {"phase": "Failed", "containerStatuses": [{"state": {"terminated": end}}]}
+    told = shown(api_farm.scaled_job("pi1", "a"), pods=(failed, api_farm.pod("pi1", "a")))
+    [stream] = told["nodes"][0]["streams"]
+    assert stream["state"] == "runs"
+    assert stream["last_end"] == {"at": 1772438398.0, "why": "OOMKilled, status 137"}
+
+
 def test_moves_vetoes_and_events_have_their_reasons_newest_first() -> None:
     later = {**MOVE, "at": "2026-03-02T10:00:00Z", "to": "c"}
     told = shown(api_farm.scaled_job("pi1", "a", [MOVE, later]))

@@ -49,6 +49,11 @@ def test_a_list_is_read_page_by_page_by_exact_labels(server: ScriptedServer, far
     assert first.headers["Authorization"] == "Bearer secret"
 
 
+def test_a_list_is_in_the_order_in_which_people_count(server: ScriptedServer, farm: PatientClient) -> None:
+    server.answers = [page("cam-1", "cam-10", more="token"), page("cam-100", "cam-2")]
+    assert names(farm.client.list(kinds.JOB)) == ["cam-1", "cam-2", "cam-10", "cam-100"]
+
+
 def test_nodes_have_no_namespace(server: ScriptedServer, farm: PatientClient) -> None:
     server.answers = [page()]
     farm.client.list(kinds.NODE)

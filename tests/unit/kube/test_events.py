@@ -5,14 +5,15 @@ from __future__ import annotations
 from scripted_api import Answer, PatientClient, ScriptedServer
 
 from posture.kube import events
-from posture.kube.objects import ScaledJob
+from posture.kube.objects import ScaledJob, seconds
+from posture.kube.troubles import Complaint
 
 
 def test_the_newest_warning_about_each_job_is_read_and_only_those_are_asked_for(
     server: ScriptedServer, farm: PatientClient
 ) -> None:
     def warning(job: str, reason: str, message: str, **when: object) -> dict[str, object]:
-        metadata = {"creationTimestamp": "2026-01-01T00:00:00Z"}
+        metadata = {"name": f"{job}.1", "creationTimestamp": "2026-01-01T00:00:00Z"}
         return {"metadata": metadata, "involvedObject": {"uid": job}, "reason": reason, "message": message, **when}
 
     newest = 'Error creating: pods "j-1" is forbidden:\n exceeded quota: small'
@@ -22,9 +23,12 @@ def test_the_newest_warning_about_each_job_is_read_and_only_those_are_asked_for(
         warning("b", "FailedCreate", "by the newer API", eventTime="2026-01-01T00:01:00.000000Z"),
     ]
     server.answers = [Answer(200, {"items": items, "metadata": {}})]
+    at_s = seconds("2026-01-01T00:00:00Z") or 0.0
     assert events.complaints_about_jobs(farm.client) == {
-        "a": ("FailedCreate", 'Error creating: pods "j-1" is forbidden: exceeded quota: small'),
-        "b": ("FailedCreate", "by the newer API"),
+        "a": Complaint(
+            "FailedCreate", 'Error creating: pods "j-1" is forbidden: exceeded quota: small', at_s + 540
+        ),
+        "b": Complaint("FailedCreate", "by the newer API", at_s + 60),
     }
     (request,) = server.requests
     assert request.query["fieldSelector"] == "involvedObject.kind=Job,type=Warning"

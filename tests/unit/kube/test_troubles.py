@@ -8,9 +8,9 @@ import pytest
 from farm_objects import NOW_S, job, pod, scaled_job
 
 from posture.kube.objects import Job, Pod, ScaledJob
-from posture.kube.troubles import STEADY_S, trouble_of
+from posture.kube.troubles import STEADY_S, Complaint, trouble_of
 
-QUOTA = ("FailedCreate", "exceeded quota: small")
+QUOTA = Complaint("FailedCreate", "exceeded quota: small", NOW_S)
 READY = {"ready_since_s": NOW_S - 3.0, "created_s": NOW_S - 5.0}
 
 
@@ -24,7 +24,30 @@ def made(of: str, s_ago: float, **changes: Any) -> Pod:
         pytest.param(
             scaled_job(), [job("j", "nano", suspended=True)], [], "JobSuspended", "j is suspended", id="suspended"
         ),
-        pytest.param(scaled_job(), [job("told", "nano")], [], *QUOTA, id="no pod for a reason that is told"),
+        pytest.param(
+            scaled_job(),
+            [job("told", "nano")],
+            [],
+            QUOTA.reason,
+            QUOTA.message,
+            id="no pod for a reason that is told",
+        ),
+        pytest.param(
+            scaled_job(),
+            [job("told", "nano")],
+            [made("told", 60, phase="Failed")],
+            QUOTA.reason,
+            QUOTA.message,
+            id="no other pod after the one that has ended",
+        ),
+        pytest.param(
+            scaled_job(),
+            [job("told", "nano")],
+            [made("told", -60, phase="Failed")],
+            "NoPod",
+            "no pod yet",
+            id="a pod was made since",
+        ),
         pytest.param(scaled_job(), [job("j", "nano")], [], "NoPod", "no pod yet", id="no pod yet"),
         pytest.param(
             scaled_job(),

@@ -87,3 +87,10 @@ def test_without_any_usage_nothing_is_placed_but_what_has_its_node_keeps_it() ->
     with pytest.raises(FailedError, match=r"n1.*has no sample"):
         placement.place({"pi1": None}, {}, unknown, None)
     assert placement.place({"pi1": "n1"}, {"pi1": "n1"}, unknown, None).nodes == {"pi1": "n1"}
+
+
+def test_nodes_that_take_no_stream_are_told_in_the_order_in_which_people_count() -> None:
+    silent = {name: UsageUnknownError(name, None, "has no sample") for name in ("m10", "m2")}
+    pinned = {f"pi{number}": f"old-{number}" for number in (10, 9)}
+    plan = placement.place(dict.fromkeys(pinned), pinned, {**IDLE, **silent}, 0)
+    assert [row.node for row in plan.rows] == [*IDLE, "m2", "m10", "old-9", "old-10"]

@@ -1,4 +1,4 @@
-"""What a pod requests follows the settings, unless its file says so itself."""
+"""What a pod requests follows the settings, unless its file says something else."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from posture.settings import loading
 
 ROOT = Path(__file__).resolve().parents[3]
 PATH = ROOT / "posture-job-pi1.yaml"
-OWN = "              requests: {cpu: 900m}\n              limits:\n"
+SHIPPED = sorted(ROOT.glob("posture-job-*.yaml"))
 MORE = {"POSTURE_KUBERNETES_REQUESTS_CPU": "0.5", "POSTURE_KUBERNETES_REQUESTS_MEMORY": "1Gi"}
 
 
@@ -24,9 +24,11 @@ def requests_of(one: Manifest, **environ: str) -> Any:
     return one.get(*CONTAINER, "resources", "requests")
 
 
-def test_a_shipped_pod_requests_what_was_measured_and_may_use_more() -> None:
-    one = Manifest(PATH, PATH.read_text())
-    assert requests_of(one) == {"cpu": "200m", "memory": "320Mi"}
+@pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in SHIPPED])
+def test_a_shipped_pod_requests_what_was_measured_patched_or_not_and_may_use_more(path: Path) -> None:
+    one = Manifest(path, path.read_text())
+    as_it_comes = one.get(*CONTAINER, "resources", "requests")
+    assert as_it_comes == requests_of(one) == {"cpu": "200m", "memory": "320Mi"}
     assert one.get(*CONTAINER, "resources", "limits") == {"cpu": "2", "memory": "1536Mi"}
 
 
@@ -40,14 +42,20 @@ def test_a_file_that_was_written_before_follows_the_setting_of_now() -> None:
 
 
 def test_what_the_file_requests_itself_wins_for_that_resource_alone() -> None:
-    one = Manifest(PATH, PATH.read_text().replace("              limits:\n", OWN))
+    one = Manifest(PATH, PATH.read_text().replace("cpu: 200m", "cpu: 900m"))
     for _ in range(2):
         assert requests_of(one, **MORE) == {"cpu": "900m", "memory": "1Gi"}
     both = Manifest(
-        PATH, PATH.read_text().replace("              limits:\n", OWN.replace("900m", "1, memory: 1Gi"))
+        PATH, PATH.read_text().replace("cpu: 200m", "cpu: 900m").replace("memory: 320Mi", "memory: 1Gi")
     )
     requests_of(both)
     assert both.get("metadata", "annotations", REQUESTS) is None
+
+
+def test_a_file_without_requests_gets_those_of_the_settings() -> None:
+    one = Manifest(PATH, PATH.read_text())
+    one.remove(*CONTAINER, "resources", "requests")
+    assert requests_of(one, **MORE) == {"cpu": "0.5", "memory": "1Gi"}
 
 
 @pytest.mark.parametrize(

@@ -692,3 +692,17 @@ def test_nothing_stays_unplaceable_while_the_signals_together_leave_enough_slack
         for move in plan.moves:
             farm_ = after(farm_, move)
     raise AssertionError("it is not stable")
+
+
+@pytest.mark.parametrize("rules", [GUARDED, README], ids=["guarded", "readme"])
+def test_r15_nothing_leaves_an_overloaded_node_while_several_streams_are_refused_their_pods(rules: Rules) -> None:
+    loads = {"hot": [40.0, 40.0], "warm": [30.0, 30.0], "cold": [5.0, 5.0]}
+    refused = farm(loads, without_pods=("cold.0", "cold.1"))
+    plan = plan_offloads(refused, rules, Random(1))
+    assert not plan.moves
+    assert [(veto.reason, veto.node) for veto in plan.vetoes] == [
+        (VetoReason.PODS_REFUSED, "hot"),
+        (VetoReason.PODS_REFUSED, "warm"),
+    ]
+    # one stream may itself be why
+    assert plan_offloads(farm(loads, without_pods=("cold.0",)), rules, Random(1)).moves

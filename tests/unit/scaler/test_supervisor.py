@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from servers import is_running
+from processes import is_running
 
 from posture.scaler.supervisor import Supervisor
 from posture.system.children import Child
@@ -59,7 +59,7 @@ def processes_of(mark: Path) -> list[int]:
         with contextlib.suppress(OSError):
             if folder.name.isdecimal() and str(mark).encode() in (folder / "cmdline").read_bytes().split(b"\0"):
                 found.append(int(folder.name))
-    return [pid for pid in found if is_running(str(pid))]
+    return [pid for pid in found if is_running(pid)]
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -204,9 +204,9 @@ asyncio.run(Supervisor(lambda: Child("balancer", command, None), 1).run())
     supervisor.kill()
     supervisor.wait(SOON_S)
     killed_at = time.monotonic()
-    while is_running(str(child)) and time.monotonic() - killed_at < 2.0:
+    while is_running(child) and time.monotonic() - killed_at < SOON_S:
         time.sleep(0.01)
-    survived = is_running(str(child))
+    survived = is_running(child)
     if survived:
         os.kill(child, signal.SIGKILL)
     assert not survived

@@ -328,3 +328,34 @@ def test_limits_and_times_of_a_stream_stand_in_place_of_the_usual_ones() -> None
     own.play(seen(32), 3)
     assert own.state["state"] == "Bad"
     assert Film(StateTracker(good_after=0)).play(seen(10), 0.1).state["state"] == "Good"
+
+
+@pytest.mark.parametrize(
+    ("before", "settled"),
+    [
+        ([], False),
+        ([(GOOD, 1)], False),
+        ([(GOOD, 10)], True),
+        ([(GOOD, 10), (BAD, 1)], False),
+        ([(GOOD, 10), (BAD, 10)], True),
+        ([(GOOD, 10), (BAD, 10), (GOOD, 0.1)], False),
+        ([(GOOD, 10), (BAD, 10), (GOOD, 1)], False),
+        ([(GOOD, 10), (unseen(), 0.1)], False),
+        ([(unseen(), 30)], False),
+        ([(seen(0.9 * 35), 10)], False),
+        ([(BAD, 10), (seen(1.1 * 35), 5)], False),
+        ([(seen(50, body=19), 10)], False),
+        ([(seen(10, 10, "iso11226"), 10)], False),
+    ],
+    ids=[
+        "nothing seen", "settling", "Good", "on the way to Bad", "Bad", "one frame under", "on the way to Good",
+        "lost from sight", "nobody", "near the limit, Good", "near the limit, Bad", "another reason is near",
+        "a limit of time",
+    ],
+)  # fmt: skip
+def test_a_state_is_settled_where_frames_like_the_last_one_leave_it_as_it_is(
+    film: Film, before: list[tuple[Verdict, float]], settled: bool
+) -> None:
+    for verdict, seconds in before:
+        film.play(verdict, seconds)
+    assert film.tracker.settled is settled

@@ -42,7 +42,10 @@ REFUSALS = {
     "forget nothing": (b'{"forget_calibration": false}', "forget_calibration: accepted is true"),
     "id of odd letters": (b'{"id": "a b", "calibrate": 6}', "id: accepted"),
     "id as a number": (b'{"id": 7, "calibrate": 6}', "id: accepted"),
-    "oversized": (b'{"calibrate": 6}' + b" " * MOST_BYTES, "bytes; accepted: at most 1024"),
+    "oversized": (
+        b'{"calibrate": 6}' + b" " * MOST_BYTES,
+        "bytes; accepted: a JSON object of at most 1024 bytes, such as",
+    ),
 }
 
 

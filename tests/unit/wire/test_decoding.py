@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 from collections import Counter
 from datetime import timedelta
@@ -16,6 +17,7 @@ from hostile import encoded, noise_picture, segment, with_segment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from processes import peak_kib
 
 from posture.wire import decoding, frame
 from posture.wire.frame import Limits, UndecodableError
@@ -79,7 +81,7 @@ def forget_peak() -> None:
 
 
 def peak_bytes() -> int:
-    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+    return peak_kib(os.getpid()) * 1024
 
 
 def corner_of(pixels: np.ndarray) -> str:

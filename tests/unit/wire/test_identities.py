@@ -31,7 +31,7 @@ from posture.wire.topics import Topics
 STREAMS = ("pi1", "pi2", "pi2-b")
 KINDS = (
     "images", "committed", "status", "camera", "account", "state", "alert", "picture", "answer", "command",
-    "calibration",
+    "calibration", "suspects",
 )  # fmt: skip
 
 
@@ -130,7 +130,7 @@ def test_every_wrong_credential_is_refused(guarded: Guarded) -> None:
 
 def test_no_client_id_gives_one_user_the_session_of_another(guarded: Guarded) -> None:
     mine = Topics("pi1", guarded.prefix)
-    analyzer_user, _, camera_user = identities_of(mine)
+    analyzer_user, *_, camera_user = identities_of(mine)
     (thief_user,) = (one for one in identities_of(Topics("pi2", guarded.prefix)) if one.folder == "camera-pi2")
     analyzer = guarded.client(analyzer_user, client_id="posture-pi1", clean=False)
     analyzer.subscribe(mine.images)
@@ -253,7 +253,10 @@ def test_no_two_users_of_any_two_farms_have_one_name() -> None:
         "a-b",
         "a_b",
     ]
-    streams = ["pi1", "camera", "analyzer", "viewer", "dashboard", "balancer", "all", "takeover", "camera-pi1"]
+    streams = [
+        *("pi1", "camera", "analyzer", "viewer", "dashboard", "balancer", "all", "takeover", "suspects"),
+        "camera-pi1",
+    ]
     names = [
         one.user
         for prefix in prefixes

@@ -74,6 +74,8 @@ def test_what_can_be_read_of_a_message_is_read(
 ) -> None:
     found = Malformed.read(header, packet, properties=properties, why="")
     assert (found.topic, found.payload, found.packet_id, found.retain) == expected
+    assert not found.dup
+    assert Malformed.read(header | 0x08, packet, properties=properties, why="").dup
 
 
 @pytest.mark.parametrize("packet", [b"", b"\0", b"\0\5t", b"\0\1t", b"\0\1t\0"])
@@ -83,7 +85,7 @@ def test_without_topic_and_packet_id_it_is_no_message(packet: bytes) -> None:
 
 
 def test_a_log_line_about_a_message_has_no_control_characters_and_an_end() -> None:
-    line = str(Malformed("\x1b[2J\n" + "t" * 10_000, b"\x1b\n" * 10_000, 1, False, "why\n" * 1000))
+    line = str(Malformed("\x1b[2J\n" + "t" * 10_000, b"\x1b\n" * 10_000, 1, False, False, "why\n" * 1000))
     assert line.isprintable()
     assert len(line) < 500
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from paho.mqtt import client as paho
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.reasoncodes import ReasonCode
 from servers import Mosquitto, free_port
 
 from posture.errors import UserError
@@ -158,3 +160,25 @@ def test_a_turn_that_does_not_read_leaves_what_has_arrived_in_the_socket(mosquit
         mqtt.turn(client, stop, timeout_s=0.5)
     assert got.is_set()
     mqtt.abandon(client)
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_of_a_connection_that_ends_without_a_word_no_error_is_told_that_nobody_has_sent(
+    mosquitto: Mosquitto, protocol: str
+) -> None:
+    client, _ = attempt(settings_for(mosquitto.port), protocol)
+    told: list[str] = []
+    client.on_disconnect = lambda *args: told.append(mqtt.reason_text(args[3], args[4]))
+    mosquitto.kill()
+    deadline = time.monotonic() + LONG_S
+    while not told and time.monotonic() < deadline:
+        mqtt.turn(client, Stop(), timeout_s=0.5)
+    assert told == ["closed without a reason"]
+
+
+def test_a_reason_that_the_broker_gives_is_told() -> None:
+    for packet, reason in (
+        (PacketTypes.DISCONNECT, "Server shutting down"),
+        (PacketTypes.CONNACK, "Unspecified error"),
+    ):
+        assert mqtt.reason_text(ReasonCode(packet, reason)) == reason

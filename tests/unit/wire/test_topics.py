@@ -13,6 +13,7 @@ def test_topics_keep_their_deployed_names_after_the_farms_prefix(prefix: str) ->
     names = [
         topics.images, topics.committed, topics.status, topics.camera, topics.account, topics.state, topics.alert,
         topics.picture, topics.answer, topics.command, topics.calibration,
+        topics.suspects,
     ]  # fmt: skip
     in_front = f"{prefix}/" if prefix else ""
     assert names == [
@@ -20,7 +21,7 @@ def test_topics_keep_their_deployed_names_after_the_farms_prefix(prefix: str) ->
         for name in (
             "images/pi1", "committed/pi1", "status/pi1", "camera/pi1", "account/pi1",
             "posture/pi1/state", "posture/pi1/alert", "posture/pi1/picture", "posture/pi1/answer", "command/pi1",
-            "calibration/pi1",
+            "calibration/pi1", "suspects/pi1",
         )
     ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What a process has used so far, from /proc: the benches' common measure."""
+"""What /proc says of a process: what it has used so far, whether it runs, its children."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def cpu_seconds(pid: int) -> float:
 def family_cpu_seconds(pid: int) -> float:
     """The same of a process and its children, those that have ended among them."""
     total = sum(_ticks(pid))
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+    for child in children_of(pid):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            total += sum(_ticks(int(child)))
+            total += sum(_ticks(child))
     return total / os.sysconf("SC_CLK_TCK")
 
 
@@ -35,6 +35,24 @@ def resident_kib(pid: int) -> int:
 def pss_kib(pid: int) -> int:
     """The same with what several processes share divided among them (PSS), in KiB."""
     return _kib(pid, "smaps_rollup", "Pss")
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that a process has started, from whichever thread, and that still run."""
+    children = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            children += [int(child) for child in (task / "children").read_text().split()]
+    return children
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process runs; one that has ended and waits to be reaped does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
 
 
 def _ticks(pid: int) -> list[int]:
