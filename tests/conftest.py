@@ -24,7 +24,10 @@ from servers import Mosquitto, Postgres, PrometheusServer, make_cluster, postgre
 ROOT = Path(__file__).resolve().parent.parent
 
 # how long an example takes tells how busy the machine is
-settings.register_profile("farm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "farm", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+)
+settings.register_profile("thorough", settings.get_profile("farm"), max_examples=10_000)
 settings.load_profile("farm")
 
 

@@ -52,9 +52,9 @@ def _veto_lost_labels(draft: Draft) -> None:
 def _origin(draft: Draft, job: StreamState) -> NodeState | None:
     """R13: return the node that a stream came from, if it could start there."""
     origin = draft.nodes.get(job.history.origin)
-    if origin is None or origin.name == job.node or not eligible(job, origin, draft.snapshot.now_s):
+    if origin is None or origin.name == job.node:
         return None
-    return origin
+    return origin if eligible(job, origin, draft.snapshot.now_s, draft.used.get(origin.name)) else None
 
 
 def _lost_nodes(draft: Draft) -> set[str]:

@@ -43,6 +43,7 @@ def shared_dashboard(
     folder = tmp_path_factory.mktemp("dashboard")
     dashboard = DashboardProcess(folder, {"mqtt": {"url": f"mqtt://127.0.0.1:{shared_broker.port}"}})
     dashboard.start()
+    dashboard.until_subscribed()
     yield dashboard
     dashboard.stop()
 

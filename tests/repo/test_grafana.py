@@ -95,6 +95,7 @@ class Watched:
 
     def start(self) -> None:
         self.dashboard.start()
+        self.dashboard.until_subscribed()  # a clock is told of messages that come now, not of kept ones
         self.prometheus.start()
 
     def stop(self) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from servers import Server, free_port
+from servers import START_S, Server, free_port
 
 from posture.store.opening import open_store
 
@@ -68,6 +68,13 @@ class DashboardProcess(Server):
         status, _, body = self.ask(path)
         assert status == 200, body
         return json.loads(body)
+
+    def until_subscribed(self) -> None:
+        """Wait until it hears what is published; before that it only gets what the broker has kept."""
+        deadline = time.monotonic() + START_S
+        while (broker := self.first_event()[1]["sources"]["broker"])["state"] != "up":
+            assert time.monotonic() < deadline, broker
+            time.sleep(0.02)
 
     def until_known(self, pi_id: str) -> None:
         """Wait until the page has heard of a stream."""

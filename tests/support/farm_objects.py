@@ -15,7 +15,6 @@ from posture.planning.ledger import Ledger
 from posture.planning.model import Rules
 from posture.usage.window import Average
 
-EXAMPLES = 500
 NOW_S = 1_700_000_000.0
 
 

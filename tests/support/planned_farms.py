@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from posture.planning.model import (
@@ -29,11 +27,6 @@ from posture.planning.model import (
     VetoReason,
 )
 
-property_test = settings(
-    max_examples=500 if os.environ.get("CI") else 100,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
 README = Rules(policy=Policy.README)
 GUARDED = Rules()
 SPEEDS = (1.0, 2.0, 4.0)

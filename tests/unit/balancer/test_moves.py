@@ -6,8 +6,8 @@ import dataclasses
 from typing import Any
 
 import pytest
-from farm_objects import EXAMPLES, job, pod, scaled_job
-from hypothesis import given, settings
+from farm_objects import job, pod, scaled_job
+from hypothesis import given
 from hypothesis import strategies as st
 
 from posture.balancer.moves import Close, DeleteJob, DeletePod, Redirect, Wait, next_steps
@@ -165,7 +165,6 @@ class Cluster:
         return isinstance(step, Close)
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     turns=st.lists(st.sampled_from(["poll", "lagging poll", "let go", "look", "act"]), max_size=30),
     crashes=st.sets(st.integers(0, 30)),

@@ -6,8 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from farm_objects import EXAMPLES
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from posture.kube import affinity
@@ -38,7 +37,6 @@ AFFINITIES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
 @given(before=AFFINITIES)
 def test_a_node_is_required_in_every_term_and_nothing_else_is_lost(before: dict[str, Any]) -> None:
     frozen = json.dumps(before)
@@ -54,7 +52,6 @@ def test_a_node_is_required_in_every_term_and_nothing_else_is_lost(before: dict[
     assert {**after, "nodeAffinity": None} == {**before, "nodeAffinity": None}
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
 @given(before=AFFINITIES)
 def test_any_node_of_the_farm_will_do_and_nothing_else_is_lost(before: dict[str, Any]) -> None:
     after = affinity.with_any_node(affinity.with_node(before, "nano"))

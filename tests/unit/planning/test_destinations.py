@@ -7,7 +7,7 @@ from collections import Counter
 from random import Random
 
 from hypothesis import given
-from planned_farms import ANY_FARM, GUARDED, RULES, SEEDS, could_run, farm, lost, property_test, reasons
+from planned_farms import ANY_FARM, GUARDED, RULES, SEEDS, could_run, farm, lost, reasons
 
 from posture.planning.model import (
     Policy,
@@ -16,7 +16,6 @@ from posture.planning.model import (
 from posture.planning.offloads import plan_offloads
 
 
-@property_test
 @given(ANY_FARM, RULES, SEEDS)
 def test_r7_destinations_are_a_subset_of_the_nodes_that_can_run_the_pod(snapshot, rules, rng) -> None:
     nodes = {node.name: node for node in snapshot.nodes}

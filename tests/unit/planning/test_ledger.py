@@ -7,7 +7,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from posture.planning.ledger import Ledger, history_from_json, history_to_json
@@ -77,14 +77,12 @@ def test_a_pair_of_windows_that_proves_nothing_teaches_nothing(before, after) ->
     assert not ledger_after(before, after).stream("pi1").work
 
 
-@settings(max_examples=500, deadline=None)
 @given(st.floats(95, 100), st.floats(1, 100), st.floats(0, 100), st.floats(0, 100))
 def test_r11_a_clipped_pair_is_ignored_whatever_it_says(before, drop, low, rise) -> None:
     ledger = ledger_after({"a": before, "b": low}, {"a": max(0.0, before - drop), "b": min(100.0, low + rise)})
     assert not ledger.stream("pi1").work
 
 
-@settings(max_examples=500, deadline=None)
 @given(st.floats(0, 94.9), st.floats(0, 100), st.floats(0, 100), st.floats(0, 100))
 def test_a_load_that_was_learned_is_between_nothing_and_the_sources_average(before, after, low, high) -> None:
     work = ledger_after({"a": before, "b": low}, {"a": after, "b": high}).stream("pi1").work.get("")
@@ -292,13 +290,11 @@ HISTORIES = st.builds(
 )
 
 
-@settings(max_examples=500, deadline=None)
 @given(HISTORIES)
 def test_a_history_survives_its_annotation(history) -> None:
     assert history_from_json(json.loads(json.dumps(history_to_json(history)))) == history
 
 
-@settings(max_examples=500, deadline=None)
 @given(
     st.recursive(
         st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3)),

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from planned_farms import (
     ANY_FARM,
@@ -23,7 +23,6 @@ from planned_farms import (
     farm,
     farm_by_signal,
     known,
-    property_test,
     reasons,
 )
 
@@ -86,7 +85,6 @@ def test_guarded_breaks_ties_uniformly() -> None:
     assert sum((count - 1000) ** 2 / 1000 for count in seen.values()) < 13.8
 
 
-@property_test
 @given(ANY_FARM, RULES, st.integers(0, 2**32))
 def test_the_same_snapshot_and_seed_give_the_same_plan_in_whatever_order(snapshot, rules, seed) -> None:
     backwards = dataclasses.replace(snapshot, nodes=snapshot.nodes[::-1], jobs=snapshot.jobs[::-1])
@@ -95,7 +93,6 @@ def test_the_same_snapshot_and_seed_give_the_same_plan_in_whatever_order(snapsho
     assert sorted(map(str, one.vetoes)) == sorted(map(str, other.vetoes))
 
 
-@property_test
 @given(ANY_FARM, RULES, SEEDS)
 def test_a_source_gives_up_at_most_one_job_and_is_no_destination_in_the_same_loop(snapshot, rules, rng) -> None:
     moves = [move for move in plan_offloads(snapshot, rules, rng).moves if move.kind is MoveKind.OFFLOAD]
@@ -106,7 +103,6 @@ def test_a_source_gives_up_at_most_one_job_and_is_no_destination_in_the_same_loo
     assert all(usage[move.source] > rules.threshold >= usage[move.destination] - 1e-6 for move in moves)
 
 
-@property_test
 @given(ANY_FARM, RULES, SEEDS)
 def test_an_overloaded_node_is_never_passed_over_in_silence(snapshot, rules, rng) -> None:
     plan = plan_offloads(snapshot, rules, rng)
@@ -115,7 +111,6 @@ def test_an_overloaded_node_is_never_passed_over_in_silence(snapshot, rules, rng
     assert all(str(veto) for veto in plan.vetoes)
 
 
-@property_test
 @given(exact_farms(), st.integers(0, 2**32))
 def test_the_first_move_of_guarded_differs_from_readme_only_by_vetoes_and_the_choice_of_job(farm_, seed) -> None:
     readme, guarded = (plan_offloads(farm_, rules, Random(seed)) for rules in (README, GUARDED))
@@ -126,7 +121,6 @@ def test_the_first_move_of_guarded_differs_from_readme_only_by_vetoes_and_the_ch
         assert usage[guarded.moves[0].destination] == usage[readme.moves[0].destination]
 
 
-@property_test
 @given(ANY_FARM, RULES, SEEDS)
 def test_a_pinned_stream_is_never_moved(snapshot, rules, rng) -> None:
     pinned = {job.stream for job in snapshot.jobs if job.pinned}
@@ -140,7 +134,6 @@ def test_the_smallest_job_that_cures_its_node_moves_else_the_largest_that_fits()
     assert [move.relief[ONE_SIGNAL] for move in eased.moves] == [30.0]
 
 
-@property_test
 @given(exact_farms(), SEEDS)
 def test_r1_r2_inflow_never_exceeds_headroom_and_no_move_makes_a_node_overloaded(farm_, rng) -> None:
     moves = plan_offloads(farm_, GUARDED, rng).moves
@@ -152,7 +145,6 @@ def test_r1_r2_inflow_never_exceeds_headroom_and_no_move_makes_a_node_overloaded
     assert all(usage[name] + points <= LIMIT for name, points in inflow.items())
 
 
-@property_test
 @given(exact_farms(), SEEDS)
 def test_r3_the_sorted_load_vector_falls_lexicographically_with_each_move(farm_, rng) -> None:
     for move in plan_offloads(farm_, GUARDED, rng).moves:
@@ -161,7 +153,6 @@ def test_r3_the_sorted_load_vector_falls_lexicographically_with_each_move(farm_,
         assert sorted((node.usage for node in farm_.nodes), reverse=True) < before
 
 
-@property_test
 @given(exact_farms(), SEEDS)
 def test_r3_is_taken_only_where_nothing_fits(farm_, rng) -> None:
     speeds = {node.name: node.speed for node in farm_.nodes}
@@ -232,7 +223,6 @@ def test_the_static_theorem_holds_on_3000_random_farms(any_of_them: Callable[[Ra
     assert moved > 1000
 
 
-@property_test
 @given(st.lists(st.lists(st.floats(0.5, 25), max_size=6), min_size=2, max_size=8), SEEDS)
 def test_nothing_is_unplaceable_while_the_mean_and_the_heaviest_job_stay_under_the_threshold(works, rng) -> None:
     """On equal nodes: the lowest one is at or under the mean, so that any job fits there."""
@@ -248,7 +238,6 @@ def test_nothing_is_unplaceable_while_the_mean_and_the_heaviest_job_stay_under_t
     assert plan.stable
 
 
-@property_test
 @given(exact_farms(), SEEDS)
 def test_r3_it_ends(farm_, rng) -> None:
     run_to_the_end(farm_, rng)
@@ -268,7 +257,6 @@ def test_r1_moves_that_are_still_warming_up_count_at_their_destination() -> None
     assert move.destination == "b"
 
 
-@property_test
 @given(st.sampled_from([60.0, 300.0, 600.0]), st.integers(0, 5), st.floats(0.5, 8), st.sampled_from([60.0, 290.0]))
 def test_r4_a_job_moves_no_more_often_than_its_cooldown_allows(base, doublings, hours, step) -> None:
     """Even on a farm that always shows the job's node as the worst one."""
@@ -287,7 +275,6 @@ def test_r4_a_job_moves_no_more_often_than_its_cooldown_allows(base, doublings, 
     assert moves <= math.log2(cap / base) + hours * 3600 / cap + 1
 
 
-@property_test
 @given(ANY_FARM, RULES, SEEDS)
 def test_r4_r5_nothing_is_offloaded_in_its_cooldown_or_to_or_from_a_spoiled_window(snapshot, rules, rng) -> None:
     assume(rules.policy is Policy.GUARDED)
@@ -329,7 +316,6 @@ def test_r5_it_waits_for_a_node_that_settles_rather_than_passing_the_overload_on
     assert reasons(plan)[VetoReason.DESTINATION_SETTLING] == 1
 
 
-@property_test
 @given(ANY_FARM, RULES, SEEDS)
 def test_r6_a_node_without_a_valid_window_is_in_no_plan(snapshot, rules, rng) -> None:
     """A rescue falls back to such a node only where no other can run the stream."""
@@ -348,7 +334,6 @@ def test_r6_a_node_without_a_valid_window_is_in_no_plan(snapshot, rules, rng) ->
             assert back or all(other.name == job.node or other.name in arrived for other in others)
 
 
-@property_test
 @given(ANY_FARM, RULES, st.integers(0, 2**32), st.sampled_from([0.25, 2.0, 8.0]))
 def test_r8_scaling_speeds_and_costs_together_leaves_the_plan_unchanged(snapshot, rules, seed, factor) -> None:
     nodes = [dataclasses.replace(node, speed=node.speed * factor) for node in snapshot.nodes]
@@ -374,7 +359,6 @@ def test_r8_a_job_that_a_small_board_can_not_carry_fits_a_large_one() -> None:
     assert (move.destination, move.relief, move.cost) == ("agx", {ONE_SIGNAL: 60.0}, {ONE_SIGNAL: 15.0})
 
 
-@property_test
 @given(ANY_FARM, RULES, SEEDS)
 def test_r9_no_offload_while_all_are_overloaded_or_prometheus_is_away(snapshot, rules, rng) -> None:
     hot = [dataclasses.replace(node, usage=None if node.usage is None else 99.0) for node in snapshot.nodes]
@@ -386,7 +370,6 @@ def test_r9_no_offload_while_all_are_overloaded_or_prometheus_is_away(snapshot, 
             assert reasons(plan)[reason] == 1
 
 
-@property_test
 @given(ANY_FARM, RULES, SEEDS)
 def test_r12_a_source_was_over_threshold_and_hysteresis_for_the_whole_dwell(snapshot, rules, rng) -> None:
     assume(rules.policy is Policy.GUARDED)
@@ -436,7 +419,6 @@ def test_a_job_with_an_unknown_load_counts_as_its_share_and_moves_once() -> None
     assert len(plan_offloads(Snapshot(nodes, tried, now_s=GUARDED.cooldown_cap_s), GUARDED, Random(0)).moves) == 1
 
 
-@property_test
 @given(ANY_FARM, RULES, SEEDS)
 def test_r15_no_job_is_deleted_on_a_live_node_without_a_live_keda(snapshot, rules, rng) -> None:
     nodes = {node.name: node for node in snapshot.nodes}
@@ -592,19 +574,17 @@ def test_r1_what_is_on_its_way_counts_in_each_signal() -> None:
     assert move.destination == "b"
 
 
-@property_test
+@example(random_farm_of_two_signals(Random(5411)), Random(0))
 @given(TWO_SIGNALS, SEEDS)
 def test_r1_r2_inflow_never_exceeds_headroom_in_any_signal(farm_, rng) -> None:
-    moves = plan_offloads(farm_, GUARDED, rng).moves
-    ended = farm_
-    for move in moves:
-        ended = after(ended, move)
-    fits = {node.name for node in ended.nodes if (node.usage or 0.0) <= LIMIT}
-    for move in moves:
-        assert move.destination in fits or "nothing fits" in move.why
+    # R3 may come after it, and send more to the same node than fits
+    fitting = [move for move in plan_offloads(farm_, GUARDED, rng).moves if "nothing fits" not in move.why]
+    for move in fitting:
+        farm_ = after(farm_, move)
+    usage = {node.name: node.usage or 0.0 for node in farm_.nodes}
+    assert all(usage[move.destination] <= LIMIT for move in fitting)
 
 
-@property_test
 @given(TWO_SIGNALS, SEEDS)
 def test_r3_the_sorted_loads_of_all_signals_fall_lexicographically_with_each_move(farm_, rng) -> None:
     def loads(snapshot: Snapshot) -> list[float]:
@@ -631,7 +611,6 @@ def test_r3_passes_no_overload_on_that_is_larger_than_what_the_stream_takes_off(
     assert (move.relief, move.destination) == (both(0, 20), "idle")
 
 
-@property_test
 @given(ANY_FARM, RULES, st.integers(0, 2**32))
 def test_a_signal_that_says_the_same_as_the_other_one_changes_no_plan(snapshot, rules, seed) -> None:
     def twice(points: Points) -> Points:
@@ -650,7 +629,6 @@ def test_a_signal_that_says_the_same_as_the_other_one_changes_no_plan(snapshot, 
     assert one.vetoes == other.vetoes
 
 
-@property_test
 @given(TWO_SIGNALS, st.integers(0, 2**32), st.sampled_from([0.25, 8.0]))
 def test_r8_scaling_speeds_and_costs_of_one_signal_together_leaves_the_plan_unchanged(farm_, seed, factor) -> None:
     nodes = [
@@ -670,7 +648,6 @@ def test_r8_scaling_speeds_and_costs_of_one_signal_together_leaves_the_plan_unch
     assert plans[0].moves == plans[1].moves
 
 
-@property_test
 @given(st.integers(2, 8), st.floats(2, 20), st.integers(0, 2**32))
 def test_nothing_stays_unplaceable_while_the_signals_together_leave_enough_slack(n, most, seed) -> None:
     """On equal nodes: those that lack room in one signal or another are fewer than there are."""

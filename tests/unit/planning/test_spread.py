@@ -8,12 +8,11 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from planned_farms import SEEDS, property_test
+from planned_farms import SEEDS
 
 from posture.planning.spread import even_spread
 
 
-@property_test
 @given(st.sets(st.integers(1, 99).map("pi{}".format)), st.lists(st.floats(0, 100), min_size=1), SEEDS)
 def test_even_spread_gives_each_node_floor_or_ceil_and_the_extras_to_the_lowest(streams, points, rng) -> None:
     usage = {f"n{i}": value for i, value in enumerate(points)}
@@ -40,7 +39,6 @@ def test_even_spread_breaks_ties_uniformly() -> None:
     assert sum((count - 400) ** 2 / 400 for count in seen.values()) < 27.9
 
 
-@property_test
 @given(st.lists(st.text("ab", min_size=1), unique=True), st.integers(1, 6), st.integers(0, 99))
 def test_even_spread_depends_on_names_and_seed_and_not_on_the_order_of_its_input(streams, n, seed) -> None:
     usage = {f"n{i}": float(i % 2) for i in range(n)}
@@ -48,7 +46,6 @@ def test_even_spread_depends_on_names_and_seed_and_not_on_the_order_of_its_input
     assert even_spread(streams, usage, Random(seed)) == even_spread(streams[::-1], backwards, Random(seed))
 
 
-@property_test
 @given(st.integers(0, 20), st.integers(1, 5), st.data())
 def test_even_spread_fills_up_around_pinned_streams(n_streams, n_nodes, data) -> None:
     streams = [f"pi{i}" for i in range(n_streams)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -114,8 +113,7 @@ class Sequences(RuleBasedStateMachine):
         assert (self.debounce.active, self.debounce.full_s) == (self.twin.active, self.twin.full_s)
 
 
-class TestSequences(Sequences.TestCase):
-    settings = settings(max_examples=500, stateful_step_count=40, deadline=None)
+TestSequences = Sequences.TestCase
 
 
 def turns(usage: list[dict[str, float]], every_s: float = 5.0) -> list[bool]:

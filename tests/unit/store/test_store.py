@@ -457,7 +457,7 @@ def test_a_store_that_is_away_is_unavailable_and_the_same_object_writes_when_it_
         started = time.monotonic()
         with pytest.raises(StoreUnavailableError, match="database"):
             store.write([a_row(1), a_row(2)])
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 10
     bring_back()
     # frame-1 was written by this object before, and came with the batch that failed: it is still this object's
     assert written_at_last(store, [a_row(1), a_row(2)]) >= {"frame-2"}
@@ -471,9 +471,9 @@ def test_a_store_that_is_away_at_the_start_is_unavailable(breakable: tuple[Backe
     started = time.monotonic()
     with pytest.raises(StoreUnavailableError, match="database"):
         backend.open(timeout_s=1)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 10
     bring_back()
-    assert backend.open(timeout_s=5).write([a_row(1)]) == {"frame-1"}
+    assert backend.open().write([a_row(1)]) == {"frame-1"}
 
 
 @contextlib.contextmanager
