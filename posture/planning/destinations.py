@@ -51,7 +51,8 @@ class Shelves:
         work = draft.work(job)
         # headroom and free resources only shrink during a loop: what fitted nowhere need not be tried again
         own = job.node if job.node in self._entries else ""
-        alike = (limit, own, job.tolerates, job.barred, *sorted(job.requests.items()), *job.history.closed)
+        closed = sorted(job.history.closed_at(draft.snapshot.now_s))
+        alike = (limit, own, job.tolerates, job.barred, *sorted(job.requests.items()), *closed)
         hopeless = self._hopeless.get(alike)
         if hopeless is not None and all(work[signal] >= points for signal, points in hopeless.items()):
             return None
@@ -103,7 +104,7 @@ def eligible(job: StreamState, node: NodeState, now_s: float, used: Mapping[str,
         return False
     if not node.taints <= job.tolerates:
         return False
-    if node.name in job.history.closed and job.history.closed[node.name][0] > now_s:
+    if node.name in job.history.closed_at(now_s):
         return False
     if node.free is None:
         return True

@@ -68,6 +68,8 @@ class Draft:
         # R1: the window does not contain these loads yet; sorted, since sums of floats depend on their order
         for job in sorted((job for job in snapshot.jobs if job.moving), key=operator.attrgetter("stream")):
             self._add(self.nodes[job.node], self.cost(job, self.nodes[job.node]))
+            if job.phase in {Phase.PENDING, Phase.ABSENT}:  # what a node has free does not know of its pod either
+                self.used[job.node].update(job.requests)
         at_most = max(self._usual.values(), default=0.0)
         for arrival in snapshot.arriving:
             if arrival.node in self.nodes:
@@ -83,13 +85,7 @@ class Draft:
         A single failing stream may be the cause itself, so that it makes no node suspect.
         """
         now_s = self.snapshot.now_s
-        closed = Counter(
-            node
-            for job in self.snapshot.jobs
-            if job.history.closed
-            for node, (until_s, _) in job.history.closed.items()
-            if until_s > now_s
-        )
+        closed = Counter(node for job in self.snapshot.jobs for node in job.history.closed_at(now_s))
         return {node: streams for node, streams in closed.items() if streams >= self.rules.suspect_limit}
 
     def signals(self, node: NodeState) -> Collection[str]:

@@ -183,6 +183,10 @@ class StreamHistory:
     closed: Mapping[str, tuple[float, int]] = field(default_factory=dict)
     """R13: node -> (until when it is closed to this stream, how often the start failed there)."""
 
+    def closed_at(self, now_s: float) -> list[str]:
+        """R13: return the nodes that are closed to this stream at a time."""
+        return [node for node, (until_s, _) in self.closed.items() if until_s > now_s]
+
 
 @dataclass(frozen=True)
 class Keda:

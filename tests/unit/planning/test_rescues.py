@@ -97,6 +97,26 @@ def test_r13_its_origin_has_no_room_for_it_once_another_rescue_of_the_same_loop_
     assert {move.stream: move.destination for move in moves} == {"heavy": "origin", "light": "cold"}
 
 
+def test_r14_room_that_a_move_of_an_earlier_loop_will_take_is_not_given_away_again() -> None:
+    lost = NodeState("lost", None, ready=False, down_s=99.0)
+    nodes = [lost, NodeState("only", 10.0, free={"cpu": 1.0}), NodeState("cold", 20.0, free={"cpu": 1.0})]
+    asked = {"requests": {"cpu": 0.6}}
+    coming = StreamState("pi1", "only", Phase.ABSENT, moving=True, history=known(1.0), **asked)
+    stranded = StreamState("pi2", "lost", history=known(1.0), **asked)
+    (move,) = plan_offloads(Snapshot(nodes, [coming, stranded]), GUARDED, Random(0)).moves
+    assert (move.stream, move.destination) == ("pi2", "cold")
+
+
+def test_r13_a_node_that_is_open_to_a_stream_again_takes_it_beside_one_to_which_it_is_closed() -> None:
+    nodes = [NodeState("lost", None, ready=False, down_s=99.0), NodeState("only", 10.0)]
+    jobs = [
+        StreamState(stream, "lost", history=known(5.0, closed={"only": (until_s, 1)}))
+        for stream, until_s in (("pi1", 2000.0), ("pi2", 500.0))
+    ]
+    (move,) = plan_offloads(Snapshot(nodes, jobs, now_s=1000.0), GUARDED, Random(0)).moves
+    assert (move.stream, move.destination) == ("pi2", "only")
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
