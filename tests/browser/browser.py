@@ -18,7 +18,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from servers import find_program
 
 PHONE, DESKTOP = (390, 844), (1440, 900)
-WAIT_S = 10.0
+WAIT_S = 30.0
 
 
 class Browser:

@@ -49,7 +49,7 @@ class Farm:
     def publish(self, topic: str, message: Any, *, retain: bool = False) -> None:
         """Publish a message, and return when the broker has it."""
         payload = message if isinstance(message, bytes) else json.dumps(message).encode()
-        self._client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(10)
+        self._client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(30)
         if retain:
             self._retained.add(topic)
 
@@ -60,7 +60,7 @@ class Farm:
         self._client.on_message = lambda _c, _d, message: came.put(message.payload)
         self._client.on_subscribe = lambda *_: subscribed.set()
         self._client.subscribe(topic, 1)
-        assert subscribed.wait(10)
+        assert subscribed.wait(30)
         return came
 
     def stream(self, pi_id: str, state: str = "Good", *, camera: str = "live", **posture: Any) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from browser import DESKTOP, PHONE, Browser
+from browser import DESKTOP, PHONE, WAIT_S, Browser
 from dashboard_process import DashboardProcess
 from selenium.webdriver.common.keys import Keys
 from servers import Mosquitto
@@ -121,7 +121,7 @@ def test_the_keyboard_alone_leads_from_the_streams_to_a_command(
     browser.find("#snooze")
     browser.tab_to("#snooze")
     browser.press(Keys.ENTER)
-    assert b"snooze_s" in commands.get(timeout=10)
+    assert b"snooze_s" in commands.get(timeout=WAIT_S)
 
 
 def test_the_theme_is_chosen_by_its_button_and_kept(browser: Browser, dashboard: DashboardProcess) -> None:

@@ -171,9 +171,9 @@ def test_a_database_that_is_away_is_named_and_the_page_goes_on_by_itself(
         browser.open(f"{process.url}/history?day=2026-03-02")
         browser.until_text(".days", "100 %")
         postgres.stop()
-        browser.until_text("#banners", "The database is away", 20)
+        browser.until_text("#banners", "The database is away")
         postgres.start()
-        browser.until(lambda: browser.text("#banners") == "", "no banner", 20)
+        browser.until(lambda: browser.text("#banners") == "", "no banner")
         browser.until_text(".days", "100 %")
         browser.expect_errors("503 (Service Unavailable)")
     finally:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import Browser
+from browser import WAIT_S, Browser
 from dashboard_process import DashboardProcess
 from servers import Mosquitto
 from speaking import Farm, moment
@@ -54,7 +54,7 @@ def test_calibrate_and_snooze_reach_the_analyzer_and_its_answer_is_shown(
     shared_dashboard.until_known("pi1")
     browser.open(f"{shared_dashboard.url}/streams/pi1")
     browser.find("#calibrate").click()
-    said = json.loads(commands.get(timeout=10))
+    said = json.loads(commands.get(timeout=WAIT_S))
     assert said["calibrate"] == 6
     farm.publish(
         "posture/pi1/answer", {"id": said["id"], "command": "calibrate", "outcome": "started", "reason": ""}
@@ -64,12 +64,12 @@ def test_calibrate_and_snooze_reach_the_analyzer_and_its_answer_is_shown(
     farm.publish("posture/pi1/answer", refusal)
     browser.until_text("#toasts", "Refused: the person walks")
     browser.find("#snooze").click()
-    said = json.loads(commands.get(timeout=10))
+    said = json.loads(commands.get(timeout=WAIT_S))
     assert said["snooze_s"] == 900
     farm.posture("pi1", "Good", snoozed_until="2099-01-01T00:00:00+00:00")
     browser.until_text(".facts", "snoozed until")
     browser.find("#wake").click()
-    assert json.loads(commands.get(timeout=10))["snooze_s"] == 0
+    assert json.loads(commands.get(timeout=WAIT_S))["snooze_s"] == 0
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +80,7 @@ def with_login(shared_broker: Mosquitto, tmp_path_factory: pytest.TempPathFactor
     settings = {
         "mqtt": {"url": f"mqtt://127.0.0.1:{shared_broker.port}"},
         "dashboard": {"users_file": str(folder / "users")},
+        "streams": ["pi1"],  # which has its page before it is heard of
     }
     process = DashboardProcess(folder, settings)
     process.start()

@@ -42,7 +42,7 @@ QUICK: Mapping[str, Any] = {
     "sample_interval_s": 0.5,
     "interval_s": 0.5,
     "warm_up_s": 0.0,
-    "lease_s": 10.0,
+    "lease_s": 30.0,
     "cooldown_base_s": 0.0,
     "cooldown_cap_s": 0.0,
 }
@@ -291,8 +291,9 @@ class Farm:
         folder.mkdir()
         wanted = {
             "GPU_QUERIES": {name: {"instance": instance_of(name), "metric": METRIC} for name in self._nodes},
-            "prometheus": {"url": self.usage.server.url, "scrape_interval_s": SCRAPE_S},
-            "kubernetes": {"namespace": self.namespace, "timeout_s": 10},
+            # one scrape is due in a window, and it may be late: all of them are, on a busy machine
+            "prometheus": {"url": self.usage.server.url, "scrape_interval_s": QUICK["window_s"], "max_age_s": 10},
+            "kubernetes": {"namespace": self.namespace, "timeout_s": 30},
             "balancer": {**QUICK, "last_node_file": str(folder / "last_node.txt"), **timers},
             **(settings or {}),
         }

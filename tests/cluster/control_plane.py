@@ -304,7 +304,7 @@ class Cluster:
         namespace: str | None,
         condition: Callable[[Sequence[Any]], bool],
         labels: Mapping[str, str] | None = None,
-        timeout_s: float = 60.0,
+        timeout_s: float = READY_S,
     ) -> list[Any]:
         """Watch the objects of a kind, with these labels, until the condition holds for their list; return it.
 

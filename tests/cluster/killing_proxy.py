@@ -86,7 +86,7 @@ class KillingProxy:
             self._kill, self._changes, self.move_finished = kill, 0, False
 
     def before(self, method: str, resource: str, act: Callable[[], None]) -> None:
-        """Do something before the next such request is passed on; the first PATCH of a ScaledJob opens a move."""
+        """Do something before the next such request is passed on; of PATCHes of a ScaledJob only a move's count."""
         self._before[(method, resource)] = act
 
     def wait_for_end(self, timeout_s: float) -> bool:
@@ -101,9 +101,10 @@ class KillingProxy:
     def _pass_on(self, handler: BaseHTTPRequestHandler) -> None:
         length = int(handler.headers.get("Content-Length") or 0)
         body = handler.rfile.read(length) if length else None
-        act = self._before.pop((handler.command, resource_of(handler.path)), None)
-        if act is not None:
-            act()
+        request = (handler.command, resource_of(handler.path))
+        # a note that the stream runs may be written before there is a move
+        if request != ("PATCH", "scaledjobs") or opens_a_move(handler.path, body):
+            self._before.pop(request, lambda: None)()
         server = http.client.HTTPSConnection(
             str(self._server.hostname), self._server.port or 443, timeout=30, context=self._context
         )

@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 LEASES = "kube-node-lease"
 HEARTBEAT_S = 5.0
 """The node controller gives up a node after 50 s without."""
-CALL_S = 60.0
+CALL_S = 120.0
 LOOK_S = 0.05
 
 

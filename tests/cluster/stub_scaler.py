@@ -30,7 +30,7 @@ class StubScaler(externalscaler_pb2_grpc.ExternalScalerServicer):
         self._server.add_insecure_port(self.address)
         self._server.start()
 
-    def wait_for_polls(self, scaled_job: str, number: int, timeout_s: float = 60.0) -> None:
+    def wait_for_polls(self, scaled_job: str, number: int, timeout_s: float = 120.0) -> None:
         """Return once KEDA has polled for that ScaledJob so many times more: what a poll would do has been done."""
         with self._change:
             # the last one may still be at work

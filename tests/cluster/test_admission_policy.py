@@ -27,7 +27,8 @@ FILE = BASE.parents[1] / "posture-job-pi1.yaml"
 @pytest.fixture
 def policy(cluster: Cluster) -> Iterator[None]:
     items = objects_of(BASE / "admission-policy.yaml")
-    for item in items:
+    # the one whose being in force is waited for comes last
+    for item in reversed(items):
         assert send(cluster, item) == ""
     yield
     for item in items:

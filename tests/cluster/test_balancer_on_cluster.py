@@ -18,7 +18,8 @@ def test_of_two_balancers_one_acts_and_the_other_takes_over_when_it_is_killed(fa
     busy, idle = farm.add_nodes(10, 10)
     farm.add_stream("pi1", busy)
     farm.add_stream("pi2", busy, annotations=PINNED)
-    balancers = [farm.balancer(lease_s=5.0), farm.balancer(lease_s=5.0)]
+    # long enough for the one that acts to keep it on a busy machine
+    balancers = [farm.balancer(lease_s=15.0), farm.balancer(lease_s=15.0)]
     acting, waiting = balancers if "acts from now on" in balancers[0].wait_for(" acts") else reversed(balancers)
     acting.wait_for("acts from now on")
     waiting.wait_for("this one waits")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from lightkube.resources.admissionregistration_v1 import (
 from lightkube.resources.apps_v1 import Deployment
 from lightkube.resources.core_v1 import Namespace
 from lightkube.resources.rbac_authorization_v1 import ClusterRole, ClusterRoleBinding
+from watching import wait_for
 
 DEPLOY = ROOT / "deploy"
 FILES = [
@@ -72,10 +74,13 @@ def test_the_exporter_runs_where_pods_have_no_privileges(cluster: Cluster, postu
     assert [send(cluster, item) for item in render(DEPLOY / folder)] == ["", ""]
     template = daemon_set["spec"]["template"]
     template["spec"].pop("runtimeClassName", None)  # the test's cluster has none
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "tried", "namespace": posture_farm}}
-    assert send(cluster, {**pod, "spec": template["spec"]}, dry_run=True) == ""
-    template["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = True
-    assert "PodSecurity" in send(cluster, {**pod, "spec": template["spec"]}, dry_run=True), "the level is in force"
+    metadata = {"name": "tried", "namespace": posture_farm}
+    pod: dict[str, Any] = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+    privileged = copy.deepcopy(pod)
+    privileged["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = True
+    # the API server learns of the namespace's level by a watch of its own
+    wait_for(lambda: "PodSecurity" in send(cluster, privileged, dry_run=True))
+    assert send(cluster, pod, dry_run=True) == ""
 
 
 def test_the_patch_for_mutual_tls_fits_the_deployment(cluster: Cluster, posture_farm: str) -> None:

@@ -93,7 +93,7 @@ def test_a_stream_that_nothing_places_is_named(farm: Farm) -> None:
 @EDITS
 def test_an_affinity_that_others_write_in_mid_move_costs_the_stream_no_second_start(farm: Farm, edit: Any) -> None:
     busy, idle, other = farm.add_nodes(80, 10, 30)
-    idle.start_delay_s = 3.0
+    idle.start_delay_s = 10.0  # the move is open for as long
     farm.add_stream("pi1", busy)
     farm.add_stream("pi2", busy, annotations=PINNED)
     before = farm.job_uids("pi1")

@@ -10,7 +10,7 @@ import time
 import pytest
 from balancing import HISTORY, MOVE, Farm, annotations
 from control_plane import ScaledJob
-from lightkube.resources.core_v1 import Node
+from lightkube.resources.core_v1 import Node, Pod
 from lightkube.types import PatchType
 from pods import Fault
 from scaled_jobs import name_of
@@ -35,10 +35,13 @@ def test_the_streams_of_a_lost_node_run_elsewhere_within_the_bound_while_their_o
     took_s = time.monotonic() - began
     print(f"three streams Ready elsewhere after {took_s:.1f} s")
     # grace, one loop (window and pause), one poll; the rest is for a busy machine
-    assert took_s < GRACE_S + 1.5 + 1.0 + 30.0
-    for stream in streams:
-        (old,) = [pod for pod in farm.pods(stream) if pod.spec.nodeName == lost.name]
-        assert old.metadata.deletionTimestamp is not None
+    assert took_s < GRACE_S + 1.5 + 1.0 + 60.0
+    old = farm.cluster.until(
+        Pod,
+        farm.namespace,
+        lambda pods: all(pod.metadata.deletionTimestamp for pod in pods if pod.spec.nodeName == lost.name),
+    )
+    assert sum(pod.spec.nodeName == lost.name for pod in old) == len(streams), "they hang"
     where = [node for node in others for stream in streams if node.name in farm.hosts(stream)]
     assert len(where) == len(set(where)) == 3, "they are spread"
     balancer.wait_for("runs on", count=3)
@@ -53,9 +56,10 @@ def test_more_than_half_of_the_nodes_lost_at_once_moves_nothing(farm: Farm) -> N
     farm.add_stream("pi1", first)
     farm.add_stream("pi2", third)
     before = farm.job_uids("pi1", "pi2")
-    balancer = farm.balancer(node_grace_s=1.0)
     first.die()
     second.die()
+    # not before: it might see one of them alone
+    balancer = farm.balancer(node_grace_s=1.0)
     balancer.wait_for("many_lost")
     balancer.stop()
     assert farm.job_uids("pi1", "pi2") == before
@@ -68,7 +72,8 @@ def test_three_of_five_nodes_that_were_removed_for_good_are_no_outage_of_the_bal
     gone, left = nodes[:3], nodes[3:]
     for number, node in enumerate(gone):
         farm.add_stream(f"pi{number}", node)
-    balancer = farm.balancer(node_grace_s=1.0)
+    # long enough to remove all of them: nothing is to move to one that goes next
+    balancer = farm.balancer(node_grace_s=5.0)
     balancer.wait_for("0 overloaded")
     for node in gone:
         node.delete()

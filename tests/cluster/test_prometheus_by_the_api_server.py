@@ -67,7 +67,7 @@ def test_it_is_asked_with_the_kubeconfigs_credentials_and_who_may_not_is_told_wh
 ) -> None:  # fmt: skip
     gpu_exporter.wait_for_scrapes("a")
     url = f"kubernetes://{namespace}/prometheus:{service.port}"
-    settings = table.Prometheus(url=url, scrape_interval_s=0.5, max_age_s=10)
+    settings = table.Prometheus(url=url, scrape_interval_s=0.5, max_age_s=30, timeout_s=30)
     queries = gpu_queries("a")
     stranger = cluster.role(namespace, "stranger")
     proxies = {"apiGroups": [""], "resources": ["services/proxy"], "verbs": ["create"]}
@@ -85,5 +85,5 @@ def test_it_is_asked_with_the_kubeconfigs_credentials_and_who_may_not_is_told_wh
     assert f"Prometheus at {url} answers 403" in refused
     assert "needed: the verb create on services/proxy" in refused
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
-    absent = table.Prometheus(url=f"kubernetes://{namespace}/other:9090")
+    absent = table.Prometheus(url=f"kubernetes://{namespace}/other:9090", timeout_s=30)
     assert "of a Service that is there" in str(Prometheus(absent, queries).sample()["a"])

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
-from control_plane import Cluster
+from control_plane import Cluster, TriggerAuthentication
 from cryptography import x509
 from killing_proxy import KillingProxy, resource_of
 from kubectl import Kubectl
@@ -26,6 +26,7 @@ from lightkube.resources.core_v1 import Node
 from nodes import Kubelets
 from servers import Mosquitto, PrometheusServer, free_port
 from stack_objects import DEPLOY
+from watching import wait_for
 
 from posture.dashboard import passwords
 
@@ -128,6 +129,10 @@ class Laptop:
 
     def versions(self) -> dict[str, str]:
         """What changes as soon as anything is written."""
+        # KEDA adds its finalizer by and by
+        self.cluster.until(
+            TriggerAuthentication, NAMESPACE, lambda made: all(one.metadata.finalizers for one in made)
+        )
         found = {
             name: item["metadata"].get("generation" if item["kind"] == "StatefulSet" else "resourceVersion")
             for name, item in self.objects().items()
@@ -247,7 +252,7 @@ def film(laptop: Laptop, broker: Mosquitto, folder: Path, status: int = 0, *, na
     names = ("POSTURE_MQTT_USERNAME", "POSTURE_MQTT_PASSWORD") if named else ()
     return laptop.checkout.run(
         "publish_images.py", "--pi-id", stream, "--source", str(PICTURE), "--no-spool", "--fail-fast", "--json",
-        "--drain", "5", "--broker", f"mqtts://127.0.0.1:{broker.port}", status=status,
+        "--drain", "20", "--broker", f"mqtts://127.0.0.1:{broker.port}", status=status,
         POSTURE_MQTT_CA_FILE=str(folder / "ca.crt"), **{f"{name}_FILE": str(folder / name) for name in names},
     ).splitlines()[-1]  # fmt: skip
 
@@ -438,7 +443,8 @@ def test_undo_takes_away_what_it_has_made_and_nothing_else(applied: Laptop, kube
         applied.run()
         kept = {name: text for name, text in applied.files().items() if name != "cluster.yaml"}
         applied.run("--undo", "--yes")
-        assert applied.objects().keys() == objects.keys()
+        # KEDA's finalizer keeps the TriggerAuthentication for a moment
+        wait_for(lambda: applied.objects().keys() == objects.keys())
         assert applied.nodes() == nodes
         assert applied.config.read_text() == config
         assert kept.items() <= applied.files().items()

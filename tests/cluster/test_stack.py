@@ -117,7 +117,7 @@ def test_prometheus_finds_the_exporters_with_the_rights_that_it_has_and_no_other
     server = Prometheus(tmp_path)
     server.start()
     try:
-        wait_for(lambda: ("posture-exporter", "orin:9101") in server.targets(), 30)
+        wait_for(lambda: ("posture-exporter", "orin:9101") in server.targets())
     finally:
         server.stop()
         running_cluster.client.delete(Pod, "exporter-of-orin", namespace="posture-farm", grace_period=0)
@@ -130,5 +130,7 @@ def test_prometheus_finds_the_exporters_with_the_rights_that_it_has_and_no_other
         for group in rule["apiGroups"]
         for resource in rule["resources"]
     }
+    # a watch is in the audit log when it has ended
+    wait_for(lambda: ("watch", "", "pods") in running_cluster.asked_by("monitoring", "prometheus"))
     # a list, where a server can't begin a watch with what there is
     assert running_cluster.asked_by("monitoring", "prometheus") | {("list", "", "pods")} == granted

@@ -73,6 +73,10 @@ def start_another(farm: Farm, job: Any) -> None:
     for key in of_job:
         copied["metadata"]["labels"].pop(key, None)
     farm.cluster.client.create(from_dict(copied), namespace=farm.namespace)
+    # before a quota that comes next refuses it
+    farm.cluster.until(
+        Pod, farm.namespace, lambda pods: any(pod.metadata.name.startswith("by-hand-") for pod in pods)
+    )
 
 
 def delete(farm: Farm, job: Any) -> None:
@@ -194,7 +198,8 @@ def test_a_move_is_finished_when_its_pod_is_ready_and_one_that_hangs_says_what_i
     farm.add_stream("pi2", busy, annotations=PINNED)
     idle.fault = Fault.STUCK
     port = free_port()
-    balancer = farm.balancer(metrics_port=port, start_timeout_s=2.0, pull_timeout_s=900.0)
+    # it is told once, and by then has to be as far as the pod
+    balancer = farm.balancer(metrics_port=port, start_timeout_s=20.0, pull_timeout_s=900.0)
     until_told(
         farm, "pi1", "MoveHangs", f"offload from {busy.name} to {idle.name}", "to be Ready", "ContainerCreating"
     )
@@ -225,7 +230,8 @@ def test_a_move_that_a_finalizer_of_others_holds_up_names_it(farm: Farm, request
     (job,) = farm.jobs("pi1")
     hold(farm, job, delete_it=False)
     farm.set_usage(busy, 80)
-    farm.balancer(start_timeout_s=2.0)
+    # it is told once, and by then the Job's pod has to be gone
+    farm.balancer(start_timeout_s=15.0)
     until_told(farm, "pi1", "MoveHangs", f"offload from {busy.name} to {idle.name}", "JobHeld", HOLD)
     farm.set_usage(busy, 10)
     let_go(farm, "pi1")

@@ -76,6 +76,11 @@ def unready_streams(cluster: Cluster, namespace: str) -> Iterator[list[set[str]]
 
     threading.Thread(target=follow, daemon=True).start()
     yield noted
+
+    def is_up_to_date() -> bool:
+        return set(ready) == {pod.metadata.uid for pod in client.list(Pod, namespace=namespace) if is_ready(pod)}
+
+    wait_for(is_up_to_date)
     ended.set()
 
 

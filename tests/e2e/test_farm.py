@@ -5,7 +5,6 @@ The tests run in the order in which they stand here; each leaves a farm that run
 
 from __future__ import annotations
 
-import os
 import random
 import socket
 import time
@@ -16,6 +15,7 @@ import pytest
 from faults import ANY_FARM, FIRST, OTHERS, SEED, Fault, survive
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import Node, Pod
+from processes import is_running
 from real_farm import NAMESPACE, STREAMS, WAIT_S, RealFarm
 from victims import overload
 from watching import wait_for
@@ -48,7 +48,7 @@ def test_a_node_that_gets_busy_gives_up_one_stream_and_then_the_farm_is_stable(f
     moves = len(farm.timeline.moves())
     with farm.traffic("balance"), overload(farm) as busy:
         began = time.monotonic()
-        wait_for(lambda: len(farm.timeline.moves()) > moves, 3 * farm.pace.loop_s + 30, look_s=0.5)
+        wait_for(lambda: len(farm.timeline.moves()) > moves, WAIT_S, look_s=0.5)
         decided_s = time.monotonic() - began
         places = farm.until_moved(before)
         took_s = time.monotonic() - began
@@ -148,6 +148,8 @@ def test_enter_leaves_nothing_of_ours_and_does_not_touch_what_is_not_ours(farm: 
     for node in farm.cluster.client.list(Node):
         assert not [taint for taint in node.spec.taints or [] if taint.key.startswith("posture-farm")]
     assert farm.where() == {}
-    assert not [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
+    assert not [pid for pid in pids if is_running(pid)]
     with socket.socket() as probe:
+        # connections that have ended hold the port for a minute; somebody who listens has it all the same
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", farm.checkout.port))

@@ -303,14 +303,14 @@ def test_a_read_only_container_of_nobody_turns_frames_into_rows_and_docker_stop_
     user, password = credentials(network.identities, "camera-pi1")
     camera = Camera(network.port, username=user, password=password)
     analyzer.stop()  # from here on the broker keeps its frames
-    for jpeg in clip_jpegs(40) * 5:
+    for jpeg in clip_jpegs(40) * 10:
         camera.publish(jpeg)
     for enough in (20, 70, 120):
         network.docker.run("start", analyzer.name)
         analyzer.wait_online(watcher)
         watcher.wait_for(lambda w, enough=enough: len(w.receipts) >= enough)
         analyzer.stop()
-    assert len(watcher.receipts) < 200, "it stopped in mid-stream"
+    assert len(watcher.receipts) < len(camera.published), "it stopped in mid-stream"
     network.docker.run("start", analyzer.name)
     watcher.wait_for(lambda w: w.receipts >= set(camera.published), 120)
     assert wait_for_health(network.docker, analyzer.name) == "healthy"

@@ -122,7 +122,7 @@ def test_frames_become_rows_and_a_newer_analyzer_takes_the_stream_over(guarded: 
     newer = Analyzer(tmp_path, guarded.port, **as_user(identities / "analyzer-pi1"))
     newer.start().wait_online(watcher)
     assert older.process is not None
-    assert older.process.wait(30) == 0, older.log.read_text()
+    assert older.process.wait(60) == 0, older.log.read_text()
     assert newer.stop() == 0
     assert len(newer.rows()) == 5
     watcher.close()
@@ -171,10 +171,10 @@ def test_a_stream_moves_to_another_farm_at_its_broker_without_a_loss_and_its_cam
             assert here.stop() == 0
             here.start("--clear-topics")
             assert here.process is not None
-            assert here.process.wait(30) == 0, here.log.read_text()
+            assert here.process.wait(60) == 0, here.log.read_text()
             withdraw(old, ["pi1"])
             give(broker, old, tmp_path / "without")
-            assert camera.wait(30) == 2, "it is refused; as a service it tries again every ten seconds"
+            assert camera.wait(60) == 2, "it is refused; as a service it tries again every ten seconds"
         assert run("--dir", str(new), "pi1", "pi2").returncode == 0
         give(broker, new, tmp_path / "again")
         there.start().wait_online(watcher)

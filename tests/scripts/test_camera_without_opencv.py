@@ -36,7 +36,7 @@ def packages(tmp_path: Path) -> Path:
 
 def published(packages: Path, broker: int, *flags: str) -> tuple[int, dict[str, int], str]:
     with publishing(
-        packages.parent, broker, "--drain", "30", "--fps", "50", *flags,
+        packages.parent, broker, "--drain", "60", "--fps", "50", *flags,
         python=(sys.executable, "-S"), PYTHONPATH=str(packages),
     ) as camera:  # fmt: skip
         return result_of(camera)

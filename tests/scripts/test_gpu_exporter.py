@@ -60,7 +60,7 @@ def test_a_board_is_shown_as_it_is_and_what_it_does_not_have_has_no_series(tmp_p
         assert found["posture_gpu_usage_percent"] == 25
         assert "posture_cpu_usage_percent" not in found, "its counters stand still"
         assert not [name for name in found if "memory" in name]
-        assert time.time() - found["posture_exporter_read_timestamp_seconds"] < 5
+        assert time.time() - found["posture_exporter_read_timestamp_seconds"] < 60
 
 
 def test_this_machine_reaches_a_real_prometheus_and_is_ready(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 
 import cv2
@@ -29,7 +30,7 @@ from rtsp_server import RtspCamera
 from servers import Mosquitto, find_program, free_port
 
 from posture.wire import decoding, frame
-from posture.wire.mqtt import Broker, parse_broker
+from posture.wire.mqtt import ANSWER_S, Broker, parse_broker
 
 pytestmark = pytest.mark.xdist_group("camera")
 
@@ -110,13 +111,14 @@ def test_a_broker_killed_twice_costs_no_frame_of_a_camera_with_a_spool(
 ) -> None:
     watcher, analyzer = Watcher(mosquitto.port), Analyzer(tmp_path, mosquitto.port)
     flags = ["--source", str(folder), "--loop", "--limit", "300", "--fps", "40", "--receipt-timeout", "3"]
-    with ended(analyzer), publishing(tmp_path, mosquitto.port, *flags, "--drain", "60") as camera:
-        analyzer.start()
-        for enough in (60, 150):
-            watcher.wait_for(lambda w, enough=enough: len(w.receipts) >= enough)
-            mosquitto.kill()
-            mosquitto.start()
-        status, result, log = result_of(camera)
+    with ended(analyzer):
+        analyzer.start().wait_online(watcher)
+        with publishing(tmp_path, mosquitto.port, *flags, "--drain", "60") as camera:
+            for enough in (60, 150):
+                watcher.wait_for(lambda w, enough=enough: len(w.receipts) >= enough)
+                mosquitto.kill()
+                mosquitto.start()
+            status, result, log = result_of(camera)
         assert analyzer.stop() == 0
     assert status == 0, log
     assert (result["captured"], result["receipted"], result["in_spool"], result["dropped"]) == (300, 300, 0, 0)
@@ -203,9 +205,10 @@ def test_a_frame_without_receipt_is_sent_again_after_the_time_out(
 def test_no_more_than_a_window_of_frames_is_on_the_wire_without_receipts(
     mosquitto: Mosquitto, tmp_path: Path, folder: Path
 ) -> None:
-    flags = ["--source", str(folder), "--loop", "--limit", "200", "--fps", "400", "--drain", "1"]
+    flags = ["--source", str(folder), "--loop", "--limit", "200", "--fps", "400", "--drain", "5"]
     with Receiver(mosquitto.port, answers=False) as receiver:
         status, result, _ = published(tmp_path, mosquitto.port, *flags)
+        receiver.wait_for(lambda r: len(r.payloads) >= result["sent"])
     assert (status, result["in_spool"]) == (1, 200)
     assert len(receiver.payloads) == result["sent"] == 50
 
@@ -228,16 +231,16 @@ def test_frames_that_nobody_heard_go_to_an_analyzer_as_soon_as_it_is_there(
 def test_a_broker_that_never_answers_costs_no_picture(tmp_path: Path, folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         flags = ["--source", str(folder), "--loop", "--fps", "20", "--limit", "60", "--drain", "0"]
-        started = time.monotonic()
         status, result, _ = published(tmp_path, silent.getsockname()[1], *flags)
-        took = time.monotonic() - started
+        at_the_end = datetime.now(timezone.utc)
     assert (status, result["captured"], result["in_spool"]) == (1, 60, 60)
     times = [
         frame.identify(path.read_bytes(), {}).captured_at for path in sorted((tmp_path / "spool").glob("*.jpg"))
     ]
     gaps = [(after - before).total_seconds() for before, after in itertools.pairwise(times)]
-    assert max(gaps) < 1.0, "a picture every 0.05 s, also while the broker is waited for"
-    assert took < 8, "and the end is not waited for, either"
+    assert max(gaps) < ANSWER_S, "a picture every 0.05 s, also while the broker is waited for"
+    # two protocols are tried, each for so long, and the pictures take 3 s
+    assert (at_the_end - times[-1]).total_seconds() < ANSWER_S, "and the end is not waited for, either"
 
 
 # Signals.
@@ -266,7 +269,7 @@ def test_a_second_signal_ends_the_wait_for_receipts(mosquitto: Mosquitto, tmp_pa
         receiver.wait_for(lambda r: len(r.payloads) >= 10)
         camera.send_signal(signal.SIGTERM)
         with pytest.raises(subprocess.TimeoutExpired):
-            camera.wait(1)
+            camera.wait(5)
         camera.send_signal(signal.SIGTERM)
         status, result, _ = result_of(camera, 20)
     assert status == 1
@@ -558,7 +561,8 @@ def test_frames_that_the_spool_has_dropped_do_not_hold_up_those_that_follow(
 ) -> None:
     flags = ["--source", str(folder), "--loop", "--limit", "200", "--fps", "200", "--spool-bytes", "300000"]
     with Receiver(mosquitto.port, answers=False) as receiver:
-        _, result, _ = published(tmp_path, mosquitto.port, *flags, "--drain", "1")
+        _, result, _ = published(tmp_path, mosquitto.port, *flags, "--drain", "5")
+        receiver.wait_for(lambda r: len(r.payloads) >= result["sent"])
     assert result["dropped"] > 100
     assert receiver.identities[-1].seq == 199
 
@@ -674,7 +678,7 @@ def test_a_camera_that_is_away_is_waited_for_until_the_program_is_stopped(
         assert camera.stderr is not None
         lines = [*iter_until(camera.stderr, "next try in"), *iter_until(camera.stderr, "next try in")]
         camera.send_signal(signal.SIGTERM)
-        status, result, log = result_of(camera, 4)
+        status, result, log = result_of(camera, 20)
     assert (status, result["captured"]) == (0, 0)
     assert sum("refused" in line.lower() for line in lines) >= 2
     assert all(OURS.match(line) for line in [*lines, *log.splitlines()]), lines

@@ -55,7 +55,7 @@ class DashboardProcess(Server):
         self, path: str, *, method: str = "GET", body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Return status, headers (as they are written) and body of an answer."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=START_S)
         try:
             connection.request(method, path, body, dict(headers or {}))
             answer = connection.getresponse()
@@ -82,21 +82,21 @@ class DashboardProcess(Server):
 
     def until_logged(self, words: str) -> None:
         """Wait until it has said something."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + START_S
         while words not in self.log.read_text():
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.05)
 
     def until_answers(self, path: str) -> None:
         """Wait until a page is there."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + START_S
         while (status := self.ask(path)[0]) != 200:
             assert time.monotonic() < deadline, status
             time.sleep(0.02)
 
     def first_event(self, cookie: str = "", headers: Mapping[str, str] | None = None) -> tuple[str, Any]:
         """Return name and data of the feed's first event."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=START_S)
         try:
             connection.request("GET", "/api/feed", headers={"Cookie": cookie, **(headers or {})})
             answer = connection.getresponse()

@@ -26,6 +26,8 @@ from posture.pictures.folder import SPARES
 from posture.wire import frame
 
 ROOT = Path(__file__).resolve().parents[2]
+START_S = 120.0
+"""An analyzer loads its model, on a busy machine beside others."""
 
 
 def clip_jpegs(count: int = 40, width: int = 320) -> list[bytes]:
@@ -168,11 +170,10 @@ class Analyzer:
         return self
 
     def wait_online(self, watcher: Watcher, pi_id: str = "pi1") -> Analyzer:
-        started = datetime.now(timezone.utc).timestamp()
         assert self.process is not None
         pid = str(self.process.pid)
-        deadline = started + 60
-        while self.process.poll() is None and datetime.now(timezone.utc).timestamp() < deadline:
+        deadline = time.monotonic() + START_S
+        while self.process.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(AssertionError):
                 watcher.wait_for(
                     lambda w: (
@@ -184,7 +185,7 @@ class Analyzer:
                 return self
         raise AssertionError(f"the analyzer is not online:\n{self.log.read_text()[-3000:]}")
 
-    def wait_for_log(self, text: str, timeout_s: float = 30.0) -> None:
+    def wait_for_log(self, text: str, timeout_s: float = START_S) -> None:
         """Wait until the process has logged ``text``; a file has no event to wait for, so it is polled."""
         assert self.process is not None
         deadline = time.monotonic() + timeout_s
@@ -200,7 +201,7 @@ class Analyzer:
         self.process.kill()
         self.process.wait()
 
-    def stop(self, timeout_s: float = 30.0) -> int:
+    def stop(self, timeout_s: float = 60.0) -> int:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout_s)

@@ -58,9 +58,9 @@ class RunningServer:
         self._thread.join(ANSWER_S)
         self._loop.close()
 
-    async def _close(self) -> None:
+    async def _close(self, last_calls_s: float = 0.2) -> None:
         self.answers.close()
-        await self.server.stop(0.2)
+        await self.server.stop(last_calls_s)
 
 
 def code_of(call: Callable[[], object]) -> grpc.StatusCode:

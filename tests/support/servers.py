@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
 import pwd
 import random
@@ -25,14 +26,19 @@ from processes import children_of, is_running
 PR_SET_PDEATHSIG = 1
 PRCTL = ctypes.CDLL(None).prctl
 """Found here, not between fork and exec: what other threads hold at the fork nobody frees there."""
-START_S = 30.0
+START_S = 60.0
 PORTS = range(20_000, 32_000)
 """Below the range that outgoing connections take theirs from: a server that is away finds its port free again."""
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+OURS = PORTS[WORKER :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
+"""Each worker has its own: a port that is not bound yet, or not any more, is free for all who look."""
+NEXT_PORTS = itertools.cycle(random.sample(OURS, len(OURS)))
 
 
 def free_port() -> int:
+    """Return a port that nobody listens on, and that was not returned for a long time."""
     while True:
-        port = random.choice(PORTS)
+        port = next(NEXT_PORTS)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port

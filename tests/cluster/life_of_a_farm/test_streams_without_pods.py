@@ -122,6 +122,8 @@ def test_stop_names_the_finalizer_that_holds_a_job(checkout: Checkout, cluster: 
     assert f"job {name} is held by the finalizer example.com/hold" in said
     letting_go = [{"op": "remove", "path": "/metadata/finalizers"}]
     cluster.client.patch(Job, name, letting_go, namespace=namespace, patch_type=PatchType.JSON)
+    checkout.settings["kubernetes"]["stop_timeout_s"] = 60
+    checkout.write_settings()
     checkout.run("stop.py")
 
 

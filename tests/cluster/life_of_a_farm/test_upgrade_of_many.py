@@ -39,7 +39,7 @@ class ManyStreams:
             stream: scaled_job(stream, "agx" if stream in AGX else "nano", scaler.address) for stream in STREAMS
         }
         self.said: list[str] = []
-        rollout = self.rollout(60)
+        rollout = self.rollout(180)
         for manifest in self.manifests.values():
             rollout.apply(manifest)
         rollout.wait_for(STREAMS)
@@ -95,7 +95,7 @@ def test_several_are_replaced_at_a_time_and_never_more_than_may_be_away(many: Ma
 def test_the_others_go_on_around_streams_that_do_not_come_back_which_are_told(many: ManyStreams) -> None:
     many.machines["nano"].fault = Fault.IMAGE_PULL
     with unready_streams(many.cluster, many.namespace) as away, pytest.raises(FailedError) as caught:
-        many.upgrade(4, timeout_s=5)
+        many.upgrade(4, timeout_s=30)
     assert many.images() == dict.fromkeys(AGX, NEW)
     assert max(map(len, away)) <= 4
     assert str(caught.value).startswith("9 of 12 are as they are to be; 3 being replaced")
@@ -107,7 +107,7 @@ def test_an_image_that_does_not_start_takes_no_more_streams_than_may_be_away(man
     for machine in many.machines.values():
         machine.fault = Fault.NEVER_READY
     with pytest.raises(FailedError) as caught:
-        many.upgrade(2, timeout_s=3)
+        many.upgrade(2, timeout_s=15)
     assert many.images() == dict.fromkeys(STREAMS[2:], OLD)
     assert "not begun, and as they were: hall-3, hall-4, hall-5, hall-6, hall-7 and 5 more" in str(caught.value)
     template = many.rollout(1).look()["hall-3"].scaled_job["spec"]["jobTargetRef"]["template"]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from datetime import datetime, timedelta, timezone
+from itertools import cycle, islice
 from pathlib import Path
 
 import cv2
@@ -24,6 +24,9 @@ from posture.wire import frame
 
 pytestmark = pytest.mark.xdist_group("analyzer")
 
+NEVER_SILENT = {"POSTURE_ANALYZER_SILENT_AFTER_S": "600"}
+"""Else the state of a machine that is behind may say that the camera is silent, and no more what was seen last."""
+
 
 def test_two_thousand_hostile_payloads_are_each_accounted_for_in_bounded_memory(
     mosquitto: Mosquitto, tmp_path: Path
@@ -35,7 +38,7 @@ def test_two_thousand_hostile_payloads_are_each_accounted_for_in_bounded_memory(
         analyzer.start().wait_online(watcher)
         for jpeg in [*clip_jpegs(20), noise_jpeg(1, 160, 120)]:
             camera.publish(jpeg)
-        watcher.wait_for(lambda w: w.retained.get("account/pi1", {}).get("received") == 21)
+        watcher.wait_for(lambda w: w.retained.get("account/pi1", {}).get("rows") == 21)
         before = analyzer.memory_bytes()
         for payload in payloads:
             camera.publish(payload)
@@ -239,6 +242,7 @@ def test_a_slumped_person_raises_one_alert_and_only_changes_of_state_and_alerts_
         POSTURE_ANALYZER_KEEP="changes",
         POSTURE_ANALYZER_CAMERA_ROLL_DEG="60",  # whoever walks upright leans by 60 degrees
         POSTURE_ANALYZER_BAD_FOR_S="1",
+        **NEVER_SILENT,
     )
     walking = clip_jpegs(90)[-1]
     with ended(analyzer):
@@ -286,8 +290,8 @@ def test_somebody_who_sits_still_is_measured_now_and_then_and_all_else_is_as_if_
     watcher = Watcher(mosquitto.port)
     cameras = [Camera(mosquitto.port, name, stamped=False) for name in ("pi1", "pi2")]
     analyzers = [
-        Analyzer(folders[0], mosquitto.port, 1, POSTURE_ANALYZER_REUSE_STILL="true"),
-        Analyzer(folders[1], mosquitto.port, 2),
+        Analyzer(folders[0], mosquitto.port, 1, POSTURE_ANALYZER_REUSE_STILL="true", **NEVER_SILENT),
+        Analyzer(folders[1], mosquitto.port, 2, **NEVER_SILENT),
     ]
     payloads = still_payloads(90)
     with ended(*analyzers):
@@ -296,7 +300,7 @@ def test_somebody_who_sits_still_is_measured_now_and_then_and_all_else_is_as_if_
             for payload in payloads:
                 camera.publish(payload)
             watcher.wait_for(
-                lambda w, name=camera.pi_id: (w.retained.get(f"account/{name}") or {}).get("rows") == 90
+                lambda w, name=camera.pi_id: (w.retained.get(f"account/{name}") or {}).get("rows") == 90, 180
             )
             assert analyzer.stop() == 0
     still, every = ({row["seq"]: row for row in analyzer.rows()} for analyzer in analyzers)
@@ -501,24 +505,24 @@ def test_a_calibration_without_a_broker_says_so(tmp_path: Path) -> None:
 def test_the_camera_topic_tells_live_frozen_and_silent_apart(mosquitto: Mosquitto, tmp_path: Path) -> None:
     watcher, camera = Watcher(mosquitto.port), Camera(mosquitto.port)
     analyzer = Analyzer(tmp_path, mosquitto.port, POSTURE_ANALYZER_SILENT_AFTER_S="2")
-    seen: list[str] = []
 
-    def camera_is(state: str) -> None:
-        watcher.wait_for(lambda w: (w.retained.get("camera/pi1") or {}).get("state") == state)
-        seen.append(state)
+    def camera_is(state: str) -> bool:
+        return (watcher.retained.get("camera/pi1") or {}).get("state") == state
 
     with ended(analyzer):
         analyzer.start().wait_online(watcher)
         jpegs = clip_jpegs(4)
-        for jpeg in jpegs:
-            camera.publish(jpeg)
-        camera_is("live")
-        for _ in range(6):
-            camera.publish(jpegs[0])
-        camera_is("frozen")
-        camera_is("silent")
+        # films on until it is called so: a busy machine may take longer than the camera may be silent
+        for state, pictures in (("live", jpegs), ("frozen", jpegs[:1])):
+            for jpeg in islice(cycle(pictures), 600):
+                camera.publish(jpeg)
+                time.sleep(0.1)
+                if camera_is(state):
+                    break
+            else:
+                pytest.fail(f"not {state}: {watcher.retained}")
+        watcher.wait_for(lambda _: camera_is("silent"))
         assert analyzer.stop() == 0
-    assert json.dumps(seen) == '["live", "frozen", "silent"]'
     camera.close()
     watcher.close()
 

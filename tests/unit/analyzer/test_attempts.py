@@ -13,6 +13,7 @@ import pytest
 from posture.analyzer.attempts import CRASHED, KILLED, LIFE, MOST, REPORT, Attempts
 
 ROOT = Path(__file__).resolve().parents[3]
+WAIT_S = 60.0
 DIES = """
 import ctypes, os, sys
 from pathlib import Path
@@ -85,12 +86,12 @@ def test_a_suspect_is_worked_on_alone(tmp_path: Path) -> None:
     threads[0].start()
     assert not began["suspect"].wait(0.2)
     attempts.end("before")
-    assert began["suspect"].wait(5)
+    assert began["suspect"].wait(WAIT_S)
     threads.append(threading.Thread(target=work, args=("next",)))
     threads[1].start()
     assert not began["next"].wait(0.2)
     attempts.end("suspect")
-    assert began["next"].wait(5)
+    assert began["next"].wait(WAIT_S)
     for thread in threads:
         thread.join()
     attempts.close()

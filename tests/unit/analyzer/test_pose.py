@@ -247,7 +247,7 @@ def run_python(code: str, *path: Path, **environment: str) -> subprocess.Complet
         env={**os.environ, "PYTHONPATH": places, **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import cv2
@@ -25,6 +26,15 @@ def film(camera: Camera, pictures: list[bytes], pause_s: float) -> None:
         pace.wait(pause_s)
 
 
+def film_until(enough: int, watcher: Watcher, camera: Camera, pictures: list[bytes], pause_s: float) -> None:
+    """Publish them, again while a busy machine has left out too many small pictures."""
+    for _ in range(10):
+        film(camera, pictures, pause_s)
+        if len(watcher.pictures) >= enough:
+            break
+    watcher.wait_for(lambda w: w.receipts >= set(camera.published) and len(w.pictures) >= enough, 120)
+
+
 def pixels(jpeg: bytes, how: int = cv2.IMREAD_COLOR) -> npt.NDArray[np.uint8]:
     picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), how)
     assert picture is not None
@@ -39,10 +49,9 @@ def test_a_small_picture_a_second_says_what_its_row_says_and_is_not_retained(
     with ended(analyzer):
         analyzer.start().wait_online(watcher)
         began = time.monotonic()
-        film(camera, clip_jpegs(90, width=960)[30:75], 0.1)
-        watcher.wait_for(lambda w: w.receipts >= set(camera.published) and len(w.pictures) >= 3)
-        took_s = time.monotonic() - began
+        film_until(3, watcher, camera, clip_jpegs(90, width=960)[30:75], 0.1)
         assert analyzer.stop() == 0
+        took_s = time.monotonic() - began  # a picture may come after the last receipt
     assert len(watcher.pictures) <= took_s + 1
     rows = {row["frame_id"]: row for row in analyzer.rows()}
     for jpeg in watcher.pictures:
@@ -65,13 +74,12 @@ def test_with_skeleton_no_pixel_of_the_camera_is_in_a_small_picture(mosquitto: M
     analyzer = Analyzer(tmp_path, mosquitto.port, POSTURE_ANALYZER_PICTURES="skeleton")
     with ended(analyzer):
         analyzer.start().wait_online(watcher)
-        film(camera, clip, 0.08)
-        watcher.wait_for(lambda w: len(w.pictures) >= 2)
+        film_until(2, watcher, camera, clip, 0.08)
         assert analyzer.stop() == 0
     seqs = {row["frame_id"]: row["seq"] for row in analyzer.rows()}
     for jpeg in watcher.pictures:
         drawn = pixels(jpeg, cv2.IMREAD_GRAYSCALE)
-        source = pixels(clip[seqs[Preview.of(jpeg).id]], cv2.IMREAD_GRAYSCALE)
+        source = pixels(clip[seqs[Preview.of(jpeg).id] % len(clip)], cv2.IMREAD_GRAYSCALE)
         # the ground is plain: away from the drawing nothing of the scene's texture is left
         ground = np.abs(drawn.astype(int) - int(np.median(drawn))) < 12
         assert ground.mean() > 0.5
@@ -108,10 +116,14 @@ def test_over_a_slow_connection_pictures_are_dropped_and_receipts_come_in_time(
     with ended(analyzer):
         analyzer.start().wait_online(watcher)
         film(camera, clip_jpegs(70, width=480)[30:70], 0.1)
-        # one picture may be before them
-        watcher.wait_for(lambda w: w.receipts >= set(camera.published), 10)
-        assert 1 <= len(watcher.pictures) <= 3, "of five"
+        watcher.wait_for(lambda w: w.receipts >= set(camera.published))
+        received, shown = datetime.now(timezone.utc), len(watcher.pictures)
         assert analyzer.stop() == 0
+    # measured from when a busy machine had its frames analyzed, not from when they were filmed
+    analyzed = [datetime.fromisoformat(row["analyzed_time"]) for row in analyzer.rows()]
+    assert received - max(analyzed) < timedelta(seconds=10), "one picture may be before the receipts"
+    made = 1 + (max(analyzed) - min(analyzed)).total_seconds()
+    assert 1 <= shown <= 2 / 3 * made, "three of five"
     assert analyzer.log.read_text().count("connected to") == 1
     for one in (proxy, watcher, camera):
         one.close()

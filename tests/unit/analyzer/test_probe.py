@@ -17,7 +17,7 @@ def probe(*flags: str, **environ: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "posture.analyzer.probe", *flags]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("POSTURE_")}
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=120, check=False, cwd=ROOT, env={**kept, **environ}
+        command, capture_output=True, text=True, timeout=180, check=False, cwd=ROOT, env={**kept, **environ}
     )
 
 
@@ -34,7 +34,7 @@ def test_a_board_gets_its_figures_a_line_to_paste_and_a_speed_that_the_simulator
     assert command[-1].endswith(f":1:{speed}")
     simulated = subprocess.run(
         [sys.executable, *command, "--jobs", "1", "--loops", "2"],
-        capture_output=True, text=True, timeout=60, check=False, cwd=ROOT,
+        capture_output=True, text=True, timeout=180, check=False, cwd=ROOT,
     )  # fmt: skip
     assert simulated.returncode == 0, simulated.stderr
 

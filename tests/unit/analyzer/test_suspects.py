@@ -146,7 +146,7 @@ def test_a_frame_that_was_delivered_before_is_opened_alone(mosquitto: Mosquitto,
     thread.start()
     assert not began.wait(1.0)
     one.end(INNOCENT)
-    assert began.wait(5)
+    assert began.wait(60)
     thread.join()
     one.end(GUILTY)
     one.close()

@@ -44,7 +44,7 @@ def leave_status(port: int, payload: bytes) -> None:
     client = paho.Client(CallbackAPIVersion.VERSION2, client_id="other")
     client.connect("127.0.0.1", port)
     client.loop_start()
-    client.publish(TOPIC, payload, qos=1, retain=True).wait_for_publish(10)
+    client.publish(TOPIC, payload, qos=1, retain=True).wait_for_publish(60)
     client.disconnect()
     client.loop_stop()
 
@@ -65,7 +65,8 @@ def leave_status(port: int, payload: bytes) -> None:
 def test_only_a_newer_instance_that_is_online_takes_over(
     mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch, payload: bytes, superseded: bool, protocol: str
 ) -> None:
-    monkeypatch.setattr(takeover, "WATCH_S", 0.5)
+    # ends at once with what it looks for
+    monkeypatch.setattr(takeover, "WATCH_S", 60.0 if superseded else 0.5)
     leave_status(mosquitto.port, payload)
     settings = Mqtt(url=f"mqtt://127.0.0.1:{mosquitto.port}")
     found = takeover.is_superseded(OURS, TOPIC, settings, protocol, "posture-pi1", Stop())

@@ -49,22 +49,30 @@ def number_of(jpeg: bytes) -> int:
 
 def test_an_rtsp_camera_films_for_who_has_its_password(camera: RtspCamera) -> None:
     settings = Camera(username=USER, password=PASSWORD)
-    seen = [number_of(jpeg) for jpeg in islice(open_source(camera.url, loop=False, camera=settings), 5)]
-    steps = np.diff(seen) % COUNT
-    assert (steps >= 1).all(), "each picture once"
-    assert steps.sum() < COUNT, "in the order of time"
+
+    def each_once_in_the_order_of_time() -> bool:
+        seen = [number_of(jpeg) for jpeg in islice(open_source(camera.url, loop=False, camera=settings), 5)]
+        steps = np.diff(seen) % COUNT
+        return bool((steps >= 1).all() and steps.sum() < COUNT)
+
+    # they come round after two and a half seconds, which a busy machine may miss
+    assert any(each_once_in_the_order_of_time() for _ in range(3))
 
 
 def test_who_fetches_seldom_gets_the_newest_picture_of_an_rtsp_camera(camera: RtspCamera) -> None:
     frames = open_source(camera.url, loop=False, camera=Camera(username=USER, password=PASSWORD))
     first = number_of([next(frames) for _ in range(30)][-1])  # past those that FFmpeg looked at to know the format
-    for _ in range(2):
+    newest = 0
+    for _ in range(20):  # a busy machine may be late now and then; a queue would grow by 20 pictures each time
         began = time.monotonic()
         time.sleep(0.8)  # the interval of a camera with --fps 1.25
         second = number_of(next(frames))
         expected = (time.monotonic() - began) * 25
-        assert (second - first) % COUNT == pytest.approx(expected, abs=4), "a queue would have grown by 20 pictures"
+        newest += (second - first) % COUNT == pytest.approx(expected, abs=4)
+        if newest == 2:
+            break
         first = second
+    assert newest == 2
     frames.close()  # type: ignore[attr-defined]
 
 

@@ -15,6 +15,7 @@ from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from raw_mqtt import EndingProxy, RawClient, publish, user_property
 from servers import Mosquitto, free_port
+from watching import wait_for
 
 from posture.camera.publisher import WINDOW, Publisher
 from posture.camera.spool import Memory, Spool
@@ -253,7 +254,12 @@ def test_a_receipt_for_another_picture_under_a_frames_id_deletes_nothing(
     analyzer.confirm = of_another_picture
     waiting = Memory(10**6, 1000.0)
     camera = publisher(mosquitto.port, waiting)
-    assert not film(camera, iter(JPEGS), drain_s=1.0)
+
+    def frames() -> Iterator[bytes]:
+        yield from JPEGS
+        wait_for(lambda: camera.refused_receipts == 5)
+
+    assert not film(camera, frames(), drain_s=0.2)
     assert (len(waiting), camera.receipted, camera.refused_receipts) == (5, 0, 5)
     assert sum("a receipt on committed/pi1 is for another picture" in line for line in caplog.messages) == 1
     analyzer.confirm = hashed
@@ -268,7 +274,12 @@ def test_a_receipt_for_a_frame_that_was_not_yet_sent_deletes_nothing(
         waiting.add(f"f{number}", frame.stamp(JPEGS[0], frame.Identity(f"f{number}")))
     analyzer.confirm = lambda _: {"ids": [f"f{WINDOW}"]}
     camera = publisher(mosquitto.port, waiting)
-    assert not film(camera, iter(()), drain_s=1.0)
+
+    def frames() -> Iterator[bytes]:
+        wait_for(lambda: len(analyzer.identities) == WINDOW)
+        yield from ()
+
+    assert not film(camera, frames(), drain_s=1.0)
     assert (camera.sent, camera.receipted, len(waiting)) == (WINDOW, 0, WINDOW + 1)
 
 
@@ -281,7 +292,7 @@ def test_receipts_without_a_hash_count_only_while_the_analyzer_gives_none(
     analyzer.leave("status/pi1", json.dumps(status).encode())
     waiting = Memory(10**6, 1000.0)
     camera = publisher(mosquitto.port, waiting)
-    assert film(camera, iter(JPEGS), drain_s=1.0) != announced
+    assert film(camera, iter(JPEGS), drain_s=1.0 if announced else LONG_S) != announced
     assert (camera.receipted, len(waiting)) == ((0, 5) if announced else (5, 0))
 
 

@@ -95,7 +95,8 @@ def test_the_figures_of_a_farm_are_asked_for_and_no_others(gpu_exporter: GpuExpo
     )
     server.start()
     try:
-        gpu_exporter.wait_for_scrapes("scaler")
+        for node in ("scaler", "nowhere"):
+            gpu_exporter.wait_for_scrapes(node)
         found = Prometheus(settings.Prometheus(url=server.url, timeout_s=20.0), {}).vector(FIGURES)
     finally:
         server.stop()

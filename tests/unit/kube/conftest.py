@@ -24,5 +24,5 @@ def farm(server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """A client that does not really wait between its attempts."""
     monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", server.address)))
     pauses: list[float] = []
-    with connect(table.Kubernetes(timeout_s=5), wait=pauses.append) as client:
+    with connect(table.Kubernetes(timeout_s=30), wait=pauses.append) as client:
         yield PatientClient(client, pauses)

@@ -47,10 +47,12 @@ def test_a_server_that_is_killed_and_an_analyzer_that_is_killed_lose_and_double_
     analyzer = Analyzer(tmp_path, mosquitto.port, **s3.settings())
     with at_work(mosquitto, analyzer) as (watcher, camera):
         jpegs = clip_jpegs(40)
-        for jpeg in jpegs * 2:
+        for jpeg in jpegs:
             camera.publish_now(jpeg)
         watcher.wait_for(lambda w: len(w.receipts) >= 10)
         s3.kill()
+        for jpeg in jpegs:
+            camera.publish_now(jpeg)
         analyzer.wait_for_log(AWAY)
         watcher.wait_for(lambda w: w.retained["status/pi1"].get("why") == "waiting for the store", 60)
         confirmed = set(watcher.receipts)

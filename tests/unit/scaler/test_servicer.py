@@ -167,8 +167,8 @@ def test_open_streams_do_not_hold_up_the_end(server: RunningServer, stub: wire_g
     for stream in streams:
         next(stream)
     began = time.monotonic()
-    server.run(server._close())
-    assert time.monotonic() - began < 5.0
+    server.run(server._close(ANSWER_S))  # with less time for the last calls a busy machine would have them aborted
+    assert time.monotonic() - began < ANSWER_S / 2
     assert all(stream.code() is grpc.StatusCode.OK for stream in streams)
 
 

@@ -150,7 +150,7 @@ def test_a_node_exporter_that_has_died_leaves_no_usage_although_its_rate_still_h
 
 def test_an_expression_of_raw_metrics_with_old_times_is_stale_though_it_is_evaluated_now(boards: Boards) -> None:
     host, signal = boards.new(), Signal("own", query="100 * busy_share", fresh=("busy_share",))
-    boards.show(f"{host}:9101", f"busy_share 0.5 {int((time.time() - 6) * 1000)}")
+    boards.show(f"{host}:9101", f"busy_share 0.5 {int((time.time() - 10) * 1000)}")
     found = boards.read(host, signal)
     assert f'signal own{{instance="{host}"}} is stale: 50 is ' in str(found)
 

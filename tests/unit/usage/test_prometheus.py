@@ -167,7 +167,7 @@ def test_a_token_is_sent_and_nothing_of_netrc(
 )
 def test_a_server_that_is_no_prometheus_is_told_apart(answer: tuple[int, bytes], said: str) -> None:
     with StrangeServer(*answer) as server:
-        settings = dataclasses.replace(table.Prometheus(), url=server.url)
+        settings = dataclasses.replace(table.Prometheus(), url=server.url, timeout_s=60.0)
         found = Prometheus(settings, gpu_queries("a", "b")).sample()
     for node in "ab":
         assert said in str(found[node])
@@ -216,7 +216,7 @@ def test_an_answer_of_any_size_costs_little_memory() -> None:
         said = []
         tracemalloc.start()
         for server in (packed, large):
-            settings = dataclasses.replace(table.Prometheus(), url=server.url)
+            settings = dataclasses.replace(table.Prometheus(), url=server.url, timeout_s=60.0)
             said.append(str(Prometheus(settings, gpu_queries("a")).sample()["a"]))
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
@@ -228,7 +228,7 @@ def test_an_answer_of_any_size_costs_little_memory() -> None:
 def test_what_a_server_says_is_on_one_line_without_control_characters() -> None:
     body = json.dumps({"error": "\x1b[2J\nERROR forged " + "x" * 10_000}).encode()
     with StrangeServer(503, body) as server:
-        settings = dataclasses.replace(table.Prometheus(), url=server.url)
+        settings = dataclasses.replace(table.Prometheus(), url=server.url, timeout_s=60.0)
         found = str(Prometheus(settings, gpu_queries("a")).sample()["a"])
     assert found.isprintable()
     assert len(found) < 400

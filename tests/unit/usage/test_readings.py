@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import time
 
@@ -23,17 +22,19 @@ def test_a_fresh_value_is_read_with_the_time_of_its_own_scrape(farm: MeasuredFar
     began = time.time()
     farm.exporter.set(a, 42.5)
     farm.exporter.wait_for_scrapes(a, 4)
+    asked_at = time.time()
     first = sample(farm.server, a)[a]
     again = sample(farm.server, a)[a]
+    took_s = time.time() - asked_at
     assert isinstance(first, Reading)
     assert isinstance(again, Reading)
     assert first.value == 42.5
     assert began - 1 <= first.at <= time.time()
     assert len(scrapes_of(first)) >= 2
     times = [at for at, _ in scrapes_of(first)]
-    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
-    assert min(gaps) >= INTERVAL_S / 2, "scrapes, not evaluations"
-    assert again.at - first.at < INTERVAL_S * 2
+    # one by one they may be closer: after a late scrape the next one is on time
+    assert times[-1] - times[0] >= (len(times) - 1) * INTERVAL_S / 2, "scrapes, not evaluations"
+    assert again.at - first.at < INTERVAL_S * 2 + took_s
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_an_exporter_that_stamps_old_times_is_stale_though_its_scrape_is_fresh(f
     farm.exporter.wait_for_scrapes(a)
     found = sample(farm.server, a)[a]
     assert isinstance(found, UsageUnknownError)
-    assert "is stale: 7 is 1" in str(found)
+    assert re.search(r" is stale: 7 is \d\d\.\d s old", str(found))
 
 
 def test_a_node_that_nobody_measures_is_named_with_its_series(farm: MeasuredFarm) -> None:
