@@ -36,6 +36,7 @@ import numpy.typing as npt
 from posture.analyzer.pose import USEFUL_SIDE, PoseEstimator
 from posture.errors import UserError
 from posture.runtime import run_script
+from posture.settings.flags import degrees, whole
 from posture.verdict.rule_sets import DEFAULT_RULE_SET, RULE_SETS, Baseline, Judge, Landmarks, Verdict, calibrate
 
 MODEL = ROOT / "models" / "pose_landmarker_full.task"
@@ -71,12 +72,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Score the verdicts on a folder of labelled pictures.")
     parser.add_argument("folder", type=Path, help="with pictures and labels.csv")
     parser.add_argument("--rule-set", default=DEFAULT_RULE_SET, choices=sorted(RULE_SETS))
-    parser.add_argument("--calibrate", type=int, default=0, metavar="N", help="good pictures for the calibration")
+    parser.add_argument("--calibrate", type=whole, default=0, metavar="N", help="good pictures for the calibration")
     parser.add_argument(
         "--recording", type=re.compile, default=re.compile("()"), metavar="REGEX",
         help="its first group, in a file's name, names the recording; each one is calibrated by itself",
     )  # fmt: skip
-    parser.add_argument("--roll", type=float, default=0.0, metavar="DEG", help="camera_roll_deg")
+    parser.add_argument("--roll", type=degrees, default=0.0, metavar="DEG", help="camera_roll_deg")
     parser.add_argument("--sitting-height", action="store_true", help="rule set baseline judges it, too")
     parser.add_argument("--model", type=Path, default=MODEL, metavar="FILE", help="another .task file")
     parser.add_argument("--each", action="store_true", help="print a line for each picture, too")

@@ -349,10 +349,11 @@ class KubeClient:
             sent = email.utils.parsedate_to_datetime(response.headers.get("Date", ""))
         except ValueError:
             return
-        # the header is cut to whole seconds; half a second is the best guess of the rest
-        offset_s = sent.timestamp() + 0.5 - time.time()
-        if abs(offset_s - self.clock_offset_s) > 1.0:
-            self.clock_offset_s = offset_s
+        # the header is cut to whole seconds, and the answer was made at some time since it was asked for
+        least_s = sent.timestamp() - time.time()
+        most_s = least_s + 1.0 + response.elapsed.total_seconds()
+        if not least_s <= self.clock_offset_s <= most_s:
+            self.clock_offset_s = (least_s + most_s) / 2
 
 
 def _refusal(response: httpx2.Response, verb: str, kind: Kind, what: str) -> KubeError:

@@ -8,6 +8,7 @@ of file, environment and flags are reported together.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -145,10 +146,18 @@ def whole(text: str) -> int:
     return int(number)
 
 
-def _number(text: str, accepted: str) -> float:
-    """Return a finite number that is not below 0."""
+def degrees(text: str) -> float:
+    """Parse an angle: argparse's ``type`` of a flag.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    return _number(text, "-180 to 180 degrees", -180, 180)
+
+
+def _number(text: str, accepted: str, low: float = 0, high: float = math.inf) -> float:
     try:
-        return float(parsers.number(0)(text))
+        return float(parsers.number(low, high)(text))
     except parsers.NotAcceptedError:
         raise _refusal(text, accepted) from None
 

@@ -108,10 +108,12 @@ def watch(
         client_id: the throw-away id is made from it.
         stop: ends the watch early.
         most_s: how long it lasts at most.
-        quiet_s: it ends earlier when nothing has come for so long since the broker took the subscription.
+        quiet_s: it ends earlier when nothing has come for so long since the broker took the subscription. Whoever
+            gives it wants to know what there is: a subscription that was not taken is an error then.
 
     Raises:
-        OSError: the broker can't be reached, does not take us, or closed the connection.
+        OSError: the broker can't be reached, does not take us, or closed the connection, or did not take the
+            subscription in time.
         UserError: a TLS file can't be read.
     """
     done = threading.Event()
@@ -140,7 +142,13 @@ def watch(
         raise ConnectionError(answer.refused)
     client.subscribe(topic, qos=1)
     deadline = time.monotonic() + most_s
-    while time.monotonic() < min(deadline, last_s + quiet_s) and not done.is_set() and not stop.requested:
+    while not done.is_set() and not stop.requested:
+        began_s, before_s = time.monotonic(), last_s
         if client.loop(timeout=TURN_S) is not MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise ConnectionError(f"the broker closed the connection while {topic} was read")
+        # a process that stood still reads what has come meanwhile, before it says that nothing comes
+        if began_s >= deadline or (began_s >= last_s + quiet_s and last_s == before_s):
+            break
     mqtt.abandon(client)
+    if math.isfinite(quiet_s) and math.isinf(last_s) and not stop.requested:
+        raise TimeoutError(f"the broker has not taken the subscription to {topic} within {most_s:g} s")

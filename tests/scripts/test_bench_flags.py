@@ -35,6 +35,8 @@ def refusal(bench: str, *arguments: str) -> str:
         ("memory", "--frames", "0"),
         ("scaler", "--seconds", "inf"),
         ("still", "--seconds", "0.5"),
+        ("truth", "--calibrate", "-1"),
+        ("truth", "--roll", "nan"),
         ("still", "--quality", "101"),
     ],
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_api import Answer, PatientClient, ScriptedServer, status, write_kubeconfig
+from scripted_api import Answer, PatientClient, Request, ScriptedServer, status, write_kubeconfig
 from servers import free_port
 
 from posture.kube import kinds
@@ -232,6 +232,19 @@ def test_the_servers_clock_is_known(server: ScriptedServer, farm: PatientClient)
     server.answers = [Answer(200, {"items": []}, {"Date": ahead})]
     farm.client.list(kinds.NODE)
     assert farm.client.now() == pytest.approx(time.time() + 3600, abs=30)
+
+
+def test_an_answer_that_is_long_on_its_way_does_not_set_the_clock_back(
+    server: ScriptedServer, farm: PatientClient
+) -> None:
+    def answer(_: Request) -> Answer:
+        date = email.utils.formatdate(time.time(), usegmt=True)
+        time.sleep(2)  # it is the delay that is tried
+        return Answer(200, {"items": []}, {"Date": date})
+
+    server.answer = answer
+    farm.client.list(kinds.NODE)
+    assert farm.client.clock_offset_s == 0
 
 
 def test_a_dry_run_asks_the_server_to_change_nothing(

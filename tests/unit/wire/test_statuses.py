@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from identities import Client, credentials, guarded_mosquitto, retained
+from raw_mqtt import StrangeBroker
 from servers import Mosquitto
 
 from posture.runtime import Stop
@@ -38,6 +39,15 @@ def test_the_cpu_is_a_fault_only_where_the_gpu_was_asked_for(delegate: str, aske
 
 def test_a_farm_without_analyzers_is_read_at_once(mosquitto: Mosquitto) -> None:
     assert statuses.read_all(Mqtt(url=f"mqtt://127.0.0.1:{mosquitto.port}"), "5", Stop()) == {}
+
+
+def test_a_broker_that_does_not_take_the_subscription_has_not_said_that_there_are_none() -> None:
+    broker = StrangeBroker()
+    try:
+        with pytest.raises(TimeoutError, match=r"has not taken the subscription to status/\+ within 5 s"):
+            statuses.read_all(Mqtt(url=f"mqtt://127.0.0.1:{broker.port}"), "5", Stop())
+    finally:
+        broker.close()
 
 
 def test_the_balancers_user_may_read_it_and_with_a_wrong_password_that_is_said(tmp_path: Path) -> None:
