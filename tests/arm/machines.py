@@ -8,7 +8,6 @@ test's own folder.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emulation import CACHE, SUITE, mirror
+from locks import locked
 from servers import find_program
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -145,8 +145,7 @@ def _layer(name: str, made_of: list[str], make: Callable[[Path], None]) -> Path:
     digest = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]
     folder = CACHE / "layers" / f"{name}-{digest}"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with (CACHE / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # of two test runs one makes it
+    with locked(CACHE / f"{name}.lock"):
         if not folder.exists():
             with tempfile.TemporaryDirectory(dir=CACHE, prefix=f"{name}-") as unfinished:
                 made = Path(unfinished) / "layer"

@@ -7,7 +7,6 @@ systemd-nspawn boots it on this machine's network, since apt and pip have to rea
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import io
 import os
@@ -21,6 +20,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from locks import locked
 from servers import die_with_parent, find_program
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,17 +48,15 @@ def root_file_system(architecture: str, *mirrors: str) -> Path:
     """
     made_of = "\n".join((SUITE, *PACKAGES, *PI))
     folder = CACHE / f"{architecture}-{hashlib.sha256(made_of.encode()).hexdigest()[:12]}"
-    mmdebstrap = find_program("mmdebstrap", "mmdebstrap")
-    CACHE.mkdir(parents=True, exist_ok=True)
     unfinished = folder.with_name(f"{folder.name}.{os.getpid()}")
-    command = [
-        mmdebstrap, f"--arch={architecture}", "--variant=minbase", f"--include={','.join(PACKAGES)}",
-        *(f"--customize-hook={hook}" for hook in PI), "--skip=check/qemu", SUITE, str(unfinished), *mirrors,
-    ]  # fmt: skip
-    with (CACHE / f"{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # of two test runs one makes it
+    with locked(CACHE / f"{folder.name}.lock"):
         if folder.exists():
             return folder
+        command = [
+            find_program("mmdebstrap", "mmdebstrap"), f"--arch={architecture}", "--variant=minbase",
+            f"--include={','.join(PACKAGES)}", *(f"--customize-hook={hook}" for hook in PI), "--skip=check/qemu",
+            SUITE, str(unfinished), *mirrors,
+        ]  # fmt: skip
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
             assert done.returncode == 0, done.stderr[-3000:]

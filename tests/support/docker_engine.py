@@ -11,7 +11,6 @@ mmdebstrap, with this machine's certificates, and brokers and databases as Debia
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import selectors
 import shutil
@@ -25,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from go_tools import BinariesMissingError, GoTools
+from locks import locked
 
 HERE = Path(__file__).resolve().parent
 DEBIAN = "debian:bookworm-slim"
@@ -169,7 +169,7 @@ def _started() -> Iterator[Engine]:
     connection = _join_running(folder)
     try:
         started = Engine(f"unix://{folder}/engine.sock", ours=True)
-        with _locked(folder / "images.lock"):
+        with locked(folder / "images.lock"):
             started.need_image(DEBIAN)
         yield started
     finally:
@@ -206,7 +206,7 @@ def _join_running(folder: Path) -> socket.socket:
 
 def _join(folder: Path) -> socket.socket:
     """Connect to the process that holds the engine, and start it where there is none."""
-    with _locked(folder / "start.lock"):
+    with locked(folder / "start.lock"):
         connection = socket.socket(socket.AF_UNIX)
         try:
             connection.connect(str(folder / "users.sock"))
@@ -226,20 +226,13 @@ def _join(folder: Path) -> socket.socket:
     return connection
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _tail(log: Path) -> str:
     return log.read_text(errors="replace")[-2000:]
 
 
 def keep(folder: Path) -> None:
     """Hold the engine as long as somebody is connected."""
-    with _locked(folder / "engine.lock"):  # the one before has ended
+    with locked(folder / "engine.lock"):  # the one before has ended
         path = folder / "users.sock"
         path.unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX)

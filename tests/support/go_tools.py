@@ -6,17 +6,17 @@ sources>/``, so that every checkout of this machine finds them.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
+
+from locks import locked
 
 SAY_EVERY_S = 20.0
 
@@ -67,18 +67,10 @@ class GoTools:
         """
         if self.missing():
             go = _find_go()
-            with self._lock():
+            with locked(self.folder().parent / "lock"):
                 if self.missing():  # nobody has built them while we waited for the lock
                     self._build(go)
         return self.folder()
-
-    @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
-        """Held by one process at a time; the kernel frees it when that process ends, however that ends."""
-        self.folder().parent.mkdir(parents=True, exist_ok=True)
-        with (self.folder().parent / "lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
 
     def _build(self, go: str) -> None:
         """Build into a folder beside the final one, and rename it: half a build is never taken for a whole one."""
