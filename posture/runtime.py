@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import logging
 import os
 import select
@@ -31,10 +32,13 @@ def run_script(main: Callable[[Sequence[str] | None], int]) -> None:
     """Run a script's ``main`` and end the process with its exit status.
 
     A user's mistake becomes a message on standard error and status 2, what failed around us a message and status 1,
-    never a traceback.
+    never a traceback. What is printed is shown line by line, also where it goes into a pipe or a file.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     try:
         status = main(None)
+        sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         status = EXIT_USER_ERROR

@@ -23,6 +23,9 @@ from servers import Mosquitto, Postgres, PrometheusServer, make_cluster, postgre
 
 ROOT = Path(__file__).resolve().parent.parent
 
+for name in ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"):
+    os.environ.pop(name, None)  # containers have them, and users' shells do not
+
 # how long an example takes tells how busy the machine is
 settings.register_profile(
     "farm", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]

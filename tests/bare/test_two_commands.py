@@ -113,6 +113,6 @@ def test_a_part_of_the_tests_runs_as_contributing_says(ready: BareDebian) -> Non
 
 @pytest.mark.long
 def test_make_test_passes_for_somebody_who_is_not_root(ready: BareDebian) -> None:
-    said = ready.run(TEST, timeout_s=ALL_TESTS_S)
-    print("\n".join(re.findall(r"^(?:SKIPPED .*|=+ .* passed.*)$", said, re.M)))
-    assert re.search(r"^=+ \d+ passed", said, re.M), said
+    done = ready.try_to_run(TEST, timeout_s=ALL_TESTS_S)
+    print("\n".join(re.findall(r"^(?:(?:SKIPPED|FAILED|ERROR) .*|=+ .* passed.*)$", done.stdout, re.M)))
+    assert done.returncode == 0, done.stdout[-100_000:]

@@ -203,7 +203,6 @@ class Checkout:
         self.environ = {
             **{key: value for key, value in os.environ.items() if not key.startswith("POSTURE_")},
             "KUBECONFIG": str(cluster.kubeconfig),
-            "PYTHONUNBUFFERED": "1",
         }
 
     def manifests(self) -> list[Path]:

@@ -134,7 +134,6 @@ class Stack(FarmAtWork):
             **farm.docker.environ,
             "PATH": f"{self._programs}:{os.environ['PATH']}",
             "KUBECONFIG": str(farm.cluster.kubeconfig),
-            "PYTHONUNBUFFERED": "1",
         }
 
     # what an operator types

@@ -77,19 +77,21 @@ class GoTools:
         unfinished = self.folder().with_suffix(".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
+        work = unfinished / "work"  # where /tmp is in memory it is too small for Kubernetes
+        work.mkdir()
         command = [go, "build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-ldflags", self.flags]
         command += ["-tags", self.tags] if self.tags else []
         command += ["-o", f"{unfinished}/", "tool"]
         log = unfinished / "build.log"
         with log.open("wb") as output:
             # without cgo no C compiler is needed
-            process = subprocess.Popen(
-                command, cwd=self.module, env={**os.environ, "CGO_ENABLED": "0"}, stdout=output, stderr=output
-            )
+            environment = {**os.environ, "CGO_ENABLED": "0", "GOTMPDIR": str(work)}
+            process = subprocess.Popen(command, cwd=self.module, env=environment, stdout=output, stderr=output)
             self._wait(process)
         if process.returncode:
             said = log.read_text(errors="replace")[-3000:]
             raise BinariesMissingError(f"{' '.join(command)} failed:\n{said}")
+        shutil.rmtree(work)
         self.finish(go, unfinished)
         shutil.rmtree(self.folder(), ignore_errors=True)
         unfinished.rename(self.folder())
