@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 for name in ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"):
     os.environ.pop(name, None)  # containers have them, and users' shells do not
+os.environ.setdefault("GOGC", "200")  # API servers and the like: memory costs less than the time to tidy it up
 
 # how long an example takes tells how busy the machine is
 settings.register_profile(
