@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from posture.system.untrusted import json_object
+
 MOST_BYTES = 10_000
 MOST_FRAMES = 50
 """Those of which something was known first are forgotten first."""
@@ -53,17 +55,18 @@ class Remembered:
         """
         if not payload:
             return cls()
-        if len(payload) > MOST_BYTES:
-            raise BrokenSuspectsError(f"{len(payload)} bytes; accepted: at most {MOST_BYTES}")
         try:
-            said = json.loads(payload)
+            said = json_object(payload, MOST_BYTES)
+        except ValueError as error:
+            raise BrokenSuspectsError(str(error)) from None
+        try:
             process, frame, counts = said["process"], said["frame"], said["counts"]
             sound = (
                 PROCESS.fullmatch(process)
                 and (not frame or DIGEST.fullmatch(frame))
                 and all(DIGEST.fullmatch(one) and 0 < count <= MOST_COUNTED for one, count in counts.items())
             )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (KeyError, TypeError, AttributeError):
             sound = False
         if not sound:
             raise BrokenSuspectsError("accepted: process, frame and counts, as an analyzer writes them")

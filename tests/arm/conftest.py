@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import emulation
+import long_tests
 import machines
 import pytest
 from machines import LIBRARIES, Machine
@@ -23,9 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if WHICH != "all":
-        left_out = [item for item in items if HERE in item.path.parents and item.get_closest_marker("long")]
-        items[:] = [item for item in items if item not in left_out]
-        config.hook.pytest_deselected(items=left_out)
+        long_tests.leave_out(config, items, HERE)
 
 
 @pytest.fixture(scope="session")

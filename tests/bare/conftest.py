@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import long_tests
 import pytest
 
 HERE = Path(__file__).resolve().parent
@@ -18,6 +19,4 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if WHICH != "all":
-        left_out = [item for item in items if HERE in item.path.parents and item.get_closest_marker("long")]
-        items[:] = [item for item in items if item not in left_out]
-        config.hook.pytest_deselected(items=left_out)
+        long_tests.leave_out(config, items, HERE)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import binaries
+import long_tests
 import pytest
 from docker_engine import Engine
 from real_farm import QUICK, README, RealFarm
@@ -28,13 +29,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """All of it goes to one worker; what is marked ``long`` is only in a long run."""
-    ours = [item for item in items if HERE in item.path.parents]
-    for item in ours:
-        item.add_marker(pytest.mark.xdist_group("e2e"))
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("e2e"))
     if int(MINUTES or 0) < LONG_MINUTES:
-        left_out = [item for item in ours if item.get_closest_marker("long")]
-        items[:] = [item for item in items if item not in left_out]
-        config.hook.pytest_deselected(items=left_out)
+        long_tests.leave_out(config, items, HERE)
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ import psycopg
 import pytest
 from servers import Postgres
 from supabase_server import GRANTS, ROLES, PostgREST
+from watching import wait_for
 
 from posture.store import postgres as store_postgres
 from posture.store.base import LATER_COLUMNS, Row, Store, StoreRefusedError, StoreUnavailableError
@@ -491,7 +492,10 @@ def frozen(backend: Backend) -> Iterator[None]:
         yield
         backend.server.open_gate.set()
         return
-    session = backend.opened[-1]._connection._db.info.backend_pid  # type: ignore[attr-defined]
+    others = "FROM pg_stat_activity WHERE datname = current_database() AND pid != pg_backend_pid()"
+    sessions = f"SELECT pid {others} AND backend_type = 'client backend'"
+    wait_for(lambda: len(backend.query(sessions)) == 1)  # those that are closed go a little later
+    ((session,),) = backend.query(sessions)
     os.kill(session, signal.SIGSTOP)
     try:
         yield
