@@ -871,9 +871,8 @@ def test_sqlite_rows_outlive_a_process_that_is_killed_after_the_write(tmp_path: 
         "-c",
         script,
         f"sqlite:///{path}",
-        str(ROOT),
         str(Path(__file__).parent),
-        str(ROOT / "tests" / "support"),
+        *sys.path,
     ]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     with contextlib.closing(sqlite3.connect(path)) as db:
