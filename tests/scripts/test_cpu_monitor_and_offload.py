@@ -23,7 +23,7 @@ import pytest
 import yaml
 from driven_exporter import METRIC, GpuExporter, gpu_queries
 from processes import children_of, is_running
-from scaler_process import ANSWER_S, ROOT, Certificates, ScalerProcess, poll, ref, wire_grpc
+from scaler_process import ANSWER_S, ENDS, ROOT, Certificates, ScalerProcess, poll, ref, wire_grpc
 from servers import PrometheusServer, free_port
 
 NODES = ("a", "b")
@@ -361,7 +361,9 @@ def test_the_end_takes_less_than_5_s_with_a_stubborn_balancer_open_streams_and_a
             assert scaler.process.wait(ANSWER_S) == 0
             took_s.append(time.monotonic() - began)
             assert not is_running(balancer)
-            assert list(stream) == []
+            with contextlib.suppress(grpc.RpcError):
+                assert list(stream) == []
+            assert stream.code() in ENDS
             if took_s[-1] < 5.0:
                 return
             assert len(took_s) < 3, took_s  # the machine, too, makes it wait

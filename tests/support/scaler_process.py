@@ -28,6 +28,10 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
 ANSWER_S = 30.0
 """No answer takes so long, on however busy a machine."""
 
+ENDS = {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
+"""How a stream ends with its server: the connection closes with its last stream. What a client still sends
+then resets it, and the ends that this client has not read yet are lost."""
+
 
 class ScalerProcess(Server):
     """The script on a free loopback port.
