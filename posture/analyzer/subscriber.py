@@ -55,6 +55,8 @@ MESSAGE_HEAD_BYTES = 300
 """Of a packet, beside its payload, at most."""
 RECALL_S = 3.0
 """What analyzers before us have left at the broker comes within so much time, or frames are judged without."""
+TURN_S = 0.5
+"""One turn of the network loop waits for so long at most."""
 RECEIPTS_KEPT = 1000
 """Messages not yet taken by the broker; beyond it the oldest go: a lost receipt costs a re-sent frame."""
 
@@ -264,7 +266,7 @@ class Stream:
 
     def _serve(self, connection: _Connection, receiver: Receiver) -> None:
         """Read, acknowledge and publish until the connection ends, the stop comes, or the store stays away."""
-        recall_until = time.monotonic() + RECALL_S
+        listened_s = 0.0
         while not connection.closed and not self._stop.requested:
             receiver.check()
             held_since = self._held_since
@@ -277,12 +279,15 @@ class Stream:
                 if self._fail_fast:
                     raise UserError(f"broker {self._broker}: {connection.refused}")
                 return
-            if not self._recalled and (time.monotonic() > recall_until or self._waits_too_much()):
+            if not self._recalled and (listened_s > RECALL_S or self._waits_too_much()):
                 log.warning("the broker has not said what it retains of this stream: settings decide until it does")
                 self._hand_on()
             self._say_camera(receiver)
             read = self._has_room() or not self._recalled
-            self._pump(connection, read=read, timeout_s=min(0.5, self._silent_in_s()))
+            began = time.monotonic()
+            self._pump(connection, read=read, timeout_s=min(TURN_S, self._silent_in_s()))
+            # while we stand still on a busy board, what the broker says waits in the socket
+            listened_s += min(time.monotonic() - began, TURN_S)
 
     def _pump(self, connection: _Connection, *, read: bool, timeout_s: float) -> bool:
         """One turn of the network loop; return whether there was something to read."""

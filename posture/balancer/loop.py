@@ -11,7 +11,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from random import Random
 
 from posture.balancer import last_node, plan_text
@@ -313,9 +313,10 @@ class Balancer:
             self._see_ratios(snapshot, window, start_s)
             self._report(snapshot, plan)
             if not self._dry_run:
+                under_way = frozenset(self._observer.open)
                 self._act(view, plan)
                 self._heal(view, snapshot)
-                self._write_notes(view)
+                self._write_notes(view, under_way - self._observer.open)
             return True
         return False
 
@@ -497,10 +498,15 @@ class Balancer:
         log.warning("%s: the move hangs: %s", scaled_job.stream, told)
         self._tell(scaled_job, "MoveHangs", told, warning=True)
 
-    def _write_notes(self, view: ClusterView) -> None:
-        """Write what was learned about streams, and whether they run, to their annotations."""
+    def _write_notes(self, view: ClusterView, ended: Collection[str]) -> None:
+        """Write what was learned about streams, and whether they run, to their annotations.
+
+        Of streams whose moves have ended since the view, their ends have written it.
+        """
         nothing = json.dumps(history_to_json(StreamHistory()))
         for stream, scaled_job in view.scaled_jobs.items():
+            if stream in ended:
+                continue
             stored = scaled_job.annotations or {}
             notes = {STATE: self._health.state_text(scaled_job)}
             if stream not in self._observer.open:

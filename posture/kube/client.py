@@ -308,6 +308,7 @@ class KubeClient:
         answered = True
         for attempt in range(1, ATTEMPTS + 1):
             pause = backoff.next_s()
+            asked_s = time.monotonic()
             try:
                 response = self._http.send(request)
             except httpx2.ConnectError as error:
@@ -319,7 +320,7 @@ class KubeClient:
             except CredentialsError as error:
                 raise CredentialsRefusedError(f"{what}: {error}") from error
             else:
-                self._note_clock(response)
+                self._note_clock(response, asked_s)
                 if response.status_code < 429:
                     return self._take(response, verb, kind, what)
                 failure = f"{response.status_code} {_message(response)}"
@@ -344,14 +345,14 @@ class KubeClient:
             return answer
         raise _refusal(response, verb, kind, what)
 
-    def _note_clock(self, response: httpx2.Response) -> None:
+    def _note_clock(self, response: httpx2.Response, asked_s: float) -> None:
         try:
             sent = email.utils.parsedate_to_datetime(response.headers.get("Date", ""))
         except ValueError:
             return
         # the header is cut to whole seconds, and the answer was made at some time since it was asked for
         least_s = sent.timestamp() - time.time()
-        most_s = least_s + 1.0 + response.elapsed.total_seconds()
+        most_s = least_s + 1.0 + time.monotonic() - asked_s
         if not least_s <= self.clock_offset_s <= most_s:
             self.clock_offset_s = (least_s + most_s) / 2
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from posture.errors import FailedError
 from posture.kube import affinity, kinds, labels, ownership
 from posture.kube.client import KubeClient, Object
+from posture.kube.errors import ConflictError
 from posture.kube.objects import Pod, name_of
 from posture.runtime import Stop
 
@@ -44,7 +45,7 @@ def clear(cluster: KubeClient, scaled_jobs: Mapping[str, Object], timeout_s: flo
     waiting: dict[str, str] = {}
     try:
         for stream, scaled_job in scaled_jobs.items():
-            pods.append(cluster.create(kinds.POD, pod_of(scaled_job)))
+            pods.append(_create(cluster, pod_of(scaled_job), deadline, stop))
             waiting[str(pods[-1]["metadata"]["uid"])] = stream
         while waiting:
             found = {str(item["metadata"]["uid"]): item for item in cluster.list(kinds.POD, selector)}
@@ -66,6 +67,18 @@ def clear(cluster: KubeClient, scaled_jobs: Mapping[str, Object], timeout_s: flo
         for pod in pods:
             cluster.delete(kinds.POD, name_of(pod), uid=pod["metadata"]["uid"])
     return failures
+
+
+def _create(cluster: KubeClient, pod: Object, deadline: float, stop: Stop) -> Object:
+    """Create a pod as soon as the one of an earlier run, which may still be ending, is gone."""
+    while True:
+        late = time.monotonic() > deadline
+        try:
+            return cluster.create(kinds.POD, pod)
+        except ConflictError:
+            if late or stop.requested:
+                raise
+        stop.wait(LOOK_EVERY_S)
 
 
 def pod_of(scaled_job: Object) -> Object:

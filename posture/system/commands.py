@@ -19,6 +19,8 @@ SHOWN_LINES = 15
 POLL_S = 0.1
 CANCEL_S = 15.0
 """How long a program may take to end after SIGINT, before SIGKILL."""
+REST_S = 10.0
+"""How long after its end the rest of its output is awaited."""
 
 
 class CommandError(FailedError):
@@ -115,6 +117,6 @@ class _Reader:
                 print(f"    {self._lines[-1]}", flush=True)
 
     def lines(self) -> list[str]:
-        """Return the lines read so far. A grandchild may hold the pipe open, so the end is not waited for."""
-        self._thread.join(1.0)
+        """Return the lines; with a grandchild that holds the pipe open, those that have come by then."""
+        self._thread.join(REST_S)
         return list(self._lines)

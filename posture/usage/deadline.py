@@ -45,6 +45,8 @@ class DeadlineSession(requests.Session):
         super().__init__()
         self._connected: socket.socket | None = None
         """A second handle of the connection: TLS takes the first one away from who opened it."""
+        self._late = threading.Event()
+        """Set once the time of the block that uses the connection is up."""
         note = self._note
 
         class Plain(HTTPConnection):
@@ -76,7 +78,7 @@ class DeadlineSession(requests.Session):
         Yields:
             An event that is set once the time is up.
         """
-        late = threading.Event()
+        late = self._late = threading.Event()
         timer = threading.Timer(seconds, self._cut, [late])
         timer.daemon = True
         timer.start()
@@ -93,6 +95,8 @@ class DeadlineSession(requests.Session):
     def _note(self, connected: socket.socket) -> socket.socket:
         self._forget()
         self._connected = connected.dup()
+        if self._late.is_set():  # before there was a connection to be cut
+            self._cut(self._late)
         return connected
 
     def _forget(self) -> None:

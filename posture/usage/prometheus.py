@@ -32,7 +32,7 @@ MOST_BYTES = 16 << 20
 CHUNK_BYTES = 1 << 16
 """An answer is read in chunks of at most this size."""
 TOLERANCE_S = 0.5
-"""How far the offset of two clocks may appear to drift because of the time that an answer takes."""
+"""How far the offset of two clocks may appear to drift."""
 
 Answered = TypeVar("Answered")
 
@@ -200,6 +200,7 @@ class Prometheus:
             parse: takes the answer's JSON and by how many seconds the server's clock is ahead.
         """
         settings = self._settings
+        asked_at = self._clock()
         with self._session.within(settings.timeout_s) as late:
             try:
                 with self._session.post(
@@ -221,7 +222,7 @@ class Prometheus:
         if not answer.ok or answer.is_redirect:
             raise QueryRefusedError(f"Prometheus at {settings.url} {_refusal(settings.url, answer, body)}")
         try:
-            return parse(json.loads(body), self._seconds_ahead(answer))
+            return parse(json.loads(body), self._seconds_ahead(answer, asked_at))
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError):
             raise PrometheusUnavailableError(
                 f"{settings.url} is not Prometheus: its answer is none of /api/v1/query"
@@ -250,17 +251,18 @@ class Prometheus:
             chunks.append(chunk)
         return b"".join(chunks)
 
-    def _seconds_ahead(self, answer: requests.Response) -> float:
+    def _seconds_ahead(self, answer: requests.Response, asked_at: float) -> float:
         """Return by how many seconds the server's clock is ahead of ours, so that ages don't depend on ours.
 
-        The Date header has a resolution of one second. The offset is kept as long as it fits the header, so that
-        the same scrape has the same time in each answer.
+        The Date header has a resolution of one second, and was written at some time since ``asked_at``. The offset
+        is kept as long as it fits that, so that the same scrape has the same time in each answer.
         """
         date = answer.headers.get("Date")
         if date is not None:
-            least = parsedate_to_datetime(date).timestamp() - self._clock()
-            if not least - TOLERANCE_S <= self._ahead_s <= least + 1 + TOLERANCE_S:
-                self._ahead_s = least + 0.5
+            sent_at = parsedate_to_datetime(date).timestamp()
+            least, most = sent_at - self._clock(), sent_at + 1 - asked_at
+            if not least - TOLERANCE_S <= self._ahead_s <= most + TOLERANCE_S:
+                self._ahead_s = (least + most) / 2
         return self._ahead_s
 
 

@@ -213,10 +213,12 @@ def handshake(
     connect(client, settings, session_expiry_s=session_expiry_s)
     deadline = time.monotonic() + ANSWER_S
     while not answer.accepted and not answer.refused:
-        if time.monotonic() > deadline or give_up():
-            answer.refused = "no answer to CONNECT"
-        elif client.loop(timeout=0.1) is not MQTTErrorCode.MQTT_ERR_SUCCESS and not answer.refused:
-            answer.refused = client.protocol_error or "closed the connection"
+        # taken before we look: if we have stood still for so long, the answer may be there
+        over = time.monotonic() > deadline or give_up()
+        if client.loop(timeout=0.1) is not MQTTErrorCode.MQTT_ERR_SUCCESS:
+            answer.refused = answer.refused or client.protocol_error or "closed the connection"
+        elif over and not answer.accepted:
+            answer.refused = answer.refused or "no answer to CONNECT"
     if not answer.accepted:
         abandon(client)
     return answer

@@ -8,6 +8,7 @@ test's own folder.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -89,7 +90,7 @@ class Machine:
             *map(str, command),
         ]  # fmt: skip
 
-    def run(self, *command: str | Path, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str | Path, timeout_s: float = 900) -> subprocess.CompletedProcess[str]:
         """Run a program to its end."""
         env = {name: value for name, value in os.environ.items() if not name.startswith("POSTURE_")}
         return subprocess.run(
@@ -152,11 +153,18 @@ def _layer(name: str, made_of: list[str], make: Callable[[Path], None]) -> Path:
                 make(made)
                 os.utime(made)  # its own is that of Debian's release, too old for the run beside it
                 made.rename(folder)
-    os.utime(folder)
-    for old in folder.parent.iterdir():
-        if time.time() - old.stat().st_mtime > KEPT_S:
-            shutil.rmtree(old, ignore_errors=True)
+        os.utime(folder)
+    for old in filter(_is_old, folder.parent.iterdir()):
+        with locked(CACHE / f"{old.name.rpartition('-')[0]}.lock"):
+            if _is_old(old):  # nobody has begun to use it while we waited for the lock
+                shutil.rmtree(old, ignore_errors=True)
     return folder
+
+
+def _is_old(folder: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):  # the run beside has removed it
+        return time.time() - folder.stat().st_mtime > KEPT_S
+    return False
 
 
 def _run(*command: str | Path, status: Sequence[int] = (0,)) -> None:

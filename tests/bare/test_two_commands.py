@@ -61,7 +61,7 @@ def test_where_sudo_asks_for_a_password_make_prints_the_line_to_type_and_begins_
 ) -> None:
     ready.run(f"mv {NO_PASSWORD} /root", user="root", folder="/")
     try:
-        done = ready.try_to_run(RUN, timeout_s=60)
+        done = ready.try_to_run(RUN, timeout_s=300)
     finally:
         ready.run(f"mv /root/{NO_PASSWORD.name} {NO_PASSWORD.parent}", user="root", folder="/")
     assert done.returncode != 0

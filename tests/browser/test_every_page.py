@@ -111,6 +111,7 @@ def test_the_keyboard_alone_leads_from_the_streams_to_a_command(
     commands = farm.listen("command/pi1")
     browser.open(dashboard.url)
     browser.until_text("[data-stream=pi1]", "Bad")
+    browser.until(lambda: len(browser.all("[data-filter]")) == 5)  # all streams are told of: none is drawn anew
     browser.press(Keys.TAB)
     assert browser.run("return document.activeElement.className") == "skip"
     browser.tab_to("[data-filter=bad]")

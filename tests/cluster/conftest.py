@@ -10,12 +10,12 @@ import binaries
 import pytest
 import yaml
 from balancing import Farm, Usage, running_usage
-from control_plane import Cluster
+from control_plane import Cluster, is_established
 from go_module import folder_of
 from kubectl import KINDS_OF_OTHERS, Kubectl
 from lightkube.codecs import from_dict
 from lightkube.resources.apiextensions_v1 import CustomResourceDefinition
-from lightkube.resources.core_v1 import Namespace
+from lightkube.resources.core_v1 import ConfigMap, Namespace
 from nodes import Kubelets
 from stack_objects import DEPLOY
 from stub_scaler import StubScaler
@@ -121,6 +121,7 @@ def kubectl(running_cluster: Cluster) -> Iterator[Kubectl]:
         crd = from_dict(yaml.safe_load((folder_of(module, version) / folder / file).read_text()))
         running_cluster.client.create(crd)
         found.append(crd.metadata.name)
+    running_cluster.until(CustomResourceDefinition, None, lambda crds: all(map(is_established, crds)))
     yield Kubectl(running_cluster)
     for name in found:
         running_cluster.client.delete(CustomResourceDefinition, name)
@@ -132,8 +133,14 @@ def kubectl(running_cluster: Cluster) -> Iterator[Kubectl]:
 @pytest.fixture(scope="module")
 def stack(running_cluster: Cluster, kubectl: Kubectl) -> Iterator[str]:
     """What kubectl has said to deploy/stack; afterwards it is gone."""
-    yield kubectl.run("apply", "-k", str(DEPLOY / "stack"))
+    said = kubectl.run("apply", "-k", str(DEPLOY / "stack"))
+    namespaces = {"posture-farm", "monitoring", "keda"}
+    for name in namespaces:
+        # a controller makes it in each, by and by
+        running_cluster.until(
+            ConfigMap, name, lambda made: "kube-root-ca.crt" in {one.metadata.name for one in made}
+        )
+    yield said
     kubectl.run("delete", "--wait=false", "-k", str(DEPLOY / "stack"))
-    gone = {"posture-farm", "monitoring", "keda"}
-    running_cluster.until(Namespace, None, lambda left: not gone & {one.metadata.name for one in left})
+    running_cluster.until(Namespace, None, lambda left: not namespaces & {one.metadata.name for one in left})
     running_cluster.create(None, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "keda"}})

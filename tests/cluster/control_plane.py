@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import requests
 import trustme
 import watching
@@ -40,7 +41,7 @@ from lightkube.resources import (
 )
 from lightkube.resources.apiextensions_v1 import CustomResourceDefinition
 from lightkube.resources.authorization_v1 import SubjectAccessReview
-from lightkube.resources.core_v1 import Namespace, ServiceAccount
+from lightkube.resources.core_v1 import ConfigMap, Namespace, ServiceAccount
 from servers import Server, free_port
 
 from posture.system import recorded_processes
@@ -52,6 +53,8 @@ TriggerAuthentication = create_namespaced_resource(
 
 READY_S = 120.0
 """A busy machine is slow; nothing waits this long on an idle one."""
+ANSWER_S = 60.0
+"""How long the API server may take for an answer."""
 
 KEDA_NAMESPACE = "keda"
 
@@ -192,19 +195,24 @@ class Keda(Component):
         """A place in the log, for ``log_lines``."""
         return self.log.stat().st_size
 
-    def log_lines(self, since: int = 0) -> list[dict[str, Any]]:
-        """What it has logged since that place; a line that is not JSON comes as {"level": "?", "msg": line}."""
+    def log_lines(self, since: int = 0, namespace: str = "") -> list[dict[str, Any]]:
+        """What it has logged since that place; a line that is not JSON comes as {"level": "?", "msg": line}.
+
+        With a namespace what it says of others is left out: it may be late with what the test before has left.
+        """
         with self.log.open("rb") as file:
             file.seek(since)
-            lines = file.read().decode(errors="replace").splitlines()
-        return [
+            whole, _, _ = file.read().decode(errors="replace").rpartition("\n")
+        lines = [
             json.loads(line) if line.startswith("{") and line.endswith("}") else {"level": "?", "msg": line}
-            for line in lines
+            for line in whole.splitlines()
         ]
+        return [line for line in lines if not namespace or line.get("namespace", namespace) == namespace]
 
-    def errors(self, since: int = 0) -> list[dict[str, Any]]:
+    def errors(self, since: int = 0, namespace: str = "") -> list[dict[str, Any]]:
         """Its lines of level error and worse."""
-        return [line for line in self.log_lines(since) if line.get("level") not in {"debug", "info", "warn", "?"}]
+        lines = self.log_lines(since, namespace)
+        return [line for line in lines if line.get("level") not in {"debug", "info", "warn", "?"}]
 
 
 class Cluster:
@@ -256,7 +264,7 @@ class Cluster:
 
     def client_for(self, kubeconfig: Path) -> Client:
         """A lightkube client with the rights of that kubeconfig."""
-        return Client(KubeConfig.from_file(kubeconfig).get(), trust_env=False)
+        return Client(KubeConfig.from_file(kubeconfig).get(), timeout=httpx2.Timeout(ANSWER_S), trust_env=False)
 
     def create(self, namespace: str | None, *manifests: Mapping[str, Any]) -> None:
         """Create objects from manifests, as a mapping each."""
@@ -266,7 +274,8 @@ class Cluster:
     def asked_by(self, namespace: str, service_account: str) -> set[tuple[str, str, str]]:
         """What a service account has asked for: verb, API group and resource of each request, refused or not."""
         user = f"system:serviceaccount:{namespace}:{service_account}"
-        events = map(json.loads, self.api_server.audit.read_text().splitlines())
+        whole, _, _ = self.api_server.audit.read_text().rpartition("\n")
+        events = map(json.loads, whole.splitlines())
         asked = [event for event in events if event["user"]["username"] == user and "objectRef" in event]
         objects = [(event["verb"], event["objectRef"]) for event in asked]
         return {(verb, ref.get("apiGroup", ""), ref["resource"]) for verb, ref in objects}
@@ -289,6 +298,9 @@ class Cluster:
         name = f"farm-{uuid.uuid4().hex[:8]}"
         self.client.create(Namespace(metadata=ObjectMeta(name=name)))
         try:
+            # controllers make these in each namespace, by and by
+            self.until(ServiceAccount, name, lambda made: len(made) > 0)
+            self.until(ConfigMap, name, lambda made: len(made) > 0)
             yield name
         finally:
             self.start()  # KEDA, for its finalizers
@@ -436,6 +448,11 @@ def complete_types() -> None:
 def is_established(crd: CustomResourceDefinition) -> bool:
     conditions = (crd.status.conditions or []) if crd.status else []
     return any(condition.type == "Established" and condition.status == "True" for condition in conditions)
+
+
+def are_counted(quotas: Sequence[Any]) -> bool:
+    """Whether all quotas say how much is used; one that doesn't yet refuses everything, for another reason."""
+    return all(one.status and one.status.used for one in quotas)
 
 
 def write_certificate(authority: trustme.CA, folder: Path, *names: str) -> Path:

@@ -68,7 +68,7 @@ class Registry(Server):
         kinds = ("oci.image.index.v1", "oci.image.manifest.v1", "docker.distribution.manifest.v2")
         accepted = ", ".join(f"application/vnd.{kind}+json" for kind in kinds)
         address = f"http://{self.host}/v2/{name}/manifests/{tag}"
-        answer = requests.head(address, headers={"Accept": accepted}, timeout=10)
+        answer = requests.head(address, headers={"Accept": accepted}, timeout=60)
         answer.raise_for_status()
         return answer.headers["Docker-Content-Digest"]
 

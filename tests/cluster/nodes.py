@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx2
+from control_plane import ANSWER_S
 from lightkube import ALL_NS, ApiError, AsyncClient, KubeConfig
 from lightkube.codecs import from_dict
 from lightkube.resources.coordination_v1 import Lease
@@ -29,6 +30,8 @@ HEARTBEAT_S = 5.0
 """The node controller gives up a node after 50 s without."""
 CALL_S = 120.0
 LOOK_S = 0.05
+MARKS = {"node.alpha.kubernetes.io/ttl", "beta.kubernetes.io/os"}
+"""Controllers write this annotation and this label to each node."""
 
 
 class SimulatedNode:
@@ -37,7 +40,7 @@ class SimulatedNode:
     def __init__(self, kubelets: Kubelets, name: str) -> None:
         self.name = name
         self.start_delay_s = 0.0
-        """From a pod's binding until it runs and is ready."""
+        """From a pod's binding until it runs and is ready; once it is shortened, pods that wait so long start."""
         self.termination_delay_s = 0.0
         """From a pod's deletion until it is gone."""
         self.fault: Fault | None = None
@@ -194,7 +197,7 @@ class Kubelets:
             await self._client.delete(Lease, node.name, namespace=LEASES)
 
     async def _connect(self) -> AsyncClient:
-        return AsyncClient(self._config, trust_env=False)
+        return AsyncClient(self._config, timeout=httpx2.Timeout(ANSWER_S), trust_env=False)
 
     async def _close(self) -> None:
         tasks = [task for _, task in self._pods.values()]
@@ -223,7 +226,7 @@ class Kubelets:
 
     async def _become_schedulable(self, name: str) -> None:
         # a new node is born with the taint of one that isn't ready; the node controller takes it away
-        while (await self._client.get(Node, name)).spec.taints:
+        while not is_settled(await self._client.get(Node, name)):
             await asyncio.sleep(LOOK_S)
 
     async def _remove_all(self) -> None:
@@ -293,6 +296,12 @@ class Kubelets:
         self._pods.pop(uid)
         if not ended.cancelled() and ended.exception() is not None:
             self._loop.call_exception_handler({"message": "a simulated pod failed", "exception": ended.exception()})
+
+
+def is_settled(node: Any) -> bool:
+    """Whether controllers have done with a new node what they do with each."""
+    marks = {*(node.metadata.annotations or {}), *node.metadata.labels}
+    return not node.spec.taints and marks >= MARKS
 
 
 @contextlib.contextmanager

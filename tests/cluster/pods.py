@@ -10,6 +10,7 @@ import enum
 import os
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +24,8 @@ from posture.system.children import bound_to_us
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RETRY_S = 0.1
+LATE_LOOK_S = 2.0
+"""How often a pod that starts late looks whether it still is to."""
 
 
 class Fault(enum.Enum):
@@ -106,9 +109,10 @@ class PodLife:
 
     async def _start(self) -> None:
         """Bring it as far as its node's fault lets it."""
-        node = self.node
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self.deleted.wait(), node.start_delay_s)
+        node, began = self.node, time.monotonic()
+        while not self.deleted.is_set() and (left_s := began + node.start_delay_s - time.monotonic()) > 0:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self.deleted.wait(), min(left_s, LATE_LOOK_S))
         if self.deleted.is_set() or node.fault is Fault.STUCK:
             return
         if node.fault is Fault.IMAGE_PULL:

@@ -45,10 +45,12 @@ def thief(cluster: Cluster, namespace: str, policy: None) -> Client:
     body = manifest.data()
     body["metadata"]["annotations"] = {"autoscaling.keda.sh/paused": "true", PINNED: "true", "theirs": "x"}
     cluster.create(namespace, body)
+    # KEDA adds its finalizer by and by
+    cluster.until(ScaledJob, namespace, lambda made: all(one.metadata.finalizers for one in made))
     client = cluster.client_for(account(cluster, namespace, "posture-scaler"))
 
     counts = itertools.count(2)
-    wait_for(lambda: bool(refusal(client, namespace, ("replace", "/spec/maxReplicaCount", next(counts)))), 30)
+    wait_for(lambda: bool(refusal(client, namespace, ("replace", "/spec/maxReplicaCount", next(counts)))))
     return client
 
 

@@ -119,7 +119,7 @@ def test_each_veto_counts_as_a_metric_by_its_reason(farm: Farm) -> None:
     port = free_port()
     balancer = farm.balancer(metrics_port=port)
     balancer.wait_for("2 overloaded")
-    figures = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
+    figures = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=60).text
     assert re.search(r'^posture_balancer_vetoes_total\{reason="all_overloaded"\} [1-9]', figures, re.MULTILINE)
     assert re.search(r"^posture_balancer_overloaded_nodes 2\.0$", figures, re.MULTILINE)
     assert balancer.stop() == 0

@@ -49,7 +49,7 @@ def test_a_scaledjob_gets_one_job_and_its_pod_runs_on_the_node_of_its_affinity(
     since = cluster.keda.log_size()
     stub_scaler.wait_for_polls(name_of("pi1"), 1)
     assert len(list(cluster.client.list(Job, namespace=namespace))) == 3
-    assert cluster.keda.errors(since) == []
+    assert cluster.keda.errors(since, namespace) == []
 
 
 def test_keda_takes_up_a_new_scaledjob_once_and_without_an_error(
@@ -59,9 +59,9 @@ def test_keda_takes_up_a_new_scaledjob_once_and_without_an_error(
     since = cluster.keda.log_size()
     start_stream(cluster, namespace, stub_scaler, "pi1", "agx")
     stub_scaler.wait_for_polls(name_of("pi1"), 1)
-    lines = cluster.keda.log_lines(since)
+    lines = cluster.keda.log_lines(since, namespace)
     assert [line["msg"] for line in lines].count("Reconciling ScaledJob") == 1
-    assert cluster.keda.errors(since) == []
+    assert cluster.keda.errors(since, namespace) == []
 
 
 def test_the_label_of_pi1_does_not_select_the_job_of_pi1_1(
@@ -179,7 +179,7 @@ def test_keda_starts_nothing_for_a_stream_whose_secret_is_missing_until_it_is_th
     ]
     since = cluster.keda.log_size()
     cluster.create(namespace, manifest)
-    wait_for(lambda: any("error resolving secret" in str(line) for line in cluster.keda.errors(since)))
+    wait_for(lambda: any("error resolving secret" in str(line) for line in cluster.keda.errors(since, namespace)))
     assert list(cluster.client.list(Job, namespace=namespace)) == []
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "posture-farm"}}
     cluster.create(namespace, {**secret, "stringData": {"url": "mqtt://broker.test"}})

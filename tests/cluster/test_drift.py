@@ -11,6 +11,7 @@ from lightkube.resources.batch_v1 import Job
 from lightkube.types import PatchType
 from nodes import SimulatedNode
 from scaled_jobs import affinity, labels_of_jobs, name_of
+from watching import wait_for
 
 PINNED = {"posture-farm/pinned": "true"}
 AFFINITY = "/spec/jobTargetRef/template/spec/affinity"
@@ -93,7 +94,7 @@ def test_a_stream_that_nothing_places_is_named(farm: Farm) -> None:
 @EDITS
 def test_an_affinity_that_others_write_in_mid_move_costs_the_stream_no_second_start(farm: Farm, edit: Any) -> None:
     busy, idle, other = farm.add_nodes(80, 10, 30)
-    idle.start_delay_s = 10.0  # the move is open for as long
+    idle.start_delay_s = 600.0  # the move is open until it is shortened
     farm.add_stream("pi1", busy)
     farm.add_stream("pi2", busy, annotations=PINNED)
     before = farm.job_uids("pi1")
@@ -105,7 +106,9 @@ def test_an_affinity_that_others_write_in_mid_move_costs_the_stream_no_second_st
     (job,) = farm.cluster.until(Job, farm.namespace, successor, labels_of_jobs("pi1"))
     as_somebody_else(farm, "pi1", edit(other))
     balancer.wait_for("in the middle of a move; it names " + idle.name)
+    idle.start_delay_s = 0.0
     farm.until_moved("pi1", idle)
     assert farm.job_uids("pi1") == {job.metadata.uid}
     assert named(farm, "pi1") == [idle.name]
+    wait_for(lambda: "MoveFinished" in dict(farm.events("pi1")))
     assert [reason for reason, _ in farm.events("pi1")] == ["MoveBegun", "PlacementDrift", "MoveFinished"]

@@ -10,6 +10,8 @@ import shlex
 import shutil
 import stat
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -158,7 +160,8 @@ class Laptop:
         for name in self.made():
             kind, _, place = name.partition(" ")
             namespace, _, own = place.partition("/")
-            self.kubectl.run("-n", namespace, "delete", kind.lower(), own)
+            # it may be going already
+            self.kubectl.run("-n", namespace, "delete", "--ignore-not-found", kind.lower(), own)
 
 
 @pytest.fixture(scope="module")
@@ -389,14 +392,21 @@ def test_a_new_stream_gets_its_user_and_no_other_password_changes(applied: Lapto
     assert secrets < applied.hidden()
 
 
+def kill(started: Future[Script]) -> None:
+    started.result().kill()
+
+
 def test_killed_after_each_change_the_next_run_goes_on(applied: Laptop, cluster: Cluster, tmp_path: Path) -> None:
     proxy = CuttingProxy(cluster.kubeconfig, tmp_path)
     environ = {"KUBECONFIG": str(proxy.kubeconfig)}
     killed, env = 0, {}
     try:
         while True:
+            started: Future[Script] = Future()
+            # before it is started: it may be as far as a change before we go on here
+            proxy.kill_after_change = partial(kill, started)
             script = applied.start(**environ)
-            proxy.kill_after_change = script.kill
+            started.set_result(script)
             script.close_stdin()
             if script.wait() == 0:
                 break

@@ -37,7 +37,7 @@ class Prometheus(Server):
         """Job and instance of all that it would scrape."""
         with requests.Session() as session:
             session.trust_env = False
-            answer = session.get(f"http://127.0.0.1:{self.port}/api/v1/targets", timeout=10)
+            answer = session.get(f"http://127.0.0.1:{self.port}/api/v1/targets", timeout=60)
         # 503 until it is ready
         found = [target["labels"] for target in answer.json()["data"]["activeTargets"]] if answer.ok else []
         return {(labels["job"], labels["instance"]) for labels in found}

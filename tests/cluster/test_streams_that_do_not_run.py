@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import requests
 from balancing import MOVE, WAIT_S, Balancer, Farm, annotations
-from control_plane import ScaledJob
+from control_plane import ScaledJob, are_counted
 from lightkube.codecs import from_dict
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import Event, Pod, ResourceQuota
@@ -27,7 +27,7 @@ HOLD = "example.com/hold"
 
 
 def figures(port: int) -> str:
-    return requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
+    return requests.get(f"http://127.0.0.1:{port}/metrics", timeout=60).text
 
 
 def until_told(farm: Farm, stream: str, reason: str, *words: str) -> str:
@@ -79,6 +79,13 @@ def start_another(farm: Farm, job: Any) -> None:
     )
 
 
+def refuse_pods(farm: Farm) -> None:
+    """By a quota named small, which is in force when this returns."""
+    hard = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "small"}}
+    farm.cluster.create(farm.namespace, {**hard, "spec": {"hard": {"pods": "1"}}})
+    farm.cluster.until(ResourceQuota, farm.namespace, are_counted)
+
+
 def delete(farm: Farm, job: Any) -> None:
     where = {"namespace": farm.namespace, "cascade": CascadeType.FOREGROUND}
     farm.cluster.client.delete(Job, job.metadata.name, **where)
@@ -111,10 +118,7 @@ def test_each_stream_that_does_not_run_is_named_with_its_reason_in_events_metric
         (job,) = farm.jobs(stream)
         if stream == "pi4":
             # the fourth of the pods that are left is one too many
-            hard = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "small"}}
-            farm.cluster.client.create(
-                from_dict({**hard, "spec": {"hard": {"pods": "1"}}}), namespace=farm.namespace
-            )
+            refuse_pods(farm)
         harm(farm, job)
     for stream, (_, reason, words) in harms.items():
         until_told(farm, stream, "StreamDown", reason, words)
@@ -153,8 +157,7 @@ def test_nothing_is_moved_while_a_quota_refuses_the_pods_of_several_streams(farm
     for stream in (*refused, *staying):
         farm.until_on(stream, busy)
     before = farm.job_uids(*staying)
-    hard = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "small"}}
-    farm.cluster.client.create(from_dict({**hard, "spec": {"hard": {"pods": "1"}}}), namespace=farm.namespace)
+    refuse_pods(farm)
     (job,), (pod,) = farm.jobs("pi1"), farm.pods("pi2")
     delete(farm, job)
     nodes.end_pod(farm.namespace, pod.metadata.name, 1)  # it stays with its Job, which gets no other

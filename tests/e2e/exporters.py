@@ -80,5 +80,5 @@ def exporters(cluster: Cluster, namespace: str, image: str, nodes: int, found: P
         thread.join()
         cluster.client.delete(DaemonSet, NAME, namespace=namespace)
         cluster.client.delete(NetworkPolicy, NAME, namespace=namespace)
-        cluster.until(Pod, namespace, lambda left: not left, LABELS, timeout_s=60)
+        cluster.until(Pod, namespace, lambda left: not left, LABELS, timeout_s=READY_S)
         write_pods(found, [])

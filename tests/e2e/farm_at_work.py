@@ -23,7 +23,7 @@ from watching import wait_for
 NAMESPACE = "posture-farm"
 WAIT_S = 240.0
 """For a farm on a busy machine."""
-CONNECT_S = 5
+CONNECT_S = 30
 AHEAD_S = 20.0
 """A clock is that far ahead at most of what it was set to."""
 

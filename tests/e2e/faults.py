@@ -338,7 +338,7 @@ def stolen_token_tries_everything(farm: RealFarm, _: random.Random) -> None:
             said = refusal(thief, NAMESPACE, ("add", "/metadata/labels/probe", str(next(counts))))
             return "ValidatingAdmissionPolicy" in said
 
-        wait_for(in_force, 30)
+        wait_for(in_force, 120)
         before = cluster.client.get(ScaledJob, NAME, namespace=NAMESPACE).to_dict()["spec"]
         taken = [what for what, operation in ATTEMPTS.items() if not refusal(thief, NAMESPACE, operation)]
         assert taken == [], f"it may change {taken}"

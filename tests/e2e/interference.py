@@ -30,7 +30,7 @@ from posture.manifests import files as manifest_files
 from posture.system import files
 
 GITOPS = "gitops"
-HEALED_S = 120.0
+HEALED_S = 240.0
 """An affinity that others have written is written anew at most once a cooldown, which doubles each time."""
 REAPPLY_S = 10.0
 """Shorter than any controller's, as the farm's own timers are here."""
@@ -231,6 +231,7 @@ def node_drained(farm: RealFarm, rng: random.Random) -> None:
         kubectl.run("drain", name, "--delete-emptydir-data", "--ignore-daemonsets", "--timeout=100s")
         until_streams_have_left(farm, name)
         farm.until_each_runs_once()
+        farm.look.until_shown()
     finally:
         kubectl.run("uncordon", name)
 

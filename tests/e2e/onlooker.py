@@ -19,7 +19,7 @@ from selenium.common.exceptions import WebDriverException
 SIZE = (1280, 1300)
 """Of a picture, in pixels."""
 LOOK_S = 0.3
-SHOWN_S = 20.0
+SHOWN_S = 60.0
 """A page has something to say within this time."""
 AFTER_S = 60.0
 """So long after a fault the page has said it: Prometheus scrapes every 15 s, page and server ask every 5 s, and a
@@ -29,7 +29,14 @@ PASSES_S = 15.0
 SERVER_LOST = "No connection to the dashboard"
 DRAWN_S = 1.0
 DRAWN = "return document.querySelector('.card, .lead, .events li, .facts, .empty') !== null"
-TEXT = "return [...document.querySelectorAll('#banners, #main')].map((one) => one.innerText).join('\\n')"
+SAID = "[...document.querySelectorAll('#banners, #main')].map((one) => one.innerText).join('\\n')"
+TEXT = f"return {SAID}"
+NOTING = (
+    f"window.noted = []; new MutationObserver(() => window.noted.push({SAID}))"
+    ".observe(document, {childList: true, characterData: true, subtree: true})"
+)
+"""Each page notes all that it says: what soon passes would be missed by who looks a second late."""
+NOTED = f"return [...(window.noted ?? []).splice(0), {SAID}]"
 SHOWS_PICTURES = "return [...document.images].every((one) => one.complete)"
 
 
@@ -62,6 +69,7 @@ class Onlooker:
         self._taken = 0
         self._browser = Browser()
         self._browser.shape(SIZE)
+        self._browser.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": NOTING})
 
     def close(self) -> None:
         """Look no more."""
@@ -144,8 +152,11 @@ class Look:
         return left
 
     def _said(self) -> Counter[str]:
-        text = self._browser.run(TEXT)
-        return Counter(match[0] for match in re.finditer(self._says, text)) if self._says else Counter()
+        """What it has said since this was last asked, and says now."""
+        found: Counter[str] = Counter()
+        for text in self._browser.run(NOTED) if self._says else ():
+            found |= Counter(match[0] for match in re.finditer(self._says, text))
+        return found
 
     def _look(self) -> None:
         try:

@@ -29,6 +29,7 @@ class NodeProcessors:
     Attributes:
         cores: node -> how many processors it has; set it at will.
         used_s: node -> processor time of its containers so far.
+        looked_s: when that was, on the monotonic clock.
     """
 
     def __init__(self, nodes: Mapping[str, RealNode], cores: float) -> None:
@@ -39,7 +40,7 @@ class NodeProcessors:
         """Container -> its processor time at the last look."""
         self._ticks: dict[str, tuple[float, float]] = {}
         """Node -> busy and idle."""
-        self._last_s = time.monotonic()
+        self.looked_s = self._last_s = time.monotonic()
         self._end = threading.Event()
         self._look()
         self._thread = threading.Thread(target=self._follow, daemon=True)
@@ -68,6 +69,7 @@ class NodeProcessors:
             more = min(whole, used_s * TICKS)
             self._ticks[name] = busy + more, idle + whole - more
             self._write(name, node.disk / PLACE)
+        self.looked_s = now_s
 
     def _write(self, name: str, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,9 @@ from typing import Any
 import pytest
 import yaml
 from control_plane import SERVICES
+from processes import children_of, is_running
 from servers import find_program, free_port
+from watching import wait_for
 
 from posture.system import recorded_processes
 from posture.system.children import bound_to_us
@@ -185,9 +187,12 @@ class RealNode:
     def cut_power(self) -> None:
         """End all of it at once, and without a farewell."""
         if self._process is not None:
+            first = children_of(self._process.pid)
             self._process.kill()
             self._process.wait()
             self._process = None
+            # that of its own process ids ends a moment later, and after all the others
+            wait_for(lambda: not any(map(is_running, first)), STARTED_S)
         with self._changed:
             self._running.clear()
         if self.bridge in links():
@@ -253,10 +258,11 @@ class RealNode:
 
     def main_processes(self) -> dict[str, int]:
         """Container id -> pid on this machine of its first process; sandboxes are containers, too."""
-        if self._process is None:
+        process = self._process  # it may be switched off meanwhile
+        if process is None:
             return {}
         found: dict[str, int] = {}
-        for pid in processes_below(self._process.pid):
+        for pid in processes_below(process.pid):
             for line in read(f"/proc/{pid}/cgroup").splitlines():
                 path = line.split(":", 2)[2]
                 if path.startswith(f"/{CONTAINERS}/"):
@@ -276,7 +282,10 @@ class RealNode:
 
     def logs_of(self, pod: str, container: str) -> list[Path]:
         """What a container has said; names as patterns, a pod's with its namespace in front."""
-        return list((self.folder / "var-log" / "pods").glob(f"{pod}/{container}/*.log"))
+        try:
+            return list((self.folder / "var-log" / "pods").glob(f"{pod}/{container}/*.log"))
+        except OSError:  # a pod goes with its folder; who looks again finds the others
+            return []
 
     def running(self, script: str) -> list[int]:
         """Pids of the containers here that run a script."""

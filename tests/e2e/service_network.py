@@ -55,7 +55,7 @@ class KubeProxy(Component):
 
 def remove_rules(programs: Path) -> None:
     """Take away what kube-proxy has told the kernel; it leaves that when it ends."""
-    subprocess.run([str(programs / "kube-proxy"), "--cleanup"], capture_output=True, timeout=60, check=False)
+    subprocess.run([str(programs / "kube-proxy"), "--cleanup"], capture_output=True, timeout=300, check=False)
     for parent in ("INPUT", "OUTPUT"):
         iptables("--delete", parent, "--jump", "KUBE-FIREWALL", may_fail=True)
     for order in ("--flush", "--delete-chain"):

@@ -165,7 +165,7 @@ class Stack(FarmAtWork):
         (overlay / "kustomization.yaml").write_text(text)
         return overlay
 
-    def type(self, command: str, timeout_s: float = 300.0) -> str:
+    def type(self, command: str, timeout_s: float = 900.0) -> str:
         """Type a command into the checkout's shell, let it come to its end, and return what it says."""
         running = Script(["bash", "-c", command], self._environ, self.checkout)
         running.close_stdin()
@@ -260,6 +260,8 @@ class Stack(FarmAtWork):
     def open_page(self) -> Iterator[OpenPage]:
         # by its Service: forwarding ends with the pod that it leads to, or with that one's kubelet
         url = f"http://{self.address_of('posture-dashboard')}:8470"
+        # after a fault it may still be on its way to where it runs next
+        wait_for(lambda: answers(url), WAIT_S, look_s=0.5)
         page = Page(url, "operator", self.secrets()["POSTURE_OPERATOR_PASSWORD"])
         yield OpenPage(page.url, page.cookies, at_stake=True)
 
@@ -474,6 +476,13 @@ class Page:
 
     def json(self, path: str) -> Any:
         return json.loads(self.get(path))
+
+
+def answers(url: str) -> bool:
+    """Whether a dashboard is there."""
+    with contextlib.suppress(requests.RequestException):
+        return requests.get(f"{url}/login", timeout=30).ok
+    return False
 
 
 def volume(claim: str, namespace: str, node: str, path: str) -> dict[str, Any]:

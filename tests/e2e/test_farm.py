@@ -16,8 +16,9 @@ from faults import ANY_FARM, FIRST, OTHERS, SEED, Fault, survive
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import Node, Pod
 from processes import is_running
+from processors import NodeProcessors
 from real_farm import NAMESPACE, STREAMS, WAIT_S, RealFarm
-from victims import overload
+from victims import MOVED_S, overload
 from watching import wait_for
 
 UP_S = 900.0
@@ -28,10 +29,15 @@ HOT_SHARE = 0.32
 """Of a node, what one stream at that pace uses."""
 MEASURED_S = 6.0
 """Of processor time: so much is used until it is taken as what they use."""
+MOMENT_S = 0.3
+"""Figures that are no further apart belong together."""
 
 
 def test_streams_are_placed_evenly_where_their_pods_really_run(farm: RealFarm) -> None:
     farm.usage.foreign.update(orin=5.0, nano=5.0)  # agx has least to do: it gets the stream that is left over
+    farm.usage.look()
+    for node in farm.nodes:
+        farm.usage.exporter.wait_for_scrapes(node)
     farm.create_what_is_not_ours()
     farm.bring_up(UP_S)
     places = farm.until_each_runs_once()
@@ -62,6 +68,22 @@ def test_a_node_that_gets_busy_gives_up_one_stream_and_then_the_farm_is_stable(f
     )
 
 
+def used_and_rows(
+    farm: RealFarm, processors: NodeProcessors, node: str, streams: Sequence[str]
+) -> tuple[float, int]:
+    """What a node has used, in seconds, and how many rows streams have, at the same moment."""
+    found = (0.0, 0)
+
+    def taken() -> bool:
+        nonlocal found
+        looked_s = processors.looked_s
+        found = processors.used_s[node], farm.count_rows(*streams)
+        return time.monotonic() - looked_s < MOMENT_S
+
+    wait_for(taken, WAIT_S)
+    return found
+
+
 def test_a_node_whose_analyzers_use_up_its_processors_gives_up_one_of_them(farm: RealFarm) -> None:
     """No load is made up: analyzers work, the kernel accounts it, our exporter on each node shows it."""
     before = farm.until_each_runs_once()
@@ -70,14 +92,15 @@ def test_a_node_whose_analyzers_use_up_its_processors_gives_up_one_of_them(farm:
     hot = {stream: HOT_FPS for stream, node in before.items() if node == busy}
     moves = len(farm.timeline.moves())
     with farm.balanced_by_processors() as processors, farm.traffic("processors", fps=hot):
-        rows, used_s = farm.count_rows(*hot), processors.used_s[busy]
+        used_s, rows = used_and_rows(farm, processors, busy, list(hot))
         wait_for(lambda: processors.used_s[busy] > used_s + MEASURED_S, WAIT_S)
-        of_a_frame_s = (processors.used_s[busy] - used_s) / (farm.count_rows(*hot) - rows)
+        used_later_s, rows_later = used_and_rows(farm, processors, busy, list(hot))
+        of_a_frame_s = (used_later_s - used_s) / (rows_later - rows)
         of_one = of_a_frame_s * HOT_FPS
         # all nodes are so large that two busy streams are too much for one, and one beside a quiet one is not
         processors.cores.update(dict.fromkeys(processors.cores, of_one / HOT_SHARE))
         began_s = time.monotonic()
-        places = farm.until_moved(before)
+        places = farm.until_moved(before, MOVED_S)
         took_s = time.monotonic() - began_s
         farm.await_loops(3)
         assert farm.until_each_runs_once() == places

@@ -14,7 +14,8 @@ from paho.mqtt.client import Client as MqttClient
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from stack import CameraLine
 
-WAIT_S = 30.0
+WAIT_S = 120.0
+"""A camera whose connection was lost again and again comes back after 24 s at most."""
 ATTEMPTS = 20
 """Who has the user's name takes the connection away again and again: the camera, where it is a camera's."""
 NOWHERE = "nowhere"

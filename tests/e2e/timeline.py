@@ -127,7 +127,8 @@ class Timeline:
         """The moves so far, from the balancers' logs."""
         for log in [log for logs in self._logs for log in logs()]:
             with contextlib.suppress(OSError):
-                for line in log.read_text(errors="replace").splitlines():
+                # the last line may be being written
+                for line in log.read_text(errors="replace").rpartition("\n")[0].splitlines():
                     found = MOVE.match(line)
                     if found:
                         at, *rest = found.groups()

@@ -195,11 +195,11 @@ def test_the_pages_container_serves_it_read_only_as_nobody_and_ends_cleanly(dock
     )  # fmt: skip
     try:
         assert wait_for_health(docker, name) == "healthy", docker.run("logs", name)
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/login", timeout=10) as page:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/login", timeout=60) as page:
             assert b"Log in" in page.read()
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/static/streams.js", timeout=10) as script:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/static/streams.js", timeout=60) as script:
             assert script.status == 200
-        docker.run("stop", name)
+        docker.run("stop", "-t", "60", name)
         assert docker.run("inspect", "--format", "{{.State.ExitCode}}", name) == "0"
     finally:
         docker.run("rm", "--force", name)
@@ -324,7 +324,7 @@ def test_a_read_only_container_of_nobody_turns_frames_into_rows_and_docker_stop_
 
 
 def wait_for_health(docker: Engine, container: str) -> str:
-    """Wait for the engine's event that tells of a container's health; return what it is."""
+    """Wait for the engine's event that tells of a container's health, until it is healthy; return what it is."""
     state = "{{.State.Health.Status}}"
     with subprocess.Popen(
         [
@@ -333,11 +333,11 @@ def wait_for_health(docker: Engine, container: str) -> str:
         ],
         env=docker.environ, stdout=subprocess.PIPE, text=True,
     ) as events:  # fmt: skip
-        timer = threading.Timer(60, events.terminate)
+        timer = threading.Timer(120, events.terminate)
         timer.start()
         assert events.stdout is not None
         for _ in events.stdout:
-            if docker.run("inspect", "--format", state, container) != "starting":
+            if docker.run("inspect", "--format", state, container) == "healthy":
                 break
         timer.cancel()
         events.terminate()
@@ -356,7 +356,7 @@ def test_the_scalers_container_answers_keda_read_only_and_ends_cleanly(network: 
         health = health_pb2_grpc.HealthStub(channel)
         answer = health.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=60)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
-    network.docker.run("stop", scaler)
+    network.docker.run("stop", "-t", "60", scaler)
     assert network.docker.run("inspect", "--format", "{{.State.ExitCode}}", scaler) == "0"
 
 
@@ -417,7 +417,12 @@ def test_compose_up_brings_rows_and_pictures_and_down_in_mid_stream_loses_nothin
     compose.environ["CAMERA_FRAMES"] = "2000"
     compose.type(COMPOSE_UP)
     watcher = Watcher(compose.port, *credentials(compose.folder / "broker", "viewer"))
-    watcher.wait_for(lambda w: len(w.receipts) >= 40, 120)
+
+    def both_are_at_work(w: Watcher) -> bool:
+        rows = [(w.retained.get(f"account/{pi_id}") or {}).get("rows", 0) for pi_id in ("pi1", "pi2")]
+        return len(w.receipts) >= 40 and min(rows) >= 20
+
+    watcher.wait_for(both_are_at_work, 240)
     output = compose.folder / "analyzed_images"
     assert len(rows_of(output)) >= 40
     assert {"posture.db", "analyzed_images_from_pi1"} <= set(compose.type(COMPOSE_SHOWS).split())
@@ -476,21 +481,21 @@ def test_compose_with_the_dashboard_profile_shows_the_page_to_who_has_its_passwo
     compose.environ |= {"COMPOSE_PROFILES": "dashboard", "DASHBOARD_LISTEN": f"127.0.0.1:{port}"}
     compose.run("up", "-d", "dashboard")
     url, visitor = f"http://127.0.0.1:{port}", requests.Session()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while " as dashboard.all " not in compose.run("logs", "--no-color", "broker") or "startup complete" not in (
         compose.run("logs", "--no-color", "dashboard")
     ):
         assert time.monotonic() < deadline, compose.logs()
         time.sleep(0.2)
-    form = visitor.get(f"{url}/login", timeout=10).text
+    form = visitor.get(f"{url}/login", timeout=60).text
     (token,) = re.findall(r'name="token" value="([^"]+)"', form)
     password = (compose.folder / "page" / "password").read_text().strip()
     for given, status in (("not this one", 401), (password, 200)):
         answer = visitor.post(
-            f"{url}/login", timeout=10, data={"token": token, "name": "operator", "password": given, "next": "/"}
+            f"{url}/login", timeout=60, data={"token": token, "name": "operator", "password": given, "next": "/"}
         )
         assert answer.status_code == status
-    assert visitor.get(f"{url}/", timeout=10).url == f"{url}/"
+    assert visitor.get(f"{url}/", timeout=60).url == f"{url}/"
     assert password not in compose.logs()
 
 
@@ -498,6 +503,7 @@ def test_composes_first_start_makes_passwords_that_a_second_one_keeps_and_strang
     compose: Compose,
 ) -> None:
     compose.run("up", "-d", "broker")
+    assert wait_for_health(compose.docker, compose.run("ps", "--quiet", "broker").strip()) == "healthy"
     files = {path: path.read_bytes() for path in (compose.folder / "broker").rglob("*") if path.is_file()}
     assert len(files) == 2 * 7 + 2, "name and password of seven users, and the broker's two files"
     assert {oct(path.stat().st_mode)[-3:] for path in files} == {"600"}

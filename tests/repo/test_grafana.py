@@ -105,7 +105,7 @@ class Watched:
         self._balancer.close()
 
     def series(self, query: str) -> list[dict[str, Any]]:
-        answer = requests.get(f"{self.prometheus.url}/api/v1/query", {"query": query}, timeout=10).json()
+        answer = requests.get(f"{self.prometheus.url}/api/v1/query", {"query": query}, timeout=30).json()
         assert answer["status"] == "success", (query, answer)
         found: list[dict[str, Any]] = answer["data"]["result"]
         return found

@@ -68,7 +68,7 @@ class Nodes:
 
     def until(self, expected: dict[str, float]) -> None:
         """Wait until exactly these nodes have a usage."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while True:
             sampled = self.client.sample()
             found = {node: one.value for node, one in sampled.items() if isinstance(one, Reading)}

@@ -223,8 +223,8 @@ def test_pictures_are_kept_over_a_kill_for_those_who_have_the_key(pictures: OfTh
     with requests.Session() as session:
         session.trust_env = False
         address = f"http://127.0.0.1:{pictures.port}/posture/"
-        assert session.get(address, timeout=10).status_code == 403, "without a key"
-        figures = session.get(pictures.here("http://127.0.0.1:9327/metrics"), timeout=10).text
+        assert session.get(address, timeout=60).status_code == 403, "without a key"
+        figures = session.get(pictures.here("http://127.0.0.1:9327/metrics"), timeout=60).text
     assert re.search(r'^SeaweedFS_volumeServer_resource\{name="[^"]+",type="avail"\} ', figures, re.M)
 
 
@@ -248,14 +248,14 @@ def test_nodes_pull_from_the_registry_and_only_its_loopback_takes_images(tmp_pat
             server.start()
         with requests.Session() as session:
             session.trust_env = False
-            refused = session.post(f"{pull}/blobs/uploads/", timeout=10)
+            refused = session.post(f"{pull}/blobs/uploads/", timeout=60)
             assert refused.status_code == 405, refused.text
-            begun = session.post(f"{push}/blobs/uploads/", timeout=10)
+            begun = session.post(f"{push}/blobs/uploads/", timeout=60)
             separator = "&" if "?" in begun.headers["Location"] else "?"
-            done = session.put(f"{begun.headers['Location']}{separator}digest={digest}", data=b"hello", timeout=10)
+            done = session.put(f"{begun.headers['Location']}{separator}digest={digest}", data=b"hello", timeout=60)
             assert done.status_code == 201, done.text
-            assert session.get(f"{pull}/blobs/{digest}", timeout=10).content == b"hello"
-            assert session.delete(f"{pull}/blobs/{digest}", timeout=10).status_code == 405
+            assert session.get(f"{pull}/blobs/{digest}", timeout=60).content == b"hello"
+            assert session.delete(f"{pull}/blobs/{digest}", timeout=60).status_code == 405
     finally:
         for server in servers:
             server.stop()

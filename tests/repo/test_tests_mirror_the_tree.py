@@ -84,7 +84,6 @@ COVERED_BY = {
     "kube/taints": "unit/balancer/test_snapshot.py",
     "lifecycle/bring_up": LIFE,
     "lifecycle/broker_access": GONE,
-    "lifecycle/clearing_pods": GONE,
     "lifecycle/removal": GONE,
     "lifecycle/container_images": UP,
     "lifecycle/docker_compose": DOWN,

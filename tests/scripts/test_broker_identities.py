@@ -163,7 +163,7 @@ def test_a_stream_moves_to_another_farm_at_its_broker_without_a_loss_and_its_cam
     here, there = farms
     clip = str(ROOT / "samples" / "side_walk.mp4")
     shutil.copytree(old / "camera-pi1", tmp_path / "on-the-pi")
-    flags, users = ("--source", clip, "--loop", "--fps", "10"), as_user(tmp_path / "on-the-pi")
+    flags, users = ("--source", clip, "--loop", "--fps", "5"), as_user(tmp_path / "on-the-pi")
     with ended(here, there):
         here.start().wait_online(watcher)
         with publishing(tmp_path, broker.port, *flags, **users) as camera:
@@ -178,7 +178,7 @@ def test_a_stream_moves_to_another_farm_at_its_broker_without_a_loss_and_its_cam
         assert run("--dir", str(new), "pi1", "pi2").returncode == 0
         give(broker, new, tmp_path / "again")
         there.start().wait_online(watcher)
-        status, result, log = published(tmp_path, broker.port, *flags, "--limit", "10", "--drain", "60", **users)
+        status, result, log = published(tmp_path, broker.port, *flags, "--limit", "10", "--drain", "240", **users)
         assert (status, result["in_spool"], result["dropped"], result["set_aside"]) == (0, 0, 0, 0), log
         assert there.stop() == 0
         watcher.wait_for(lambda w: w.retained["status/pi1"]["state"] == "offline")

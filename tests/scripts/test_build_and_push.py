@@ -278,7 +278,7 @@ def test_a_broker_that_would_be_looked_for_in_the_pod_itself_is_told(
 
 def test_a_program_that_fails_is_shown_with_its_command_and_its_last_words() -> None:
     with pytest.raises(commands.CommandError, match=r"sh -c 'echo lost >&2; exit 3'\n.*status 3\n.*lost"):
-        commands.run(["sh", "-c", "echo lost >&2; exit 3"], 10)
+        commands.run(["sh", "-c", "echo lost >&2; exit 3"], 60)
 
 
 def test_a_program_that_is_not_there_is_named() -> None:
@@ -308,7 +308,7 @@ def test_the_stop_cancels_what_runs() -> None:
 
 def test_arguments_reach_the_program_as_they_are() -> None:
     odd = "a b; $HOME `id` 'q' \"d\" \n*"
-    assert commands.run(["printf", "%s", odd], 10) == odd
+    assert commands.run(["printf", "%s", odd], 60) == odd
 
 
 def test_much_output_on_both_pipes_blocks_nobody() -> None:

@@ -52,7 +52,7 @@ def test_a_folder_of_jpegs_is_published_and_leaves_the_spool_with_its_receipts(
     analyzer = Analyzer(tmp_path, mosquitto.port)
     with ended(analyzer):
         analyzer.start()
-        status, result, log = published(packages, mosquitto.port, "--source", str(folder))
+        status, result, log = published(packages, mosquitto.port, "--source", str(folder), "--drain", "240")
         assert analyzer.stop() == 0
     assert status == 0, log
     assert (result["captured"], result["receipted"], result["in_spool"], result["dropped"]) == (10, 10, 0, 0)

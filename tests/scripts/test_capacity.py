@@ -64,7 +64,8 @@ def test_a_short_run_measures_both_ways_and_writes_a_class_that_simulate_takes(
     del postgres  # skips where there is no PostgreSQL
     classes = tmp_path / "classes.yaml"
     done = capacity(
-        "--rounds", 1, "--most", 1, "--seconds", 1, "--limit", 20, "--write-class", "board", "--classes", classes
+        # five frames: on a busy machine the last one may well take seconds longer than the first
+        "--rounds", 1, "--most", 1, "--seconds", 1, "--limit", 600, "--write-class", "board", "--classes", classes
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert [line.split(" | ")[0] for line in done.stdout.splitlines() if "1 or more" in line] == [

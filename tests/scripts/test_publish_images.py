@@ -61,7 +61,7 @@ class Receiver:
         subscribed = threading.Event()
         self._client.connect_async("127.0.0.1", port)
         self._client.loop_start()
-        assert subscribed.wait(20)
+        assert subscribed.wait(60)
 
     def __enter__(self) -> Receiver:
         return self
@@ -84,9 +84,9 @@ class Receiver:
     def say_online(self) -> None:
         """Say what an analyzer says that has just started."""
         status = json.dumps({"state": "online", "instance": "one", "started": "2026-11-24T00:00:00+00:00"})
-        self._client.publish(f"{self._prefix}status/pi1", status, qos=1, retain=True).wait_for_publish(10)
+        self._client.publish(f"{self._prefix}status/pi1", status, qos=1, retain=True).wait_for_publish(60)
 
-    def wait_for(self, what: Callable[[Receiver], bool], timeout_s: float = 40.0) -> None:
+    def wait_for(self, what: Callable[[Receiver], bool], timeout_s: float = 120.0) -> None:
         with self._changed:
             assert self._changed.wait_for(lambda: what(self), timeout_s), f"not seen; {len(self.payloads)} frames"
 
@@ -113,9 +113,9 @@ def test_a_broker_killed_twice_costs_no_frame_of_a_camera_with_a_spool(
     flags = ["--source", str(folder), "--loop", "--limit", "300", "--fps", "40", "--receipt-timeout", "3"]
     with ended(analyzer):
         analyzer.start().wait_online(watcher)
-        with publishing(tmp_path, mosquitto.port, *flags, "--drain", "60") as camera:
+        with publishing(tmp_path, mosquitto.port, *flags, "--drain", "240") as camera:
             for enough in (60, 150):
-                watcher.wait_for(lambda w, enough=enough: len(w.receipts) >= enough)
+                watcher.wait_for(lambda w, enough=enough: len(w.receipts) >= enough, 180)
                 mosquitto.kill()
                 mosquitto.start()
             status, result, log = result_of(camera)
@@ -134,7 +134,7 @@ def test_every_frame_arrives_though_the_broker_is_away_at_first_and_then_killed(
 ) -> None:
     mosquitto.stop()
     flags = ["--source", str(folder), "--loop", "--limit", "400", "--fps", "80", "--receipt-timeout", "1"]
-    with publishing(tmp_path, mosquitto.port, *flags, POSTURE_MQTT_PROTOCOL=protocol) as camera:
+    with publishing(tmp_path, mosquitto.port, *flags, "--drain", "240", POSTURE_MQTT_PROTOCOL=protocol) as camera:
         assert camera.stderr is not None
         while "next try" not in camera.stderr.readline():
             pass
@@ -162,7 +162,7 @@ def test_a_camera_killed_in_mid_stream_sends_what_is_left_with_its_next_run(
         left = [frame.identify(path.read_bytes(), {}) for path in sorted((tmp_path / "spool").glob("*.jpg"))]
         assert [identity.seq for identity in left] == list(range(len(left))), "all of them, in order"
         receiver.answers = True
-        status, result, _ = published(tmp_path, mosquitto.port, *flags, "--limit", "5")
+        status, result, _ = published(tmp_path, mosquitto.port, *flags, "--limit", "5", "--drain", "240")
     assert status == 0
     assert result["receipted"] == len(left) + 5
     assert result["boot_id"] != boot
@@ -205,9 +205,9 @@ def test_a_frame_without_receipt_is_sent_again_after_the_time_out(
 def test_no_more_than_a_window_of_frames_is_on_the_wire_without_receipts(
     mosquitto: Mosquitto, tmp_path: Path, folder: Path
 ) -> None:
-    flags = ["--source", str(folder), "--loop", "--limit", "200", "--fps", "400", "--drain", "5"]
+    flags = ["--source", str(folder), "--loop", "--limit", "200", "--fps", "400", "--receipt-timeout", "600"]
     with Receiver(mosquitto.port, answers=False) as receiver:
-        status, result, _ = published(tmp_path, mosquitto.port, *flags)
+        status, result, _ = published(tmp_path, mosquitto.port, *flags, "--drain", "15")
         receiver.wait_for(lambda r: len(r.payloads) >= result["sent"])
     assert (status, result["in_spool"]) == (1, 200)
     assert len(receiver.payloads) == result["sent"] == 50
@@ -216,14 +216,15 @@ def test_no_more_than_a_window_of_frames_is_on_the_wire_without_receipts(
 def test_frames_that_nobody_heard_go_to_an_analyzer_as_soon_as_it_is_there(
     mosquitto: Mosquitto, tmp_path: Path, folder: Path
 ) -> None:
-    flags = ["--source", str(folder), "--limit", "5", "--fps", "100", "--receipt-timeout", "600"]
-    with publishing(tmp_path, mosquitto.port, *flags) as camera:
+    flags = ["--source", str(folder), "--limit", "5", "--fps", "100", "--receipt-timeout", "600", "--drain", "120"]
+    # with 3.1.1, which it would try with a broker that is slow to answer, nobody tells it
+    with publishing(tmp_path, mosquitto.port, *flags, POSTURE_MQTT_PROTOCOL="5") as camera:
         assert camera.stderr is not None
         while "nobody subscribes to images/pi1" not in camera.stderr.readline():
             pass
         with Receiver(mosquitto.port) as receiver:
             receiver.say_online()
-            status, result, _ = result_of(camera, 20)
+            status, result, _ = result_of(camera)
     assert (status, result["receipted"]) == (0, 5)
     assert receiver.ids == ids_of(result, 5)
 
@@ -250,11 +251,11 @@ def test_a_broker_that_never_answers_costs_no_picture(tmp_path: Path, folder: Pa
 def test_a_signal_ends_the_capture_and_what_is_on_its_way_still_gets_its_receipt(
     mosquitto: Mosquitto, tmp_path: Path, folder: Path, number: signal.Signals
 ) -> None:
-    flags = ["--source", str(folder), "--loop", "--fps", "50"]
+    flags = ["--source", str(folder), "--loop", "--fps", "50", "--drain", "240"]
     with Receiver(mosquitto.port) as receiver, publishing(tmp_path, mosquitto.port, *flags) as camera:
         receiver.wait_for(lambda r: len(r.payloads) >= 20)
         camera.send_signal(number)
-        status, result, log = result_of(camera, 20)
+        status, result, log = result_of(camera)
     assert status == 0
     assert result["captured"] == result["receipted"] == len(receiver.ids) >= 20
     assert f"captured {result['captured']}, sent {result['sent']}" in log, "a progress line"
@@ -271,7 +272,7 @@ def test_a_second_signal_ends_the_wait_for_receipts(mosquitto: Mosquitto, tmp_pa
         with pytest.raises(subprocess.TimeoutExpired):
             camera.wait(5)
         camera.send_signal(signal.SIGTERM)
-        status, result, _ = result_of(camera, 20)
+        status, result, _ = result_of(camera)
     assert status == 1
     assert result["in_spool"] == result["captured"] > 0
 
@@ -442,8 +443,8 @@ def test_a_broker_without_mqtt_5_gets_3_1_1(
         status, result, log = published(tmp_path, old.port, "--source", str(folder), "--limit", "10", "--fps", "50")
     old.close()
     assert status == 0, log
-    assert old.levels == [5, 4]
-    assert "with MQTT 3.1.1" in log
+    assert old.levels[:2] == [5, 4]
+    assert log.count("with MQTT 3.1.1") == 1
     assert receiver.ids == ids_of(result, 10)
 
 
@@ -510,7 +511,9 @@ def test_a_frame_that_the_broker_would_not_take_is_dropped_and_the_others_go(tmp
     for number, side in enumerate((60, 400, 60)):
         (source / f"{number}.jpg").write_bytes(noise_jpeg(number, side, side))
     with Receiver(broker.port) as receiver:
-        status, result, log = published(tmp_path, broker.port, "--source", str(source))
+        # 3.1.1, which it would try with a broker that is slow to answer, knows no largest packet
+        settings = {"POSTURE_MQTT_PROTOCOL": "5"}
+        status, result, log = published(tmp_path, broker.port, "--source", str(source), **settings)
     broker.stop()
     assert (status, result["receipted"], result["dropped"]) == (1, 2, 1)
     assert "larger than the broker takes" in log
@@ -561,7 +564,8 @@ def test_frames_that_the_spool_has_dropped_do_not_hold_up_those_that_follow(
 ) -> None:
     flags = ["--source", str(folder), "--loop", "--limit", "200", "--fps", "200", "--spool-bytes", "300000"]
     with Receiver(mosquitto.port, answers=False) as receiver:
-        _, result, _ = published(tmp_path, mosquitto.port, *flags, "--drain", "5")
+        patient = ["--drain", "15", "--receipt-timeout", "600"]
+        _, result, _ = published(tmp_path, mosquitto.port, *flags, *patient)
         receiver.wait_for(lambda r: len(r.payloads) >= result["sent"])
     assert result["dropped"] > 100
     assert receiver.identities[-1].seq == 199
@@ -678,7 +682,7 @@ def test_a_camera_that_is_away_is_waited_for_until_the_program_is_stopped(
         assert camera.stderr is not None
         lines = [*iter_until(camera.stderr, "next try in"), *iter_until(camera.stderr, "next try in")]
         camera.send_signal(signal.SIGTERM)
-        status, result, log = result_of(camera, 20)
+        status, result, log = result_of(camera)
     assert (status, result["captured"]) == (0, 0)
     assert sum("refused" in line.lower() for line in lines) >= 2
     assert all(OURS.match(line) for line in [*lines, *log.splitlines()]), lines

@@ -35,7 +35,7 @@ PI = (
 """The user that Raspberry Pi OS has."""
 OURS = (Path("/etc/resolv.conf"), Path("/etc/pip.conf"), Path("/etc/ssl/certs/ca-certificates.crt"))
 """How this machine reaches its packages."""
-BOOT_S = 60.0
+BOOT_S = 180.0
 CHECKOUT = "/home/pi/posture-farm"
 
 
@@ -77,7 +77,7 @@ class BareDebian:
         self._init = init
         self.root = Path(f"/proc/{init}/root")
 
-    def run(self, commands: str, *, user: str = "pi", folder: str = CHECKOUT, timeout_s: float = 600) -> str:
+    def run(self, commands: str, *, user: str = "pi", folder: str = CHECKOUT, timeout_s: float = 1800) -> str:
         """Type commands, and return what they print; the first one that fails ends the test."""
         done = self.try_to_run(commands, user=user, folder=folder, timeout_s=timeout_s)
         said = done.stdout + done.stderr
@@ -85,7 +85,7 @@ class BareDebian:
         return said
 
     def try_to_run(
-        self, commands: str, *, user: str = "pi", folder: str = CHECKOUT, timeout_s: float = 600
+        self, commands: str, *, user: str = "pi", folder: str = CHECKOUT, timeout_s: float = 1800
     ) -> subprocess.CompletedProcess[str]:
         """Type commands that may fail."""
         inside = ["nsenter", "--target", str(self._init), "--all", "--root"]

@@ -32,7 +32,7 @@ def publishing(
                 process.kill()
 
 
-def result_of(process: subprocess.Popen[str], timeout_s: float = 90) -> tuple[int, dict[str, int], str]:
+def result_of(process: subprocess.Popen[str], timeout_s: float = 300) -> tuple[int, dict[str, int], str]:
     out, err = process.communicate(timeout=timeout_s)
     return process.returncode, json.loads(out.splitlines()[-1]) if out else {}, err
 

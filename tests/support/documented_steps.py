@@ -1,7 +1,8 @@
 """The commands of README, CONTRIBUTING.md, docs/camera.md and docs/stack.md, and a machine to type them on.
 
-Only the broker's address, its port and the picture source are changed: the machine is in this one's network. Each
-block of README has a name here, and tests/repo/test_documented_steps.py knows which test types it.
+Only the broker's address, its port, the picture source, and how long the camera's service waits at its end are
+changed: the machine is in this one's network, and as busy. Each block of README has a name here, and
+tests/repo/test_documented_steps.py knows which test types it.
 """
 
 from __future__ import annotations
@@ -35,11 +36,13 @@ COUNT = 10
 
 
 def give_pictures(machine: BareDebian) -> None:
-    """Put a folder of pictures on a machine, which its camera has as its source."""
+    """Put a folder of pictures on a machine, which its camera has as its source; a slow analyzer is waited for."""
     folder = machine.root / PICTURES.lstrip("/")
     folder.mkdir()
     for number, jpeg in enumerate(clip_jpegs(COUNT)):
         (folder / f"{number}.jpg").write_bytes(jpeg)
+    unit = machine.root / CHECKOUT.lstrip("/") / "deploy" / "camera" / "posture-camera.service"
+    unit.write_text(with_changes(unit.read_text(), {"--drain 5 ": "--drain 60 "}))
 
 
 def prepare(machine: BareDebian, port: int) -> None:
@@ -55,7 +58,7 @@ def analyzers_identity(machine: BareDebian) -> dict[str, str]:
     return {name: (folder / name).read_text() for name in ("POSTURE_MQTT_USERNAME", "POSTURE_MQTT_PASSWORD")}
 
 
-def eventually(what: Callable[[], bool], seconds: float = 60) -> None:
+def eventually(what: Callable[[], bool], seconds: float = 180) -> None:
     """Wait for what is seen in another machine, where there is no event to wait for."""
     deadline = time.monotonic() + seconds
     while not what():

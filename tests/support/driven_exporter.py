@@ -46,6 +46,7 @@ class GpuExporter:
     def __init__(self) -> None:
         self._pages: dict[str, str] = {}
         self._scrapes: Counter[str] = Counter()
+        self._untaken: set[str] = set()
         self._scraped = threading.Condition()
         exporter = self
 
@@ -76,7 +77,10 @@ class GpuExporter:
             self._pages.pop(node, None)
 
     def wait_for_scrapes(self, node: str, count: int = 2) -> None:
-        """Wait for so many further scrapes. Before a second one begins, the first one's samples are stored."""
+        """Wait for so many further scrapes. Before a second one begins, the first one's samples are stored.
+
+        One that follows a scrape that has given up on us does not count: that one has stored nothing.
+        """
         deadline = time.monotonic() + SCRAPED_S
         with self._scraped:
             wanted = self._scrapes[node] + count
@@ -98,13 +102,18 @@ class GpuExporter:
         (node,) = parse_qs(urlsplit(request.path).query)["node"]
         with self._scraped:
             page = self._pages.get(node)
-            self._scrapes[node] += 1
+            self._scrapes[node] += node not in self._untaken
+            self._untaken.add(node)
             self._scraped.notify_all()
         if page is None:
             request.send_error(503)
-            return
-        request.send_response(200)
-        request.send_header("Content-Type", "text/plain; version=0.0.4")
-        request.send_header("Content-Length", str(len(page.encode())))
-        request.end_headers()
-        request.wfile.write(page.encode())
+        else:
+            request.send_response(200)
+            request.send_header("Content-Type", "text/plain; version=0.0.4")
+            request.send_header("Content-Length", str(len(page.encode())))
+            request.end_headers()
+            request.wfile.write(page.encode())
+        # who has read it all closes the connection; one that was closed before is reset, and raises here or above
+        if not request.connection.recv(1):
+            with self._scraped:
+                self._untaken.discard(node)

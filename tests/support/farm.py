@@ -54,7 +54,11 @@ def noise_jpeg(seed: int, width: int, height: int, quality: int = 95) -> bytes:
 
 
 class Watcher:
-    """A client that sees what the farm says, and can wait for it; ``skip``: topics that hold no JSON."""
+    """A client that sees what the farm says, and can wait for it; ``skip``: topics that hold no JSON.
+
+    Over a restart of the broker it loses nothing: what is said before it is back waits in its session. Not for one
+    with a user, whose name may be the client id of several.
+    """
 
     def __init__(self, port: int, username: str = "", password: str = "", skip: Sequence[str] = ()) -> None:
         self._skip = skip
@@ -63,15 +67,24 @@ class Watcher:
         self.alerts: list[Any] = []
         self.answers: list[Any] = []
         self.pictures: list[bytes] = []
+        self.subscribed = False
         self._changed = threading.Condition()
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=f"watcher-{os.getpid()}-{id(self)}")
+        self._client = paho.Client(
+            CallbackAPIVersion.VERSION2, f"watcher-{os.getpid()}-{id(self)}", clean_session=bool(username)
+        )
         if username:
             self._client.username_pw_set(username, password)
         self._client.on_connect = lambda client, *_: client.subscribe("#", qos=1)
+        self._client.on_subscribe = self._on_subscribe
         self._client.on_message = self._on_message
         self._client.reconnect_delay_set(0.1, 0.5)
         self._client.connect_async("127.0.0.1", port)
         self._client.loop_start()
+
+    def _on_subscribe(self, *_: object) -> None:
+        with self._changed:
+            self.subscribed = True
+            self._changed.notify_all()
 
     def _on_message(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
         if "images/" in message.topic or message.topic.startswith("command/") or message.topic in self._skip:
@@ -91,7 +104,7 @@ class Watcher:
                 self.alerts.append(said)
             self._changed.notify_all()
 
-    def wait_for(self, what: Callable[[Watcher], bool], timeout_s: float = 60.0) -> None:
+    def wait_for(self, what: Callable[[Watcher], bool], timeout_s: float = START_S) -> None:
         with self._changed:
             assert self._changed.wait_for(lambda: what(self), timeout_s), (
                 f"not seen within {timeout_s} s; {len(self.receipts)} receipts, last: {self.retained}"
@@ -116,11 +129,19 @@ class Camera:
         if username:
             self._client.username_pw_set(username, password)
         self._connected = threading.Event()
+        self._acknowledged: set[int] = set()
+        self._changed = threading.Condition()
+        self._client.on_publish = self._on_publish
         self._client.on_connect = lambda *_: self._connected.set()
         self._client.on_disconnect = lambda *_: self._connected.clear()
         self._client.reconnect_delay_set(0.1, 0.5)
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
+
+    def _on_publish(self, _client: paho.Client, _data: object, packet_id: int, *_: object) -> None:
+        with self._changed:
+            self._acknowledged.add(packet_id)
+            self._changed.notify_all()
 
     def publish(self, jpeg: bytes) -> paho.MQTTMessageInfo:
         seq = len(self.published)
@@ -133,8 +154,11 @@ class Camera:
 
     def publish_now(self, jpeg: bytes) -> None:
         """Publish over a live connection, and wait until the broker has acknowledged it."""
-        assert self._connected.wait(20)
-        self.publish(jpeg).wait_for_publish(20)
+        assert self._connected.wait(60)
+        packet_id = self.publish(jpeg).mid
+        # paho's own wait ends without a word when its time is over, and fails if the connection has just been lost
+        with self._changed:
+            assert self._changed.wait_for(lambda: packet_id in self._acknowledged, 60)
 
     def close(self) -> None:
         self._client.disconnect()

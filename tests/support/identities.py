@@ -97,7 +97,7 @@ class Client:
 
     def wait_for(self, topic: str, payload: bytes) -> None:
         with self._changed:
-            assert self._changed.wait_for(lambda: (topic, payload) in self.got, 20), (topic, self.got)
+            assert self._changed.wait_for(lambda: (topic, payload) in self.got, 60), (topic, self.got)
 
     def wait_for_one(self, topic: str) -> bytes:
         """Wait for any message on a topic, and return its payload."""
@@ -106,7 +106,7 @@ class Client:
             return next((payload for on, payload in reversed(self.got) if on == topic), None)
 
         with self._changed:
-            assert self._changed.wait_for(last, 20), self.got
+            assert self._changed.wait_for(last, 60), self.got
             found = last()
         assert found is not None
         return found

@@ -166,7 +166,7 @@ class Handler(BaseHTTPRequestHandler):
             raise PostgRESTError(404, "PGRST125", "Invalid path specified in request URL")
         query = parse_qsl(parts.query, keep_blank_values=True)
         try:
-            with psycopg.connect(self.farm.database_url, connect_timeout=5) as db:
+            with psycopg.connect(self.farm.database_url, connect_timeout=30) as db:
                 db.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
                 if table[1]:
                     return 200, _call_function(db, table[2], json.loads(body)), None

@@ -88,6 +88,16 @@ export function onNews(listener) {
   listeners.push(listener);
 }
 
+/** Calls back when the database is there again, also where it was away between two pieces of news only. */
+export function onDatabaseBack(then) {
+  let since = 0;
+  onNews(() => {
+    const database = state.sources.database;
+    if (since && database?.state === "up" && database.since !== since) then();
+    since = database?.since ?? 0;
+  });
+}
+
 function take(news) {
   ahead = news.now - Date.now() / 1000;
   const changed = [];

@@ -1,6 +1,6 @@
 // What has happened: alerts, the day's slouches of all streams, and messages that could not be read.
 
-import { clock, duration, element, follow, icon, onNews, redraw, setText, state } from "./common.js";
+import { clock, duration, element, follow, icon, onDatabaseBack, onNews, redraw, setText, state } from "./common.js";
 import { ask, chosenDay, dayPicker, remember, today } from "./days.js";
 
 const MOST = 200;
@@ -57,13 +57,8 @@ function draw() {
   ]);
 }
 
-let database = "";
-onNews(() => {
-  const now = state.sources.database?.state ?? "";
-  if (database && database !== "up" && now === "up") load();
-  database = now;
-  draw();
-});
+onDatabaseBack(load);
+onNews(draw);
 setInterval(() => {
   if (day === today() && !document.hidden) load();
 }, 60_000);

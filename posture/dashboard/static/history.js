@@ -1,6 +1,6 @@
 // A day of all streams: how it went, one line each.
 
-import { duration, element, follow, onNews, redraw, state } from "./common.js";
+import { duration, element, follow, onDatabaseBack, redraw } from "./common.js";
 import { ask, chosenDay, dayName, dayPicker, hourMarks, legend, percent, remember, sharesBar, timeline, today } from "./days.js";
 
 const EVERY_MS = 30_000;
@@ -64,12 +64,7 @@ function draw(found) {
   ]);
 }
 
-let database = "";
-onNews(() => {
-  const now = state.sources.database?.state ?? "";
-  if (database && database !== "up" && now === "up") show();
-  database = now;
-});
+onDatabaseBack(show);
 setInterval(() => {
   if (day === today() && !document.hidden) show();
 }, EVERY_MS);

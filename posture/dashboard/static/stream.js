@@ -1,7 +1,7 @@
 // One stream: its picture, why it sits as it does, its day, and what an operator may do.
 
 import {
-  NAMES, clock, degrees, duration, element, follow, icon, now, onNews, send, setText, state, toast,
+  NAMES, clock, degrees, duration, element, follow, icon, now, onDatabaseBack, onNews, send, setText, state, toast,
 } from "./common.js";
 import { zone } from "./days.js";
 import { StreamDay } from "./stream_day.js";
@@ -178,12 +178,9 @@ function showPicture(picture) {
   setText(caption, picture ? `${clock(Date.parse(picture.taken_at) / 1000)} · ${picture.status}, ${angles}` : "No picture is sent.");
 }
 
-let database = "";
+onDatabaseBack(() => days.show());
 onNews((changed) => {
   if (changed.includes(name)) show();
-  const now = state.sources.database?.state ?? "";
-  if (database && database !== "up" && now === "up") days.show();
-  database = now;
   csv.hidden = remove.hidden = !state.about.operator;
 });
 setInterval(show, 1000);

@@ -76,7 +76,7 @@ def test_what_keeps_the_scalers_pod_from_running_is_shown_while_it_is_waited_for
     for machine in checkout.machines.values():
         machine.fault = Fault.IMAGE_PULL
     running = checkout.start("build_and_push.py", *flags)
-    running.until_it_says("ImagePullBackOff: pod posture-scaler-", timeout_s=45)
+    running.until_it_says("ImagePullBackOff: pod posture-scaler-")
     assert "Back-off pulling image" in running.said
     running.interrupt()
     assert running.wait() != 0

@@ -81,7 +81,7 @@ def test_pods_with_the_gpu_are_admitted_moved_and_lose_it_again_where_they_are(
     assert variables["POSTURE_ANALYZER_DELEGATE"] == "gpu"
 
     balancer = cluster.client_for(account(cluster, namespace, "posture-scaler"))
-    wait_for(lambda: bool(refusal(balancer, namespace, ("remove", f"{POD}/runtimeClassName", None))), 30)
+    wait_for(lambda: bool(refusal(balancer, namespace, ("remove", f"{POD}/runtimeClassName", None))))
     for taken in ("runtimeClassName", "securityContext/supplementalGroups"):
         assert "affinity alone" in refusal(balancer, namespace, ("remove", f"{POD}/{taken}", None))
     elsewhere = next(name for name in checkout.machines if name != pod.spec.nodeName)

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from control_plane import Cluster, ScaledJob
 from deployed import REVIEWS, account, granted
-from driven_exporter import GpuExporter
 from life import Checkout, everything
 from lightkube import ApiError
 from lightkube.resources.admissionregistration_v1 import (
@@ -330,7 +329,7 @@ def test_stop_ends_although_a_node_is_dead_and_names_the_pod_that_hangs_there(
     said = checkout.run("stop.py", "--delete-scaledjobs")
     (left,) = cluster.client.list(Pod, namespace=namespace)
     assert f"left: pod {left.metadata.name}; it goes when node nano is back or removed" in said
-    assert not names(cluster, Job, namespace)
+    cluster.until(Job, namespace, lambda jobs: not jobs)
     checkout.machines["nano"].revive()
     cluster.until(Pod, namespace, lambda pods: not pods)
 
@@ -350,6 +349,8 @@ def test_while_keda_is_away_the_scaled_jobs_cant_go_and_that_is_said(
     said = checkout.run(*UP, "--dry-run", status=2)
     assert f"error: scaledjob {name_of('pi1')} is being deleted" in said
     cluster.keda.start()
+    checkout.settings["kubernetes"]["stop_timeout_s"] = 60
+    checkout.write_settings()
     checkout.run("stop.py", "--delete-scaledjobs", "--clean")
     assert everything(cluster) == before
 
@@ -421,7 +422,7 @@ def test_a_stream_that_the_balancer_moves_between_plan_and_upgrade_stays_where_i
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
     cluster.create(namespace, scaled_job("pi1", "nano", "127.0.0.1:9"))
-    with connect(Kubernetes(namespace=namespace)) as client:
+    with connect(Kubernetes(namespace=namespace, timeout_s=30)) as client:
         rollout = Rollout(client, "default", 1, Stop(), print)
         planned = scaled_job("pi1", "agx", "127.0.0.1:9", polling_s=7)
         applied = rollout.apply(planned)["spec"]
@@ -433,15 +434,14 @@ def test_a_stream_that_the_balancer_moves_between_plan_and_upgrade_stays_where_i
 
 
 def test_every_finding_about_the_cluster_comes_at_once_and_nothing_is_touched(
-    checkout: Checkout, cluster: Cluster, namespace: str, exporter: GpuExporter
+    checkout: Checkout, cluster: Cluster, namespace: str
 ) -> None:
     cluster.client.delete(Secret, "posture-farm", namespace=namespace)
     cluster.client.patch(Node, "nano", {"metadata": {"labels": {"gpu-node": None}}})
     cluster.client.patch(Node, "agx", {"metadata": {"labels": {"kubernetes.io/arch": "arm64"}}})
-    exporter.down("nano")
-    # until its last sample is too old, which that of agx is not, also if it is late
-    exporter.wait_for_scrapes("nano", 11)
-    checkout.settings["prometheus"]["max_age_s"] = 4
+    # the node controller repeats it in a label of its own
+    cluster.until(Node, None, lambda found: any("beta.kubernetes.io/arch" in one.metadata.labels for one in found))
+    checkout.settings["GPU_QUERIES"]["nano"]["instance"] = "away.test:9100"
     checkout.settings["GPU_QUERIES"]["gone"] = {"instance": "gone.test:9100", "metric": "gpu_usage_percent"}
     checkout.write_settings()
     path = checkout.folder / "posture-job-pi2.yaml"

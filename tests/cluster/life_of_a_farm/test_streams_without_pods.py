@@ -7,13 +7,13 @@ from functools import partial
 from typing import Any
 
 import pytest
-from control_plane import Cluster
+from control_plane import Cluster, are_counted
 from deployed import send
 from life import Checkout, everything
 from lightkube.codecs import from_dict
 from lightkube.resources.admissionregistration_v1 import ValidatingWebhookConfiguration
 from lightkube.resources.batch_v1 import Job
-from lightkube.resources.core_v1 import Namespace
+from lightkube.resources.core_v1 import Namespace, ResourceQuota
 from lightkube.types import PatchType
 from watching import wait_for
 
@@ -59,6 +59,7 @@ def test_what_admits_no_pod_is_found_before_anything_is_changed(
         checkout.write_settings()
     else:
         cluster.client.create(from_dict({"apiVersion": "v1", **obstacle}), namespace=namespace)
+        cluster.until(ResourceQuota, namespace, are_counted)
     before = everything(cluster)
     said = checkout.run(*UP, status=2)
     assert "error: the cluster admits no pod of stream pi1: create pods: " in said
@@ -103,7 +104,7 @@ def test_the_waiting_line_shows_within_seconds_why_a_stream_gets_no_pod(
     cluster.client.create(from_dict({"apiVersion": "v1", **quota(1, "NotTerminating")}), namespace=namespace)
     began = time.monotonic()
     running = checkout.start(*UP)
-    running.until_it_says("FailedCreate: Error creating: pods", timeout_s=45)
+    running.until_it_says("FailedCreate: Error creating: pods")
     assert "exceeded quota: small" in running.said
     print(f"told after {time.monotonic() - began:.1f} s, of which the start takes most")
     running.interrupt()
@@ -111,7 +112,7 @@ def test_the_waiting_line_shows_within_seconds_why_a_stream_gets_no_pod(
 
 
 def test_stop_names_the_finalizer_that_holds_a_job(checkout: Checkout, cluster: Cluster, namespace: str) -> None:
-    checkout.settings["kubernetes"]["stop_timeout_s"] = 4
+    checkout.settings["kubernetes"]["stop_timeout_s"] = 10
     checkout.write_settings()
     checkout.run(*UP, "--no-wait")
     jobs = cluster.until(Job, namespace, lambda found: len(found) == 2)
@@ -136,6 +137,6 @@ def test_a_stream_whose_job_somebody_has_suspended_is_not_waited_for_in_silence(
     jobs = cluster.until(Job, namespace, lambda found: len(found) == 2)
     cluster.client.patch(Job, jobs[0].metadata.name, {"spec": {"suspend": True}}, namespace=namespace)
     again = checkout.start(*UP)
-    again.until_it_says(f"JobSuspended: Job {jobs[0].metadata.name} is suspended", timeout_s=45)
+    again.until_it_says(f"JobSuspended: Job {jobs[0].metadata.name} is suspended")
     again.interrupt()
     again.wait()

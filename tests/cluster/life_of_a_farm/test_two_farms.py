@@ -94,6 +94,8 @@ def test_a_name_that_is_another_farms_is_a_finding_that_names_the_owner_and_is_l
     body = manifest.data()
     body["metadata"]["name"] = ownership.named_for(name_of("pi1"), "north")
     cluster.create(namespace, body)
+    # KEDA adds its finalizer by and by
+    cluster.until(ScaledJob, namespace, lambda made: all(one.metadata.finalizers for one in made))
     before = everything(cluster)
     for flags in (("--dry-run",), ()):
         said = north.run(*UP, *flags, status=2)
@@ -111,6 +113,7 @@ def test_two_farms_have_each_a_scaler_in_the_cluster(
     for one in (checkout, north):
         one.call_prometheus_by_another_name()
     checkout.run(*UP, *flags)
+    cluster.until(Pod, namespace, lambda pods: sum(map(is_ready, pods)) == 3)
     ours = of_farm(cluster, "default")
     north.run(*UP, *flags)
     assert of_farm(cluster, "default") == ours
@@ -127,7 +130,7 @@ def test_two_farms_have_each_a_scaler_in_the_cluster(
 @pytest.fixture
 def client(cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[KubeClient]:
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
-    with connect(Kubernetes(namespace=namespace)) as opened:
+    with connect(Kubernetes(namespace=namespace, timeout_s=30)) as opened:
         yield opened
 
 

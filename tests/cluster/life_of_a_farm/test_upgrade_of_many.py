@@ -75,7 +75,7 @@ def many(
 ) -> Iterator[ManyStreams]:
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
     stub_scaler.active, stub_scaler.value = True, 1
-    with connect(Kubernetes(namespace=namespace)) as client:
+    with connect(Kubernetes(namespace=namespace, timeout_s=30)) as client:
         yield ManyStreams(client, cluster, namespace, nodes, stub_scaler)
 
 

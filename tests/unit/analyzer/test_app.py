@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from farm import ROOT, Analyzer, Camera, Watcher, clip_jpegs, ended, noise_jpeg
+from farm import ROOT, START_S, Analyzer, Camera, Watcher, clip_jpegs, ended, noise_jpeg
 from hostile import encoded, hostile_payloads, with_segment
 from PIL import Image
 from servers import Mosquitto
@@ -43,7 +43,7 @@ def test_two_thousand_hostile_payloads_are_each_accounted_for_in_bounded_memory(
         for payload in payloads:
             camera.publish(payload)
         watcher.wait_for(
-            lambda w: sum(w.retained["account/pi1"][what] for what in ("rows", "duplicate")) == 2021, 180
+            lambda w: sum(w.retained["account/pi1"][what] for what in ("rows", "duplicate")) == 2021, 600
         )
         grown = analyzer.memory_bytes() - before
         assert analyzer.stop() == 0
@@ -247,15 +247,17 @@ def test_a_slumped_person_raises_one_alert_and_only_changes_of_state_and_alerts_
     walking = clip_jpegs(90)[-1]
     with ended(analyzer):
         analyzer.start().wait_online(watcher)
-        for number in range(60):  # a camera at 5 frames a second: faster would be a backlog, which raises no alert
+        for number in range(200):  # a camera at 5 frames a second: faster would be a backlog, which raises no alert
             camera.publish(noise_jpeg(number, 320, 240) if number < 10 else walking)
             time.sleep(0.2)
+            if number >= 59 and watcher.alerts:  # after a halt frames are a backlog, too
+                break
         watcher.wait_for(lambda w: w.receipts >= set(camera.published))
         watcher.wait_for(lambda w: bool(w.alerts))
         assert analyzer.stop() == 0
     rows = analyzer.rows()
     kept = [row["filename"] for row in rows if row["filename"]]
-    assert len(rows) == 60
+    assert len(rows) == len(camera.published)
     assert {row["posture_status"] for row in rows[10:]} == {"Bad"}
     assert len(watcher.alerts) == 1
     assert watcher.retained["posture/pi1/state"]["state"] == "Bad"
@@ -470,14 +472,14 @@ def test_what_calibration_prints_goes_into_cluster_yaml_and_the_recorded_pose_is
         analyzer.start("--calibrate").wait_for_log("Sit straight")
         assert analyzer.process is not None
         number = 0
-        while analyzer.process.poll() is None and number < 200:
+        while analyzer.process.poll() is None and number < 600:
             camera.publish(still[number % 4])
             number += 1
             try:
                 analyzer.process.wait(0.1)
             except subprocess.TimeoutExpired:
                 continue
-        status, log = analyzer.process.wait(30), analyzer.log.read_text()
+        status, log = analyzer.process.wait(START_S), analyzer.log.read_text()
         assert status == 0, log
         settings = tmp_path / "farm.yaml"
         settings.write_text(log.split("Put this into cluster.yaml:")[1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from farm import Analyzer, Watcher, ended
+from farm import START_S, Analyzer, Watcher, ended
 from identities import TAP, TAP_PASSWORD, Client, credentials, guarded_mosquitto
 
 from posture.wire.identities import provision
@@ -32,7 +32,7 @@ def test_the_retained_topics_of_a_stream_that_is_gone_are_cleared_with_its_own_u
         with ended(analyzer):
             analyzer.start("--clear-topics")
             assert analyzer.process is not None
-            assert analyzer.process.wait(30) == 0, analyzer.log.read_text()
+            assert analyzer.process.wait(START_S) == 0, analyzer.log.read_text()
         watcher.wait_for(lambda w: not any(w.retained[topic] for topic in TOPICS.retained))
         assert watcher.retained[Topics("pi2").status] is not None
     finally:
@@ -57,7 +57,7 @@ def test_nothing_is_cleared_of_a_stream_that_runs_and_a_broker_that_is_away_is_n
     with ended(analyzer):
         analyzer.start("--clear-topics")
         assert analyzer.process is not None
-        assert analyzer.process.wait(30) == 2
+        assert analyzer.process.wait(START_S) == 2
     broker.stop()
     (line,) = analyzer.log.read_text().splitlines()
     assert line.startswith(

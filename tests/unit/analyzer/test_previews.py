@@ -121,7 +121,7 @@ def test_over_a_slow_connection_pictures_are_dropped_and_receipts_come_in_time(
         assert analyzer.stop() == 0
     # measured from when a busy machine had its frames analyzed, not from when they were filmed
     analyzed = [datetime.fromisoformat(row["analyzed_time"]) for row in analyzer.rows()]
-    assert received - max(analyzed) < timedelta(seconds=10), "one picture may be before the receipts"
+    assert received - max(analyzed) < timedelta(seconds=20), "one picture may be before the receipts"
     made = 1 + (max(analyzed) - min(analyzed)).total_seconds()
     assert 1 <= shown <= 2 / 3 * made, "three of five"
     assert analyzer.log.read_text().count("connected to") == 1

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from farm import Analyzer, Camera, Watcher, clip_jpegs, ended
+from farm import START_S, Analyzer, Camera, Watcher, clip_jpegs, ended
 from raw_mqtt import EndingProxy, RawClient, StrangeBroker, packet, publish, user_property
 from servers import Mosquitto
 from watching import wait_for
 
+from posture.analyzer import takeover
 from posture.analyzer.takeover import Owner, is_superseded
 from posture.runtime import Stop
 from posture.settings.table import Mqtt
@@ -122,7 +124,7 @@ def test_a_refused_subscription_is_said_with_its_topic_and_reason(
         assert analyzer.stop() == 0
         analyzer.start("--fail-fast")
         assert analyzer.process is not None
-        assert analyzer.process.wait(30) == 2
+        assert analyzer.process.wait(START_S) == 2
     assert analyzer.log.read_text().splitlines()[-1].startswith("error: broker mqtt://127.0.0.1")
 
 
@@ -133,16 +135,26 @@ def test_a_calibration_whose_subscription_is_refused_ends_at_once_with_the_reaso
     with ended(analyzer):
         analyzer.start("--calibrate")
         assert analyzer.process is not None
-        assert analyzer.process.wait(30) == 2
+        assert analyzer.process.wait(START_S) == 2
     assert "refuses the subscription to images/pi1: " in analyzer.log.read_text().splitlines()[-1]
 
 
+@pytest.mark.usefixtures("patience")
 def test_that_it_cannot_be_known_who_has_the_stream_is_said(
-    refusing: Mosquitto, caplog: pytest.LogCaptureFixture
+    refusing: Mosquitto, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = Mqtt(url=f"mqtt://127.0.0.1:{refusing.port}")
+    monkeypatch.setattr(takeover, "WATCH_S", 60.0)  # until it is said
+    settings, stop = Mqtt(url=f"mqtt://127.0.0.1:{refusing.port}"), Stop()
     ours = Owner("ours", "2026-11-24T12:00:00", online=True)
-    assert not is_superseded(ours, "status/pi1", settings, "auto", "looking", Stop())
+
+    def stop_once_it_is_said() -> None:
+        wait_for(lambda: bool(caplog.messages))
+        stop.request()
+
+    waiting = threading.Thread(target=stop_once_it_is_said)
+    waiting.start()
+    assert not is_superseded(ours, "status/pi1", settings, "auto", "looking", stop)
+    waiting.join()
     (line,) = caplog.messages
     assert "refuses the subscription to status/pi1: " in line
 
@@ -162,6 +174,7 @@ def test_what_the_broker_can_do_less_well_is_said(tmp_path: Path, settings: dict
     analyzer = Analyzer(tmp_path, broker.port, POSTURE_MQTT_PROTOCOL="5")
     try:
         with ended(analyzer):
+            watcher.wait_for(lambda w: w.subscribed)  # what is not retained it gets live, or never
             analyzer.start().wait_for_log(said)
             if "retain_available" in settings:
                 analyzer.wait_online(watcher)

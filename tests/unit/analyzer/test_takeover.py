@@ -62,6 +62,7 @@ def leave_status(port: int, payload: bytes) -> None:
     ],
 )
 @pytest.mark.parametrize("protocol", ["auto", "5"])
+@pytest.mark.usefixtures("patience")
 def test_only_a_newer_instance_that_is_online_takes_over(
     mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch, payload: bytes, superseded: bool, protocol: str
 ) -> None:

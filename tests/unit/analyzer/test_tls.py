@@ -9,6 +9,7 @@ from camera_script import published
 from certificates import make_certificates
 from farm import ROOT, Analyzer, ended
 from servers import Mosquitto
+from watching import wait_for
 
 pytestmark = pytest.mark.xdist_group("camera")
 
@@ -35,6 +36,7 @@ def test_frames_and_receipts_go_over_mutual_tls_and_nobody_else_gets_in(tmp_path
     flags = ("--source", clip, "--limit", "20", "--fps", "50")
     with ended(analyzer):
         analyzer.start().wait_for_log("connected to")
+        wait_for(lambda: "Sending SUBACK to posture-pi1" in broker.log.read_text())
         status, _, said = published(tmp_path, url, *flags, **settings)
         assert status == 0, said
         assert analyzer.stop() == 0

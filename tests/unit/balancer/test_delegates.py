@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from identities import retained
 from servers import Mosquitto
 
@@ -12,6 +13,7 @@ from posture.runtime import Stop
 from posture.settings.table import Mqtt
 
 STATES = {"pi1": "online", "pi2": "offline"}
+pytestmark = pytest.mark.usefixtures("patience")
 
 
 def test_it_is_known_once_read_and_a_broker_that_is_away_leaves_what_was_known(mosquitto: Mosquitto) -> None:

@@ -99,13 +99,13 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
 
 @pytest.fixture
 def store(place: Place) -> Iterator[Store]:
-    with contextlib.closing(open_store(place.url, key=place.key)) as opened:
+    with contextlib.closing(open_store(place.url, key=place.key, timeout_s=60)) as opened:
         yield opened
 
 
 @pytest.fixture
 def history(store: Store, place: Place) -> Iterator[History]:
-    with contextlib.closing(open_history(place.url, key=place.key)) as opened:
+    with contextlib.closing(open_history(place.url, key=place.key, timeout_s=60)) as opened:
         yield opened
 
 

@@ -252,7 +252,7 @@ def test_a_dry_run_asks_the_server_to_change_nothing(
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", server.address)))
     server.answers = [Answer(200, {})]
-    with connect(table.Kubernetes(), dry_run=True) as client:
+    with connect(table.Kubernetes(timeout_s=30), dry_run=True) as client:
         client.delete(kinds.JOB, "job")
         client.list(kinds.JOB)
     assert [request.query.get("dryRun") for request in server.requests] == ["All", None]

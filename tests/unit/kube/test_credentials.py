@@ -57,7 +57,7 @@ def opened(
         monkeypatch.setenv(
             "KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", server.address, cluster, **user))
         )
-        clients.append(connect(Kubernetes(), wait=lambda _: None))
+        clients.append(connect(Kubernetes(timeout_s=30), wait=lambda _: None))
         return clients[-1]
 
     yield connected
@@ -174,7 +174,7 @@ def test_a_login_program_may_give_a_certificate(
         "KUBECONFIG", str(write_kubeconfig(tmp_path / "config", server.address, cluster, exec=program))
     )
     try:
-        with connect(Kubernetes()) as client:
+        with connect(Kubernetes(timeout_s=30)) as client:
             assert client.list(kinds.NODE) == []
     finally:
         server.close()

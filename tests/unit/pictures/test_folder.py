@@ -181,7 +181,7 @@ def test_two_processes_that_write_the_same_picture_leave_a_whole_one(tmp_path: P
         assert writer.stdin is not None
         with contextlib.closing(writer.stdin) as start:
             start.write(b"\n")
-    assert [writer.wait(60) for writer in writers] == [0, 0]
+    assert [writer.wait(300) for writer in writers] == [0, 0]
     assert names(tmp_path) == ["a.jpg"]
     assert (tmp_path / "a.jpg").read_bytes() in (b"x" * 100_000, b"y" * 100_000)
 
@@ -194,8 +194,8 @@ def test_pictures_older_than_the_limit_go(tmp_path: Path) -> None:
 
 
 def test_the_oldest_pictures_go_beyond_the_limit_of_bytes(tmp_path: Path) -> None:
-    for age_s in range(10):
-        aged(tmp_path, f"{age_s}.jpg", 100, age_s)
+    for number in range(10):
+        aged(tmp_path, f"{number}.jpg", 100, 100 * number)
     PictureFolder(tmp_path, max_bytes=350).prune()
     assert names(tmp_path) == ["0.jpg", "1.jpg", "2.jpg"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from dashboard_process import DashboardProcess
-from farm import Analyzer, Camera, Watcher, clip_jpegs, ended
+from farm import START_S, Analyzer, Camera, Watcher, clip_jpegs, ended
 from s3_server import S3Server
 from servers import Mosquitto
 from slow_proxy import SlowProxy
@@ -121,7 +121,7 @@ def test_what_a_person_must_mend_ends_the_analyzer_with_a_line(
     with ended(analyzer):
         analyzer.start()
         assert analyzer.process is not None
-        assert analyzer.process.wait(30) == 2
+        assert analyzer.process.wait(START_S) == 2
     last = analyzer.log.read_text().splitlines()[-1]
     assert last.startswith("error: ")
     assert says in last

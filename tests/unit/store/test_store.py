@@ -494,8 +494,14 @@ def frozen(backend: Backend) -> Iterator[None]:
         return
     others = "FROM pg_stat_activity WHERE datname = current_database() AND pid != pg_backend_pid()"
     sessions = f"SELECT pid {others} AND backend_type = 'client backend'"
-    wait_for(lambda: len(backend.query(sessions)) == 1)  # those that are closed go a little later
-    ((session,),) = backend.query(sessions)
+    found: list[tuple[Any, ...]] = []
+
+    def one_is_left() -> bool:  # those that are closed go a little later, that of the last question among them
+        found[:] = backend.query(sessions)
+        return len(found) == 1
+
+    wait_for(one_is_left)
+    ((session,),) = found
     os.kill(session, signal.SIGSTOP)
     try:
         yield
@@ -533,13 +539,19 @@ def test_what_an_attempt_that_failed_has_written_counts_as_written_at_the_next(b
     assert backend.open().write([other]) == {other.frame_id}
     with row_held(backend.database, rows[-1]):
         for _ in range(20):  # on a busy machine its first part may take too long, too
-            with pytest.raises(StoreUnavailableError, match=r"statement timeout|no answer within|ReadTimeout"):
+            with pytest.raises(StoreUnavailableError, match=r"[Tt]imeout|no answer within"):
                 store.write(rows)  # its first part is committed, its last one is not
             if len(backend.ids()) > 1:
                 break
     assert len(backend.ids()) > 1
     assert written_at_last(store, rows) == {row.frame_id for row in rows} - {other.frame_id}
-    assert written_at_last(store, rows) == set()
+    for _ in range(20):
+        with contextlib.suppress(StoreUnavailableError):
+            assert store.write(rows) == set()
+            break
+        written_at_last(store, rows)  # the attempt that failed has made them unsure once more
+    else:
+        pytest.fail("it was never there for two attempts in a row")
     assert len(backend.ids()) == 700
 
 
@@ -996,7 +1008,7 @@ def test_an_sqlite_file_is_not_for_others_on_the_machine_even_if_it_was(tmp_path
 
 def test_postgresql_gives_up_a_transaction_whose_client_has_vanished(database: str) -> None:
     """As a node does that loses its power: the server asks after 10 s, and again, and what was locked is free."""
-    connection = PostgresConnection(database, timeout_s=5)
+    connection = PostgresConnection(database, timeout_s=60)
     names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count")
     asked = "SELECT " + ", ".join(f"current_setting('{name}')" for name in (*names, "tcp_user_timeout"))
     idle, interval, count, unanswered = connection.call(lambda db: db.execute(asked).fetchone())

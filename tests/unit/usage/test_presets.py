@@ -47,7 +47,10 @@ class Boards:
         return next(self._unused)
 
     def show(self, target: str, *lines: str) -> None:
-        """Show these lines from now on, and wait until they are stored."""
+        """Show these lines from now on, and wait until they are stored.
+
+        An expression may still find nothing: it is evaluated twice an interval, and a late scrape comes in between.
+        """
         self.exporter.show(target, *lines)
         self.exporter.wait_for_scrapes(target)
 
@@ -125,14 +128,14 @@ def test_cpu_is_what_the_processors_did_by_node_exporter(boards: Boards) -> None
 def test_cpu_is_read_from_our_own_exporter_where_there_is_no_other(boards: Boards) -> None:
     host = boards.new()
     boards.show(f"{host}:9101", "posture_cpu_usage_percent 37.5")
-    assert value(boards.read(host, PRESETS["cpu"])) == 37.5
+    assert value(boards.read_until(is_known, host, PRESETS["cpu"])) == 37.5
 
 
 def test_of_two_exporters_under_one_instance_the_one_without_a_memory_counts(boards: Boards) -> None:
     target = f"{boards.new()}:9101"
     idle = 'node_cpu_seconds_total{cpu="0",mode="idle"} 1'
     boards.show(target, "posture_cpu_usage_percent 37.5", idle)
-    assert value(boards.read(target, PRESETS["cpu"])) == 37.5
+    assert value(boards.read_until(is_known, target, PRESETS["cpu"])) == 37.5
     boards.show(target, idle)
     assert value(boards.read_until(lambda found: found.value == 100, target, PRESETS["cpu"])) == 100
 
@@ -151,8 +154,8 @@ def test_a_node_exporter_that_has_died_leaves_no_usage_although_its_rate_still_h
 def test_an_expression_of_raw_metrics_with_old_times_is_stale_though_it_is_evaluated_now(boards: Boards) -> None:
     host, signal = boards.new(), Signal("own", query="100 * busy_share", fresh=("busy_share",))
     boards.show(f"{host}:9101", f"busy_share 0.5 {int((time.time() - 10) * 1000)}")
-    found = boards.read(host, signal)
-    assert f'signal own{{instance="{host}"}} is stale: 50 is ' in str(found)
+    stale = f'signal own{{instance="{host}"}} is stale: 50 is '
+    boards.read_until(lambda found: stale in str(found), host, signal)
 
 
 @pytest.mark.parametrize("fresh", ['busy_share{core="0"}', "busy_share{}", 'busy_share{core!="}",core=~".*",}'])
@@ -160,7 +163,7 @@ def test_a_raw_metric_may_be_chosen_by_its_labels(boards: Boards, fresh: str) ->
     host = boards.new()
     boards.show(f"{host}:9101", 'busy_share{core="0"} 0.25', 'other_share{core="1"} 1')
     signal = Signal("own", query="100 * max by (instance) (busy_share)", fresh=("other_share", fresh))
-    assert value(boards.read(host, signal)) == 25.0
+    assert value(boards.read_until(is_known, host, signal)) == 25.0
     another = dataclasses.replace(signal, fresh=('other_share{core="0"}',))
     assert "is not there" in str(boards.read(host, another))
 
@@ -281,8 +284,7 @@ def test_of_two_signals_the_scarcer_one_counts_and_one_that_is_silent_makes_the_
     host = boards.new()
     both = (PRESETS["gpu"], PRESETS["cpu"])
     boards.show(f"{host}:9101", "posture_gpu_usage_percent 20", "posture_cpu_usage_percent 70")
-    found = boards.read(host, *both)
-    assert isinstance(found, Reading)
+    found = boards.read_until(is_known, host, *both)
     assert (found.value, dict(found.signals)) == (70, {"gpu": 20, "cpu": 70})
     boards.show(f"{host}:9101", "posture_gpu_usage_percent 20")
     found = boards.read_until(is_unknown, host, *both)
@@ -319,7 +321,7 @@ def test_a_comment_in_an_expression_hides_nothing_of_the_query(boards: Boards) -
     host = boards.new()
     boards.show(f"{host}:9101", "busy_share 0.25")
     commented = Signal("own", query="100\n* busy_share # of all processors", fresh=("busy_share",))
-    assert value(boards.read(host, commented)) == 25.0
+    assert value(boards.read_until(is_known, host, commented)) == 25.0
 
 
 # instance with and without port

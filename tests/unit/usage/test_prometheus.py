@@ -34,12 +34,12 @@ def test_a_clock_that_is_wrong_here_makes_nothing_stale_and_hides_nothing(
     a, b = farm.nodes(2)
     farm.exporter.set(a, 10)
     farm.exporter.wait_for_scrapes(a)
-    farm.exporter.show(b, f"{METRIC} 7 {int((time.time() - 10) * 1000)}")
+    farm.exporter.show(b, f"{METRIC} 7 {int((time.time() - 30) * 1000)}")
     farm.exporter.wait_for_scrapes(b)
     true_time = time.time
     for wrong_s in (-3600.0, 3600.0):
         monkeypatch.setattr(time, "time", lambda wrong_s=wrong_s: true_time() + wrong_s)
-        found = sample(farm.server, a, b, max_age_s=6.0)
+        found = sample(farm.server, a, b, max_age_s=20.0)
         assert isinstance(found[a], Reading)
         assert "is stale" in str(found[b])
 
@@ -180,7 +180,7 @@ def test_a_server_that_never_answers_costs_no_more_than_the_time_out() -> None:
         began = time.monotonic()
         found = Prometheus(settings, gpu_queries("a")).sample()["a"]
     assert "did not answer in time" in str(found)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25
 
 
 def test_a_server_whose_answer_never_ends_costs_no_more_than_the_time_out() -> None:
@@ -189,7 +189,7 @@ def test_a_server_whose_answer_never_ends_costs_no_more_than_the_time_out() -> N
         began = time.monotonic()
         found = Prometheus(settings, gpu_queries("a")).sample()["a"]
     assert "did not answer in time" in str(found)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_an_answer_that_drips_costs_no_more_than_the_time_out(scheme: str, first
         began = time.monotonic()
         found = Prometheus(settings, gpu_queries("a")).sample()["a"]
     assert "did not answer in time" in str(found)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
 
 
 def test_an_answer_of_any_size_costs_little_memory() -> None:

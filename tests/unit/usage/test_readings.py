@@ -22,10 +22,8 @@ def test_a_fresh_value_is_read_with_the_time_of_its_own_scrape(farm: MeasuredFar
     began = time.time()
     farm.exporter.set(a, 42.5)
     farm.exporter.wait_for_scrapes(a, 4)
-    asked_at = time.time()
     first = sample(farm.server, a)[a]
     again = sample(farm.server, a)[a]
-    took_s = time.time() - asked_at
     assert isinstance(first, Reading)
     assert isinstance(again, Reading)
     assert first.value == 42.5
@@ -34,7 +32,7 @@ def test_a_fresh_value_is_read_with_the_time_of_its_own_scrape(farm: MeasuredFar
     times = [at for at, _ in scrapes_of(first)]
     # one by one they may be closer: after a late scrape the next one is on time
     assert times[-1] - times[0] >= (len(times) - 1) * INTERVAL_S / 2, "scrapes, not evaluations"
-    assert again.at - first.at < INTERVAL_S * 2 + took_s
+    assert first.at in dict(scrapes_of(again)), "the same scrape has the same time, whenever it is asked for"
 
 
 @pytest.mark.parametrize(
@@ -66,13 +64,13 @@ def test_an_exporter_that_is_down_is_stale_after_two_scrapes_and_never_reads_as_
     (a,) = farm.nodes(1)
     farm.exporter.set(a, 7)
     farm.exporter.wait_for_scrapes(a)
-    assert isinstance(sample(farm.server, a, max_age_s=0.0, scrape_interval_s=2.0)[a], Reading)
+    sample_until(farm.server, a, lambda found: isinstance(found, Reading), max_age_s=0.0, scrape_interval_s=2.0)
     farm.exporter.down(a)
     farm.exporter.wait_for_scrapes(a, 1)
     found = sample_until(farm.server, a, is_unavailable, max_age_s=0.0, scrape_interval_s=2.0)
     assert found.value == 7
     assert re.fullmatch(
-        rf'{a}: .*instance="{a}\.test:9100".* is stale: 7 is \d\.\d s old; accepted: 4 s', str(found)
+        rf'{a}: .*instance="{a}\.test:9100".* is stale: 7 is \d+\.\d s old; accepted: 4 s', str(found)
     )
 
 
@@ -142,8 +140,8 @@ def test_a_value_that_nobody_measures_any_more_is_stale_where_a_freshness_metric
     farm.exporter.show(a, f"{METRIC} 7", f"{measured} 1")
     farm.exporter.set(b, 7)
     farm.exporter.wait_for_scrapes(b)
-    found = sample_until(farm.server, a, is_unavailable, freshness_metric=measured)
-    assert f"is stale: {measured} beside it has stood still" in str(found)
+    still = f"is stale: {measured} beside it has stood still"
+    sample_until(farm.server, a, lambda found: still in str(found), freshness_metric=measured)
     assert isinstance(sample(farm.server, b, freshness_metric=measured)[b], Reading), (
         "it has none: not judged by it"
     )

@@ -48,7 +48,7 @@ def test_a_window_in_which_prometheus_was_stopped_gives_no_usage_for_any_node(
     gpu_exporter.wait_for_scrapes("a")
     gpu_exporter.wait_for_scrapes("b")
     settings = settings_for(prometheus)
-    asked, window = Prometheus(settings, gpu_queries("a", "b")), Window(settings, 6.0)
+    asked, window = Prometheus(settings, gpu_queries("a", "b")), Window(settings, 60.0)
     window.add(asked.sample())
     gpu_exporter.wait_for_scrapes("a", 1)
     window.add(asked.sample())
@@ -59,7 +59,7 @@ def test_a_window_in_which_prometheus_was_stopped_gives_no_usage_for_any_node(
     for node, average in window.averages().items():
         assert isinstance(average, UsageUnknownError), node
         assert "can't be reached" in str(average)
-        assert "accepted: 8 of the 12" in str(average)
+        assert "accepted: 80 of the 120" in str(average)
     prometheus.start()
     for node in "ab":
         gpu_exporter.wait_for_scrapes(node)

@@ -18,6 +18,7 @@ from posture.wire.malformed import Malformed
 
 LONG_S = 20.0
 FEFF = "\ufeff".encode()
+pytestmark = pytest.mark.usefixtures("patience")
 
 
 def listen(port: int, *, turns_s: float = LONG_S, enough: int = 1) -> tuple[list[str], str]:

@@ -22,6 +22,7 @@ from posture.wire import mqtt
 from posture.wire.mqtt import Broker, ConnectAnswer
 
 LONG_S = 20.0
+pytestmark = pytest.mark.usefixtures("patience")
 
 
 def settings_for(port: int, **fields: str) -> Mqtt:

@@ -13,6 +13,8 @@ from posture.settings.table import Mqtt
 from posture.wire import retained
 from posture.wire.identities import provision
 
+pytestmark = pytest.mark.usefixtures("patience")
+
 
 @pytest.mark.parametrize("protocol", ["auto", "5", "3.1.1"])
 def test_what_was_written_is_read_until_it_is_cleared(mosquitto: Mosquitto, protocol: str) -> None:

@@ -21,6 +21,7 @@ def said(delegate: str, state: str = "online") -> bytes:
     return json.dumps({"state": state, "delegate": delegate}).encode()
 
 
+@pytest.mark.usefixtures("patience")
 def test_every_streams_status_is_read_and_what_is_none_is_passed_over(mosquitto: Mosquitto) -> None:
     payloads = (said("gpu"), said("cpu", "offline"), said("a toaster"), b"[" * 100_000, b"7", b"{}", b"")
     retained(mosquitto.port, {f"status/pi{number}": payload for number, payload in enumerate(payloads, 1)})
@@ -37,6 +38,7 @@ def test_the_cpu_is_a_fault_only_where_the_gpu_was_asked_for(delegate: str, aske
     assert status == Status(True, delegate, missing)
 
 
+@pytest.mark.usefixtures("patience")
 def test_a_farm_without_analyzers_is_read_at_once(mosquitto: Mosquitto) -> None:
     assert statuses.read_all(Mqtt(url=f"mqtt://127.0.0.1:{mosquitto.port}"), "5", Stop()) == {}
 
@@ -50,6 +52,7 @@ def test_a_broker_that_does_not_take_the_subscription_has_not_said_that_there_ar
         broker.close()
 
 
+@pytest.mark.usefixtures("patience")
 def test_the_balancers_user_may_read_it_and_with_a_wrong_password_that_is_said(tmp_path: Path) -> None:
     folder = tmp_path / "identities"
     provision(folder, ["pi1"])

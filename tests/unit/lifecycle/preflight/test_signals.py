@@ -53,6 +53,7 @@ def test_a_signal_that_looks_like_a_ratio_where_a_stream_runs_is_a_warning(
         assert found[0].mend.startswith("in cluster.yaml, GPU_QUERIES.agx.scale: 100")
 
 
+@pytest.mark.usefixtures("patience")
 def test_a_stream_that_was_told_to_use_the_gpu_and_uses_the_cpu_is_a_warning(mosquitto: Mosquitto) -> None:
     said = {
         "pi1": {"state": "online", "delegate": "cpu", "delegate_asked": "gpu"},
