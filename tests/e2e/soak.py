@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import datetime
+import statistics
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,9 +17,9 @@ from processes import pss_kib, resident_kib
 
 from posture.charts.style import LINE, MUTED, as_png, styled
 
-GROWS_KIB = 16 * 1024
-"""Of memory; more is called a leak. 1 KiB of each frame of two hours at 2 frames/s makes 14 MiB; less is hidden by
-what allocators keep of a backlog."""
+GROWS_KIB = 10 * 1024
+"""Of memory; more is called a leak. 1 KiB of each frame makes 11.7 MiB in the 100 minutes between the medians of two
+hours at 2 frames/s; less is hidden by what allocators keep of a backlog."""
 GROWS_FILES = 10
 """Open files; one of each fault in two hours makes 24. Some come and go with connections."""
 COLUMNS = 3
@@ -46,9 +47,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Growth:
-    """The least that one process used in some minutes, some time after its start or the soak's, and at its end.
+    """What one process used in some minutes, some time after its start or the soak's, and at its end.
 
-    Memory comes and goes with a backlog, and with an analyzer's second model; what leaks stays.
+    It is the median: memory comes and goes with a backlog, and an analyzer gives its second model back for some
+    seconds now and then, which makes the least a matter of chance; what leaks stays.
     """
 
     first: Sample
@@ -73,32 +75,30 @@ def growths(samples: Sequence[Sample], settled_s: float) -> list[Growth]:
 
     Args:
         samples: in the order of time.
-        settled_s: so long after its first sample a process has taken what it needs; the least is that of half as
-            long.
+        settled_s: so long after its first sample a process has taken what it needs; the medians are of as long.
     """
-    window_s = settled_s / 2
     of_process: dict[tuple[str, int], list[Sample]] = {}
     for sample in samples:
         of_process.setdefault((sample.program, sample.pid), []).append(sample)
     settled = [[one for one in found if one.at_s >= found[0].at_s + settled_s] for found in of_process.values()]
     return [
         Growth(
-            least([one for one in found if one.at_s <= found[0].at_s + window_s], found[0].at_s),
-            least([one for one in found if one.at_s >= found[-1].at_s - window_s], found[-1].at_s),
+            median([one for one in found if one.at_s <= found[0].at_s + settled_s], found[0].at_s),
+            median([one for one in found if one.at_s >= found[-1].at_s - settled_s], found[-1].at_s),
         )
         for found in settled
-        if found and found[-1].at_s - found[0].at_s > settled_s
+        if found and found[-1].at_s - found[0].at_s > 2 * settled_s
     ]
 
 
-def least(samples: Sequence[Sample], at_s: float) -> Sample:
-    """Return the least of everything that one process used in these samples, as one that was taken at ``at_s``."""
+def median(samples: Sequence[Sample], at_s: float) -> Sample:
+    """Return the median of everything that one process used in these samples, as one that was taken at ``at_s``."""
     return replace(
         samples[0],
         at_s=at_s,
-        rss_kib=min(one.rss_kib for one in samples),
-        pss_kib=min(one.pss_kib for one in samples),
-        files=min(one.files for one in samples),
+        rss_kib=statistics.median_low(one.rss_kib for one in samples),
+        pss_kib=statistics.median_low(one.pss_kib for one in samples),
+        files=statistics.median_low(one.files for one in samples),
     )
 
 
