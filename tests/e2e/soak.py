@@ -18,8 +18,8 @@ from processes import pss_kib, resident_kib
 from posture.charts.style import LINE, MUTED, as_png, styled
 
 GROWS_KIB = 10 * 1024
-"""Of memory; more is called a leak. 1 KiB of each frame makes 11.7 MiB in the 100 minutes between the medians of two
-hours at 2 frames/s; less is hidden by what allocators keep of a backlog."""
+"""Of memory; more is called a leak. 1 KiB of each frame makes 11.7 MiB in the 100 minutes between the medians of
+two hours at 2 frames/s; less is hidden by what allocators keep of a backlog."""
 GROWS_FILES = 10
 """Open files; one of each fault in two hours makes 24. Some come and go with connections."""
 COLUMNS = 3

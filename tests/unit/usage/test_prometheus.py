@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 import trustme
 from driven_exporter import METRIC, GpuExporter, gpu_queries
 from loopback_servers import CountingProxy, DrippingServer, StrangeServer
@@ -20,6 +21,7 @@ from servers import PrometheusServer, free_port
 
 from posture.errors import UserError
 from posture.settings import table
+from posture.usage.deadline import DeadlineSession
 from posture.usage.prometheus import Prometheus
 from posture.usage.readings import Reading
 from posture.usage.window import Average, Window
@@ -208,6 +210,16 @@ def test_an_answer_that_drips_costs_no_more_than_the_time_out(scheme: str, first
         found = Prometheus(settings, gpu_queries("a")).sample()["a"]
     assert "did not answer in time" in str(found)
     assert time.monotonic() - began < 60
+
+
+def test_a_connection_that_is_made_when_the_time_is_up_already_is_cut_at_once() -> None:
+    endless = DrippingServer(b"HTTP/1.1 200 OK\r\n", b"X-Header: x\r\n")  # a hundred of them take over a minute
+    with endless as server, DeadlineSession() as session, session.within(0.0) as late:
+        assert late.wait(60)
+        began = time.monotonic()
+        with pytest.raises(requests.ConnectionError):
+            session.get(f"http://127.0.0.1:{server.port}", timeout=60)
+    assert time.monotonic() - began < 45
 
 
 def test_an_answer_of_any_size_costs_little_memory() -> None:
