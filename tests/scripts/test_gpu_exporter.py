@@ -16,6 +16,7 @@ import requests
 from boards import DEVFREQ, devfreq, proc
 from processes import resident_kib
 from servers import PrometheusServer, free_port, wait_until_accepting
+from watching import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "gpu_exporter.py"
@@ -68,19 +69,14 @@ def test_this_machine_reaches_a_real_prometheus_and_is_ready(tmp_path: Path) -> 
         found = until(port, "posture_cpu_usage_percent", "posture_memory_available_bytes")
         assert 0 <= found["posture_cpu_usage_percent"] <= 100
         assert "posture_gpu_usage_percent" not in found
-        deadline = time.monotonic() + 60
-        while requests.get(f"http://127.0.0.1:{port}/readyz", timeout=60).status_code != 200:
-            assert time.monotonic() < deadline  # not ready is one that has stood still for 5 s
-            time.sleep(0.1)
+        # not ready is one that has stood still for 5 s
+        wait_for(lambda: requests.get(f"http://127.0.0.1:{port}/readyz", timeout=60).status_code == 200)
         targets = [{"targets": [f"127.0.0.1:{port}"], "labels": {"instance": "nano:9101"}}]
         server = PrometheusServer(tmp_path / "prometheus", targets, scrape_interval_s=0.5)
         server.start()
         try:
-            deadline = time.monotonic() + 60
-            query = {"query": 'posture_cpu_usage_percent{instance="nano:9101"}'}
-            while not requests.get(f"{server.url}/api/v1/query", query, timeout=60).json()["data"]["result"]:
-                assert time.monotonic() < deadline
-                time.sleep(0.2)
+            query, url = {"query": 'posture_cpu_usage_percent{instance="nano:9101"}'}, f"{server.url}/api/v1/query"
+            wait_for(lambda: bool(requests.get(url, query, timeout=60).json()["data"]["result"]))
         finally:
             server.stop()
 

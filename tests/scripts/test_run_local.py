@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import signal
@@ -12,17 +11,17 @@ import sqlite3
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import requests
 from processes import children_of, is_running
 from raw_mqtt import RawClient, publish, user_property
 from servers import Mosquitto
+from watching import wait_for
 
 from posture.demo import summary
 from posture.demo.run import StatusView, page_port
@@ -81,19 +80,19 @@ def test_its_first_line_leads_to_a_page_with_both_streams_while_it_runs(tmp_path
         )
         assert said
         wait_for_pictures(process, tmp_path / "run")
-        deadline = time.monotonic() + START_S
-        streams: dict[str, dict[str, object]] = {}
-        while not all(streams.get(pi_id, {}).get("picture") for pi_id in ("pi1", "pi2")):
-            assert time.monotonic() < deadline, streams
-            # the page's program may be up later than the analyzers
-            page, away = f"{said[1]}/api/streams", urllib.error.URLError
-            with contextlib.suppress(away), urllib.request.urlopen(page, timeout=60) as answer:  # noqa: S310 - our own
-                streams = json.load(answer)["streams"]
-            time.sleep(0.1)
+        page = f"{said[1]}/"
+
+        def both_have_a_picture() -> bool:
+            with contextlib.suppress(requests.ConnectionError):  # it may be up later than the analyzers
+                streams = requests.get(f"{page}api/streams", timeout=60).json()["streams"]
+                return all(streams.get(pi_id, {}).get("picture") for pi_id in ("pi1", "pi2"))
+            return False
+
+        wait_for(both_have_a_picture, START_S)
         process.send_signal(signal.SIGINT)
         assert process.wait(200) == 0
-        with pytest.raises(urllib.error.URLError):
-            urllib.request.urlopen(f"{said[1]}/", timeout=60)  # noqa: S310
+        with pytest.raises(requests.ConnectionError):
+            requests.get(page, timeout=60)
     finally:
         process.kill()
         process.communicate()

@@ -8,13 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from processes import is_running
+from watching import wait_for
 
 from posture.errors import UserError
 from posture.system import recorded_processes
@@ -78,10 +78,7 @@ def test_a_program_that_ignores_the_polite_signal_is_killed(tmp_path: Path) -> N
     while not child.output.read_text():
         assert child.status is None
     assert recorded_processes.stop("scaler", tmp_path, 0.2)
-    deadline = time.monotonic() + 60
-    while is_running(child.pid):  # it may take longer than the 0.2 s that it is given then, too
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: not is_running(child.pid))  # it may take longer than the 0.2 s that it is given then, too
     assert child.status == -signal.SIGKILL
 
 

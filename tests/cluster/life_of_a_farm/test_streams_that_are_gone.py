@@ -97,11 +97,6 @@ def names_of(cluster: Cluster, namespace: str, kind: Any) -> set[str]:
     return {one.metadata.name for one in cluster.client.list(kind, namespace=namespace)}
 
 
-def until_cleared(cluster: Cluster, namespace: str) -> None:
-    """Wait until no pod of hall-2 is left: that which clears its topics goes a moment after the script."""
-    cluster.until(Pod, namespace, lambda pods: not any("hall-2" in pod.metadata.name for pod in pods))
-
-
 def take_out(farm: Checkout, stream: str) -> None:
     farm.settings["streams"].remove(stream)
     farm.write_settings()
@@ -120,7 +115,8 @@ def test_a_stream_that_is_taken_out_of_the_list_leaves_nothing_and_the_others_ru
     assert names_of(cluster, namespace, ScaledJob) == {"posture-analyzer-scaledjob-hall-1"}
     (job,) = cluster.client.list(Job, namespace=namespace)
     assert job.metadata.uid == kept.metadata.uid
-    until_cleared(cluster, namespace)
+    # that which clears its topics goes a moment after the script
+    cluster.until(Pod, namespace, lambda pods: not any("hall-2" in pod.metadata.name for pod in pods))
     assert names_of(cluster, namespace, Secret) >= {"posture-mqtt-hall-1", "posture-mqtt", "posture-farm"}
     assert "posture-mqtt-hall-2" not in names_of(cluster, namespace, Secret)
     in_cluster = cluster.client.get(Secret, "posture-mqtt", namespace=namespace).data

@@ -54,21 +54,14 @@ class Farm:
     def command(self, **fields: Any) -> None:
         self.operator.publish("command/pi1", json.dumps(fields).encode())
 
-    def answered(self, command_id: str | None, outcome: str) -> dict[str, Any]:
+    def answered(self, command_id: str | None, *outcomes: str) -> dict[str, Any]:
+        """The last answer to a command that has one of these outcomes."""
+
         def answers() -> list[dict[str, Any]]:
-            return [one for one in self.watcher.answers if (one["id"], one["outcome"]) == (command_id, outcome)]
+            return [one for one in self.watcher.answers if one["id"] == command_id and one["outcome"] in outcomes]
 
         self.watcher.wait_for(lambda _: bool(answers()))
         return answers()[-1]
-
-    def how_it_ended(self, command_id: str) -> dict[str, Any]:
-        """The last answer to a calibration."""
-
-        def ends() -> list[dict[str, Any]]:
-            return [one for one in self.watcher.answers if one["id"] == command_id and one["outcome"] != "started"]
-
-        self.watcher.wait_for(lambda _: bool(ends()))
-        return ends()[-1]
 
     def wait_for_state(self, what: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         self.watcher.wait_for(lambda w: what(w.retained.get("posture/pi1/state") or dict.fromkeys(STATE)))
@@ -92,7 +85,7 @@ def test_a_calibration_from_the_page_judges_at_once_and_survives_a_move_and_can_
             for attempt in range(10):  # again while a busy machine sees too few frames in so short a time
                 farm.command(id=f"a{attempt}", calibrate=3)
                 assert farm.answered(f"a{attempt}", "started")["seconds"] == 3
-                answer = farm.how_it_ended(f"a{attempt}")
+                answer = farm.answered(f"a{attempt}", "done", "refused")
                 if answer["outcome"] == "done" and answer["calibration"]["frames"] >= 10:
                     break
             said = answer["calibration"]
