@@ -46,6 +46,7 @@ from posture.kube.kinds import Kind
 from posture.kube.kubeconfig import Target
 from posture.natural_order import natural
 from posture.system.backoff import Backoff
+from posture.system.server_clock import offset_that_fits
 from posture.system.untrusted import shown
 
 log = logging.getLogger(__name__)
@@ -308,7 +309,7 @@ class KubeClient:
         answered = True
         for attempt in range(1, ATTEMPTS + 1):
             pause = backoff.next_s()
-            asked_s = time.monotonic()
+            asked_s = time.time()
             try:
                 response = self._http.send(request)
             except httpx2.ConnectError as error:
@@ -350,11 +351,9 @@ class KubeClient:
             sent = email.utils.parsedate_to_datetime(response.headers.get("Date", ""))
         except ValueError:
             return
-        # the header is cut to whole seconds, and the answer was made at some time since it was asked for
-        least_s = sent.timestamp() - time.time()
-        most_s = least_s + 1.0 + time.monotonic() - asked_s
-        if not least_s <= self.clock_offset_s <= most_s:
-            self.clock_offset_s = (least_s + most_s) / 2
+        self.clock_offset_s = offset_that_fits(
+            self.clock_offset_s, sent.timestamp(), asked_s=asked_s, now_s=time.time()
+        )
 
 
 def _refusal(response: httpx2.Response, verb: str, kind: Kind, what: str) -> KubeError:

@@ -18,6 +18,7 @@ from posture.settings import table
 from posture.settings.paths import path_of
 from posture.settings.signals import Signal
 from posture.settings.table import GpuQuery, NodeQuery, SignalQuery
+from posture.system.server_clock import offset_that_fits
 from posture.system.untrusted import shown
 from posture.usage.deadline import DeadlineSession
 from posture.usage.queries import batched_query, parse_answer, parse_signal, signal_query
@@ -254,15 +255,17 @@ class Prometheus:
     def _seconds_ahead(self, answer: requests.Response, asked_at: float) -> float:
         """Return by how many seconds the server's clock is ahead of ours, so that ages don't depend on ours.
 
-        The Date header has a resolution of one second, and was written at some time since ``asked_at``. The offset
-        is kept as long as it fits that, so that the same scrape has the same time in each answer.
+        The offset is kept as long as it fits, so that the same scrape has the same time in each answer.
         """
         date = answer.headers.get("Date")
         if date is not None:
-            sent_at = parsedate_to_datetime(date).timestamp()
-            least, most = sent_at - self._clock(), sent_at + 1 - asked_at
-            if not least - TOLERANCE_S <= self._ahead_s <= most + TOLERANCE_S:
-                self._ahead_s = (least + most) / 2
+            self._ahead_s = offset_that_fits(
+                self._ahead_s,
+                parsedate_to_datetime(date).timestamp(),
+                asked_s=asked_at,
+                now_s=self._clock(),
+                tolerance_s=TOLERANCE_S,
+            )
         return self._ahead_s
 
 
